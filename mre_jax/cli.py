@@ -1,0 +1,66 @@
+"""The command `mre`: one subcommand a job, each in the module that does the job.
+
+A command's module gives `add_arguments(parser)` and `run(args) -> exit code`; it is imported only
+when its command is called, so that `mre --help` answers at once.
+"""
+
+import argparse
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+
+import mre_jax
+from mre_jax.errors import ConfigError, MreError
+
+COMMANDS = {
+    "convert": ("mre_jax.weights.convert", "bring weights in from PyTorch files and out again"),
+    "edit": ("mre_jax.editing.edit_command", "edit one photo, or a grid over rewards"),
+    "sample": ("mre_jax.editing.sample_command", "edit a whole list of photos in batches"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `mre` with `argv`, by default the process's own arguments; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    args = _parser(argv).parse_args(argv)
+    warnings.showwarning = _one_line_warning
+    try:
+        return args.run(args)
+    except MreError as error:
+        print(f"mre {args.command}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"mre {args.command}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 141
+
+
+def parse_numbers(text: str, name: str) -> tuple[float, ...]:
+    """Reads "5,5,5".
+
+    Raises:
+        ConfigError: if a part is not a number.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"{name} {text!r}: want numbers with commas between, as 5,5,5") from None
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mre", description=mre_jax.__doc__)
+    parser.add_argument("--version", action="version", version=f"mre_jax {mre_jax.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module, summary) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        if name in argv[:1]:
+            implementation = importlib.import_module(module)
+            implementation.add_arguments(command)
+            command.set_defaults(run=implementation.run)
+    return parser
+
+
+def _one_line_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    print(f"warning: {message}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""Editing images: the pipeline for a few, the batch sampler for many."""

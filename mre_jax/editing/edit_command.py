@@ -1,0 +1,48 @@
+"""`mre edit PHOTO PROMPT -o OUT`: one photo, or with `--sweep` a grid over rewards."""
+
+import argparse
+from pathlib import Path
+
+from mre_jax.cli import parse_numbers
+from mre_jax.editing import arguments, grid
+from mre_jax.editing.image import read_image, write_png
+from mre_jax.editing.request import EditRequest
+from mre_jax.editing.size import fit, parse_size, target_size
+from mre_jax.errors import ConfigError, DataError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `mre edit`."""
+    parser.add_argument("photo", help="the picture to edit")
+    parser.add_argument("prompt", help='what to do to it: "make it snow"')
+    parser.add_argument("-o", "--out", required=True, help="PNG to write")
+    parser.add_argument(
+        "--sweep",
+        metavar="R,R,...",
+        help="instead of one edit a grid: the three scores together, then each alone with the "
+        "others at --reward, at each of these values (0,3,5)",
+    )
+    arguments.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Checks everything that can be checked, then loads the model and edits."""
+    if Path(args.out).suffix.lower() != ".png":
+        raise ConfigError(f"--out {args.out}: edits are written as PNG; name it *.png")
+    if not Path(args.out).absolute().parent.is_dir():
+        raise DataError(f"--out {args.out}: no such folder")
+    size = parse_size(args.size)
+    settings = arguments.settings(args)
+    fields = arguments.request_fields(args)
+    sweep = parse_numbers(args.sweep, "--sweep") if args.sweep else None
+    photo = read_image(args.photo)
+    photo = fit(photo, target_size(photo.size, size, args.resolution))
+    request = EditRequest(image=photo, prompt=args.prompt, **fields)
+    requests = [request] if sweep is None else grid.requests(request, sweep)
+
+    pipeline = arguments.load_pipeline(args)
+    images = pipeline.edit(requests, settings, progress=True)
+    picture = images[0] if sweep is None else grid.draw(request, sweep, images)
+    write_png(picture, args.out)
+    print(f"{args.out}: {picture.width}x{picture.height}")
+    return 0

@@ -1,0 +1,424 @@
+"""The editor a user holds: a checkpoint's networks, its tokenizer, and calls that edit pictures."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
+from PIL import Image
+from tqdm import tqdm
+
+from mre_jax.diffusion.guidance import LOW_REWARD, Guidance, plan_guidance
+from mre_jax.diffusion.noise import item_keys
+from mre_jax.diffusion.samplers import Plan, native_sampler, plan_sampling
+from mre_jax.diffusion.schedule import NoiseSchedule
+from mre_jax.editing.image import to_array, to_pil, to_rgb
+from mre_jax.editing.program import DATA_AXIS, EditBatch, Networks, RewardBatch, edit
+from mre_jax.editing.request import BEST_REWARD, EditRequest, make_requests
+from mre_jax.editing.settings import SamplingSettings
+from mre_jax.editing.size import fit, parse_size, target_size
+from mre_jax.editing.tokens import Tokenizer
+from mre_jax.errors import ConfigError
+from mre_jax.models.attention import check_implementation
+from mre_jax.models.layers import Compute
+from mre_jax.models.reward_config import RewardConfig
+from mre_jax.weights.digest import weights_hash
+from mre_jax.weights.load import Model, load_model, save_model
+
+OUTPUT_TYPES = ("pil", "np", "latent")
+NO_COMPLAINT = "None"
+"""The reward text of a perspective in which nothing went wrong."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EditOutput:
+    """What a call returns.
+
+    Attributes:
+        images: PIL pictures; or arrays [H W 3] in [0, 1]; or latents [h w c]. One per edit.
+    """
+
+    images: list[Any]
+
+
+class EditPipeline:
+    """Edits pictures by instruction, with a reward where the checkpoint takes one.
+
+    Attributes:
+        unet, vae, text_encoder: the NNX modules.
+        tokenizer: of the checkpoint.
+        schedule: of the checkpoint's training.
+        scheduler: name of the sampler that the checkpoint comes with.
+        mesh: the devices that share a batch, by `to_devices`; None is one device.
+    """
+
+    def __init__(self, model: Model):
+        self._model = model
+        self.unet = model.unet
+        self.vae = model.vae
+        self.text_encoder = model.text_encoder
+        self.tokenizer = Tokenizer.from_files(model.files)
+        config = json.loads(model.files["scheduler/scheduler_config.json"])
+        self.schedule = NoiseSchedule.from_dict(config)
+        self.scheduler = native_sampler(str(config.get("_class_name"))) or "euler_ancestral"
+        self.mesh: Mesh | None = None
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        image: Image.Image | Sequence[Image.Image],
+        *,
+        num_inference_steps: int = 100,
+        guidance_scale: float | Sequence[float] = 7.5,
+        image_guidance_scale: float | Sequence[float] = 1.5,
+        negative_prompt: str | Sequence[str] = "",
+        reward_scores: Sequence[float] | Sequence[Sequence[float]] | None = None,
+        reward_text: str | Sequence[str] | None = None,
+        reward_guidance_scale: float | Sequence[float] = 1.0,
+        low_reward_scores: Sequence[float] = (0.0, 0.0, 0.0),
+        low_reward_text: str | None = None,
+        scheduler: str | None = None,
+        guidance_rule: str = "instruct_pix2pix",
+        prompt_suffix: str = "",
+        size: str | tuple[int, int] = "keep",
+        resolution: int = 512,
+        seed: int | Sequence[int] = 0,
+        ids: Sequence[str] | None = None,
+        latents: Any = None,
+        output_type: str = "pil",
+        batch_size: int | None = None,
+        progress: bool = False,
+    ) -> EditOutput:
+        """Edits one picture or several.
+
+        Whatever may be a sequence holds one value per edit; a single value serves all. An edit
+        depends on its own arguments, seed and id alone, never on its companions.
+
+        Args:
+            prompt: the instruction.
+            image: the original; brought to `size` first.
+            num_inference_steps: denoising steps.
+            guidance_scale, image_guidance_scale: how strongly the instruction is followed and the
+                original kept, 1 or more.
+            negative_prompt: what the branches without instruction read.
+            reward_scores: following, preserving, quality, each 0 to 5; None asks for 5, 5, 5 of a
+                checkpoint that takes rewards.
+            reward_text: what went wrong, "None; None; None" by default.
+            reward_guidance_scale: how strongly the reward is preferred to the low one; 1 is off.
+            low_reward_scores, low_reward_text: the low one.
+            scheduler: a sampler's name; None takes the checkpoint's.
+            guidance_rule: "instruct_pix2pix" or "instruct_diffusion".
+            prompt_suffix: appended to every prompt.
+            size: "keep", "paper", "released_code" (`mre_jax.editing.size`), or (width, height).
+            resolution: of the two presets.
+            seed: decides the noise, together with
+            ids: names of the edits; none by default.
+            latents: standard normal noise [b h w c] to start from, instead of the seed's.
+            output_type: "pil", "np" or "latent".
+            batch_size: edits that run together; None takes all of a size.
+            progress: whether a bar shows the denoising steps.
+
+        Raises:
+            ConfigError: for an argument that is out of range, of the wrong length or kind, or
+                does not fit the checkpoint.
+            DataError: for a picture that cannot be converted to RGB.
+        """
+        if output_type not in OUTPUT_TYPES:
+            raise ConfigError(
+                f"output_type {output_type!r} is not one of {', '.join(OUTPUT_TYPES)}"
+            )
+        requests = make_requests(
+            prompt=prompt,
+            image=_resized(image, parse_size(size), resolution),
+            id=ids if ids is not None else "",
+            seed=seed,
+            negative_prompt=negative_prompt,
+            guidance_scale=guidance_scale,
+            image_guidance_scale=image_guidance_scale,
+            reward_scores=reward_scores,
+            reward_text=reward_text,
+            reward_guidance_scale=reward_guidance_scale,
+            low_reward_scores=low_reward_scores,
+            low_reward_text=low_reward_text,
+        )
+        settings = SamplingSettings(num_inference_steps, scheduler, guidance_rule, prompt_suffix)
+        arrays = self._run(
+            requests,
+            settings,
+            batch_size,
+            latents=None if latents is None else self._as_latents(latents, requests),
+            decode=output_type != "latent",
+            progress=progress,
+        )
+        return EditOutput([to_pil(array) for array in arrays] if output_type == "pil" else arrays)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: epath.PathLike,
+        *,
+        dtype: str = "float32",
+        attention: str = "auto",
+        vae_tiling: bool = False,
+    ) -> "EditPipeline":
+        """Loads a checkpoint of any layout that `mre convert` reads.
+
+        Args:
+            path: a folder, a CompVis file, a gs:// path, or a hub id "org/name@revision".
+            dtype: of weights and arithmetic, "float32" or "bfloat16".
+            attention: an implementation of `mre_jax.models.attention`.
+            vae_tiling: encode and decode large pictures in overlapping tiles.
+
+        Raises:
+            ConfigError, DataError: naming what is missing, damaged, or of another architecture.
+        """
+        if dtype not in ("float32", "bfloat16"):
+            raise ConfigError(f"dtype {dtype!r} is not float32 or bfloat16")
+        check_implementation(attention)
+        compute = Compute(dtype=jnp.dtype(dtype), attention=attention)
+        model = load_model(path, compute=compute, dtype=compute.dtype)
+        model.vae.tiling = vae_tiling
+        return cls(model)
+
+    def save_pretrained(
+        self, folder: epath.PathLike, *, format: str = "diffusers", force: bool = False
+    ) -> None:
+        """Writes the networks as they are now, with the checkpoint's other files.
+
+        Args:
+            folder: new, or empty, local or gs://.
+            format: "diffusers", which PyTorch loads too, or "orbax".
+            force: replace a folder that is not empty.
+        """
+        networks = self._networks()._asdict()
+        save_model(dataclasses.replace(self._model, **networks), folder, format=format, force=force)
+
+    @functools.cached_property
+    def checkpoint(self) -> str:
+        """SHA-256 of the weights as they were loaded, equal for every layout that holds them."""
+        return weights_hash(self._model.origin)
+
+    def to_devices(self, devices: Sequence[jax.Device] | None = None) -> "EditPipeline":
+        """Copies the weights to `devices`, by default all of this host's, to share every batch.
+
+        Returns:
+            The same pipeline.
+        """
+        devices = list(devices or jax.local_devices())
+        self.mesh = Mesh(np.asarray(devices), (DATA_AXIS,)) if len(devices) > 1 else None
+        place = NamedSharding(self.mesh, PartitionSpec()) if self.mesh else devices[0]
+        for module in self._networks():
+            nnx.update(module, jax.device_put(nnx.state(module), place))
+        return self
+
+    @property
+    def device_count(self) -> int:
+        """Devices that share a batch."""
+        return 1 if self.mesh is None else self.mesh.size
+
+    @property
+    def takes_reward(self) -> bool:
+        """Whether the checkpoint's UNet has a reward condition."""
+        return self._reward_config is not None
+
+    def guidance(self, requests: Sequence[EditRequest], settings: SamplingSettings) -> Guidance:
+        """The guidance branches and weights of edits that run together."""
+        return plan_guidance(
+            settings.guidance_rule,
+            [request.guidance_scale for request in requests],
+            [request.image_guidance_scale for request in requests],
+            [request.reward_guidance_scale for request in requests],
+        )
+
+    def check(self, requests: Sequence[EditRequest], settings: SamplingSettings) -> None:
+        """Refuses, before any work, what this checkpoint cannot do.
+
+        Raises:
+            ConfigError: naming the setting.
+        """
+        self._plan(settings)
+        for request in requests:
+            self.guidance([request], settings)
+            asks = request.reward_scores is not None or request.reward_text is not None
+            if not self.takes_reward and (asks or request.reward_guidance_scale != 1):
+                raise ConfigError("this checkpoint takes no reward; leave the reward options out")
+
+    def edit(
+        self,
+        requests: Sequence[EditRequest],
+        settings: SamplingSettings,
+        *,
+        batch_size: int | None = None,
+        progress: bool = False,
+    ) -> list[Image.Image]:
+        """Edits pictures of any sizes; returns them in the order of `requests`.
+
+        Args:
+            batch_size: edits that run together; None takes all of a size.
+            progress: whether a bar shows the denoising steps.
+
+        Raises:
+            ConfigError: if the checkpoint cannot do what is asked.
+        """
+        return [
+            to_pil(array) for array in self._run(requests, settings, batch_size, progress=progress)
+        ]
+
+    def edit_batch(
+        self,
+        requests: Sequence[EditRequest],
+        settings: SamplingSettings,
+        *,
+        batch_size: int | None = None,
+        latents: Float[np.ndarray, "b h w c"] | None = None,
+        decode: bool = True,
+        progress: Callable[[], None] | None = None,
+    ) -> Float[Array, "b ..."]:
+        """Starts the edit of pictures of one size under one set of guidance branches.
+
+        Args:
+            batch_size: the batch is filled up to it, so that a smaller last one neither compiles
+                another program nor rounds otherwise.
+            latents: noise to start from.
+            decode: False returns latents.
+            progress: called after every denoising step.
+
+        Returns:
+            Pixels in [0, 1], or latents, of `requests`; the device may still be at work on them.
+        """
+        count = len(requests)
+        size = max(count, batch_size or 0)
+        size = -(-size // self.device_count) * self.device_count
+        filled = [*requests, *[requests[-1]] * (size - count)]
+        if latents is not None:
+            latents = np.concatenate([latents, np.repeat(latents[-1:], size - count, axis=0)])
+        graphs, states = self._networks().split()
+        result = edit(
+            states,
+            self._batch(filled, settings, latents),
+            self._plan(settings),
+            graphs=graphs,
+            decode=decode,
+            mesh=self.mesh,
+            progress=progress,
+        )
+        return result[:count]
+
+    def _run(
+        self,
+        requests: Sequence[EditRequest],
+        settings: SamplingSettings,
+        batch_size: int | None,
+        *,
+        latents: Float[np.ndarray, "b h w c"] | None = None,
+        decode: bool = True,
+        progress: bool = False,
+    ) -> list[np.ndarray]:
+        """One array per request, batch by batch."""
+        self.check(requests, settings)
+        batches = list(self._batches(requests, settings, batch_size))
+        steps = len(batches) * settings.num_inference_steps * self.device_count
+        results: dict[int, np.ndarray] = {}
+        with tqdm(total=steps, unit="step", disable=not progress) as bar:
+            for indices in batches:
+                arrays = self.edit_batch(
+                    [requests[index] for index in indices],
+                    settings,
+                    batch_size=batch_size,
+                    latents=None if latents is None else latents[indices],
+                    decode=decode,
+                    progress=bar.update if progress else None,
+                )
+                results.update(zip(indices, np.asarray(arrays), strict=True))
+        return [results[index] for index in range(len(requests))]
+
+    def _batches(
+        self, requests: Sequence[EditRequest], settings: SamplingSettings, batch_size: int | None
+    ) -> Iterator[list[int]]:
+        """Indices of requests that can run together: of one size, with the same branches."""
+        groups: dict[Any, list[int]] = {}
+        for index, request in enumerate(requests):
+            branches = self.guidance([request], settings).branches
+            groups.setdefault((request.image.size, branches), []).append(index)
+        for group in groups.values():
+            size = batch_size or len(group)
+            yield from (group[start : start + size] for start in range(0, len(group), size))
+
+    def _batch(
+        self,
+        requests: Sequence[EditRequest],
+        settings: SamplingSettings,
+        latents: Float[np.ndarray, "b h w c"] | None,
+    ) -> EditBatch:
+        guidance = self.guidance(requests, settings)
+        return EditBatch(
+            pixels=np.stack([to_array(request.image) for request in requests]),
+            prompt_ids=self.tokenizer([r.prompt + settings.prompt_suffix for r in requests]),
+            negative_ids=self.tokenizer([r.negative_prompt for r in requests], "negative prompt"),
+            keys=item_keys([r.seed for r in requests], [r.id for r in requests]),
+            guidance=guidance,
+            latents=latents,
+            reward=self._reward_batch(requests) if self.takes_reward else None,
+            low_reward=self._low_reward_batch(requests)
+            if LOW_REWARD in guidance.branches
+            else None,
+        )
+
+    def _reward_batch(self, requests: Sequence[EditRequest]) -> RewardBatch:
+        scores = [request.reward_scores or BEST_REWARD for request in requests]
+        return self._to_reward(scores, [self._reward_text(request) for request in requests])
+
+    def _low_reward_batch(self, requests: Sequence[EditRequest]) -> RewardBatch:
+        texts = [request.low_reward_text or self._reward_text(request) for request in requests]
+        return self._to_reward([request.low_reward_scores for request in requests], texts)
+
+    def _to_reward(self, scores: Sequence[tuple[float, ...]], texts: Sequence[str]) -> RewardBatch:
+        return RewardBatch(np.asarray(scores, np.float32), self.tokenizer(texts, "reward text"))
+
+    def _reward_text(self, request: EditRequest) -> str:
+        """The request's, or that nothing went wrong in any perspective the checkpoint knows."""
+        if request.reward_text is not None or self._reward_config is None:
+            return request.reward_text or ""
+        return "; ".join([NO_COMPLAINT] * len(self._reward_config.perspectives))
+
+    def _plan(self, settings: SamplingSettings) -> Plan:
+        name = settings.scheduler or self.scheduler
+        return plan_sampling(name, self.schedule, settings.num_inference_steps)
+
+    def _as_latents(
+        self, latents: Any, requests: Sequence[EditRequest]
+    ) -> Float[np.ndarray, "b h w c"]:
+        array, vae = np.asarray(latents, np.float32), self.vae.config
+        for request in requests:
+            width, height = request.image.size
+            grid = (height // vae.downscale, width // vae.downscale)
+            wanted = (len(requests), *grid, vae.latent_channels)
+            if array.shape != wanted:
+                raise ConfigError(f"latents of shape {array.shape}: these edits want {wanted}")
+        return array
+
+    @property
+    def _reward_config(self) -> RewardConfig | None:
+        reward = self.unet.config.reward
+        return reward if reward is not None and reward.enabled else None
+
+    def _networks(self) -> Networks:
+        return Networks(self.unet, self.vae, self.text_encoder)
+
+
+def _resized(
+    image: Image.Image | Sequence[Image.Image], size: str | tuple[int, int], resolution: int
+) -> list[Image.Image]:
+    pictures = [image] if isinstance(image, Image.Image) else list(image)
+    for picture in pictures:
+        if not isinstance(picture, Image.Image):
+            raise ConfigError(f"image: want PIL pictures, got {type(picture).__name__}")
+    return [fit(to_rgb(p), target_size(p.size, size, resolution)) for p in pictures]

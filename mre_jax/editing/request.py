@@ -1,0 +1,117 @@
+"""One edit that somebody asks for, checked when it is made."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from mre_jax.errors import ConfigError, DataError
+
+PERSPECTIVES = 3
+MAX_REWARD = 5.0
+BEST_REWARD = (MAX_REWARD,) * PERSPECTIVES
+WORST_REWARD = (0.0,) * PERSPECTIVES
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclasses.dataclass(frozen=True)
+class EditRequest:
+    """A picture, what to do to it, and under which conditions.
+
+    Attributes:
+        image: the original, RGB; it is edited at its own size, a multiple of 8 along each side.
+        prompt: the instruction, "make it snow".
+        id: names the edit; with `seed` it decides the noise. May be empty.
+        seed: any integer from 0 to 2**32 - 1.
+        negative_prompt: what the branches without instruction read.
+        guidance_scale: how strongly the instruction is followed, 1 or more; 1 is no guidance.
+        image_guidance_scale: how closely the original is kept, 1 or more.
+        reward_scores: following, preserving, quality, each 0 to 5; None asks for the best of a
+            checkpoint that takes rewards.
+        reward_text: what went wrong in each perspective, joined by "; "; None says nothing did.
+        reward_guidance_scale: how strongly `reward_scores` is preferred to `low_reward_scores`,
+            1 or more; 1 is off and costs nothing.
+        low_reward_scores: what reward guidance moves away from.
+        low_reward_text: its text; None takes `reward_text`.
+    """
+
+    image: Image.Image
+    prompt: str
+    id: str = ""
+    seed: int = 0
+    negative_prompt: str = ""
+    guidance_scale: float = 7.5
+    image_guidance_scale: float = 1.5
+    reward_scores: tuple[float, ...] | None = None
+    reward_text: str | None = None
+    reward_guidance_scale: float = 1.0
+    low_reward_scores: tuple[float, ...] = WORST_REWARD
+    low_reward_text: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "negative_prompt"):
+            if not isinstance(getattr(self, name), str):
+                raise ConfigError(f"{name} {getattr(self, name)!r} is not a text")
+        if not self.prompt.strip():
+            raise ConfigError("the prompt is empty; say what to change")
+        if self.id and not _SAFE_ID.fullmatch(self.id):
+            raise DataError(
+                f"id {self.id!r}: want 1 to 100 letters, digits, '.', '_' or '-', "
+                "starting with a letter or digit"
+            )
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise ConfigError(f"seed {self.seed!r} is not an integer")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"seed {self.seed} is not in 0 to {2**32 - 1}")
+        if self.reward_scores is not None:
+            object.__setattr__(self, "reward_scores", check_scores(self.reward_scores))
+        low = check_scores(self.low_reward_scores, "low_reward_scores")
+        object.__setattr__(self, "low_reward_scores", low)
+
+
+def make_requests(**fields: Any) -> list[EditRequest]:
+    """Requests from fields of `EditRequest` that each hold one value for all or a list of them.
+
+    Raises:
+        ConfigError: if a list is empty, or two of more than one value differ in length.
+    """
+    lists = {name: _as_list(name, value) for name, value in fields.items()}
+    count, longest = max((len(values), name) for name, values in lists.items())
+    for name, values in lists.items():
+        if not values:
+            raise ConfigError(f"{name} is an empty list")
+        if len(values) not in (1, count):
+            raise ConfigError(f"{name} has {len(values)} values and {longest} {count}")
+    return [
+        EditRequest(**{name: v[index if len(v) > 1 else 0] for name, v in lists.items()})
+        for index in range(count)
+    ]
+
+
+def check_scores(scores: Any, name: str = "reward_scores") -> tuple[float, ...]:
+    """The three scores as floats.
+
+    Raises:
+        ConfigError: unless they are three finite numbers from 0 to 5.
+    """
+    if isinstance(scores, str) or not isinstance(scores, Sequence):
+        raise ConfigError(f"{name} {scores!r}: want three numbers (following, preserving, quality)")
+    if len(scores) != PERSPECTIVES:
+        raise ConfigError(f"{name} {tuple(scores)} has {len(scores)} numbers; want {PERSPECTIVES}")
+    for score in scores:
+        if isinstance(score, bool) or not isinstance(score, int | float):
+            raise ConfigError(f"{name}: {score!r} is not a number")
+        if not math.isfinite(score) or not 0 <= score <= MAX_REWARD:
+            raise ConfigError(f"{name}: {score} is not in 0 to {MAX_REWARD:.0f}")
+    return tuple(float(score) for score in scores)
+
+
+def _as_list(name: str, value: Any) -> list[Any]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return [value]
+    is_one_reward = name.endswith("_scores") and not any(isinstance(v, Sequence) for v in value)
+    return [value] if is_one_reward else list(value)

@@ -1,0 +1,28 @@
+"""How a batch of edits is sampled: what all its edits share."""
+
+import dataclasses
+
+from mre_jax.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingSettings:
+    """Sampling choices that decide which program is compiled.
+
+    Attributes:
+        num_inference_steps: denoising steps; the paper takes 30.
+        scheduler: "euler_ancestral", "euler", "ddim" or "dpmsolver++"; None takes the
+            checkpoint's own.
+        guidance_rule: "instruct_pix2pix" (also MagicBrush, HIVE, HQ-Edit) or "instruct_diffusion".
+        prompt_suffix: appended to every prompt; HIVE asks for quality in this way.
+    """
+
+    num_inference_steps: int = 30
+    scheduler: str | None = None
+    guidance_rule: str = "instruct_pix2pix"
+    prompt_suffix: str = ""
+
+    def __post_init__(self) -> None:
+        steps = self.num_inference_steps
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise ConfigError(f"num_inference_steps {steps!r} is not a positive integer")

@@ -1,0 +1,76 @@
+"""At which size a picture is edited: the presets of the paper and of the released code."""
+
+import math
+
+from PIL import Image, ImageOps
+
+from mre_jax.errors import ConfigError
+
+MULTIPLE = 8
+"""Pixels per latent along each side: sizes are multiples of it."""
+
+PRESETS = ("paper", "released_code", "keep")
+
+
+def target_size(
+    size: tuple[int, int], preset: str | tuple[int, int], resolution: int = 512
+) -> tuple[int, int]:
+    """The (width, height) at which a picture of `size` is edited.
+
+    Args:
+        size: (width, height) of the picture.
+        preset: "paper" brings the shorter side to `resolution` and both to the nearest multiple
+            of 64; "released_code" is InstructPix2Pix's rule, the longer side about `resolution`,
+            both a multiple of 64; "keep" takes the picture as it is, cut to multiples of 8; or an
+            explicit (width, height) in multiples of 8.
+        resolution: pixels, as above.
+
+    Raises:
+        ConfigError: for an unknown preset, or a size that is not a positive multiple of 8.
+    """
+    width, height = size
+    if isinstance(preset, tuple):
+        return _explicit(preset)
+    if preset == "paper":
+        scale = resolution / min(width, height)
+        return _nearest(width * scale, 64), _nearest(height * scale, 64)
+    if preset == "released_code":
+        scale = resolution / max(width, height)
+        scale = math.ceil(min(width, height) * scale / 64) * 64 / min(width, height)
+        return int(width * scale // 64) * 64, int(height * scale // 64) * 64
+    if preset == "keep":
+        return _explicit((width // MULTIPLE * MULTIPLE, height // MULTIPLE * MULTIPLE))
+    raise ConfigError(f"size {preset!r} is not one of {', '.join(PRESETS)} or WIDTHxHEIGHT")
+
+
+def parse_size(text: str | tuple[int, int]) -> str | tuple[int, int]:
+    """Reads a size: the name of a preset, "WIDTHxHEIGHT", or (width, height).
+
+    Raises:
+        ConfigError: if it is neither.
+    """
+    if isinstance(text, tuple):
+        return _explicit(text)
+    if text in PRESETS:
+        return text
+    parts = text.lower().split("x")
+    if len(parts) == 2 and all(part.isdigit() for part in parts):
+        return _explicit((int(parts[0]), int(parts[1])))
+    raise ConfigError(f"size {text!r} is not one of {', '.join(PRESETS)} or WIDTHxHEIGHT")
+
+
+def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Scales `image` to cover `size` and cuts the overhang evenly, so that nothing is stretched."""
+    if image.size == size:
+        return image
+    return ImageOps.fit(image, size, method=Image.Resampling.LANCZOS)
+
+
+def _nearest(length: float, multiple: int) -> int:
+    return max(multiple, round(length / multiple) * multiple)
+
+
+def _explicit(size: tuple[int, int]) -> tuple[int, int]:
+    if any(side < MULTIPLE or side % MULTIPLE for side in size):
+        raise ConfigError(f"size {size[0]}x{size[1]}: both sides must be multiples of {MULTIPLE}")
+    return size

@@ -1,0 +1,54 @@
+"""Writing files that are never seen half-written, on a disk or in a bucket."""
+
+import contextlib
+import errno
+import io
+import os
+import uuid
+from collections.abc import Iterator
+from typing import IO
+
+from etils import epath
+
+from mre_jax.errors import DataError
+
+
+def write_atomically(path: epath.PathLike, data: bytes | str) -> None:
+    """Writes `data` under a temporary name beside `path`, flushes it, and renames it into place.
+
+    Raises:
+        DataError: if the disk is full; nothing is left behind.
+    """
+    path = epath.Path(path)
+    if isinstance(data, str):
+        data = data.encode()
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
+    with full_disk_is_an_error(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                _sync(file)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _sync(file: IO[bytes]) -> None:
+    try:
+        descriptor = file.fileno()
+    except (AttributeError, io.UnsupportedOperation):  # a bucket's file has none
+        return
+    os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def full_disk_is_an_error(path: epath.PathLike) -> Iterator[None]:
+    """Turns the operating system's "no space left" into a `DataError` that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DataError(f"{path}: no space left to write it; free some and run it again") from None

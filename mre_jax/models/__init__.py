@@ -1,0 +1,1 @@
+"""The networks, in Flax NNX: CLIP, the autoencoder, the UNet and its reward condition."""

@@ -1,0 +1,63 @@
+"""Between our frozen configurations and the config.json files of diffusers and transformers."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from mre_jax.errors import ConfigError
+
+Config = TypeVar("Config")
+
+
+def read_config(
+    cls: type[Config],
+    mapping: Mapping[str, Any],
+    *,
+    defaults: Mapping[str, Any],
+    supported: Mapping[str, Any],
+) -> Config:
+    """The dataclass `cls` with the fields that `mapping` names; its other keys are ignored.
+
+    Args:
+        mapping: a config.json; a null means the key is absent.
+        defaults: the value of an absent key where it differs from the default of `cls`.
+        supported: keys that would change the network, with the one value that is built here.
+
+    Raises:
+        ConfigError: for another value of a key in `supported`, a value that is not of the type of
+            its field's default, and whatever `cls` refuses.
+    """
+    values = {key: _frozen(value) for key, value in mapping.items() if value is not None}
+    for key, value in supported.items():
+        if values.get(key, value) != value:
+            raise ConfigError(f"{key} {values[key]!r} is not supported; it must be {value!r}")
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    given = {key: value for key, value in values.items() if key in fields}
+    for key, value in given.items():
+        _check_type(key, value, type(fields[key].default))
+    return cls(**{**defaults, **given})
+
+
+def write_config(config: Any) -> dict[str, Any]:
+    """The fields of a dataclass under their own names, with lists for tuples as in JSON."""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
+
+
+def check_divides(key: str, divisor: int, of: str, width: int) -> None:
+    """Raises ConfigError naming both keys unless `divisor` divides `width`."""
+    if divisor < 1 or width % divisor:
+        raise ConfigError(f"{key} {divisor} does not divide {of} {width}")
+
+
+def _check_type(key: str, value: Any, expected: type) -> None:
+    accepted = (int, float) if expected is float else expected
+    is_bool = isinstance(value, bool)
+    if not isinstance(value, accepted) or is_bool != (expected is bool):
+        given = list(value) if isinstance(value, tuple) else value
+        kind = "list" if expected is tuple else expected.__name__
+        raise ConfigError(f"{key} {given!r} is not supported; it must be of type {kind}")
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

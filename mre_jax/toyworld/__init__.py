@@ -1,0 +1,1 @@
+"""A procedural world of instruction edits in which the three rewards are computed exactly."""

@@ -1,0 +1,74 @@
+"""The held-out benchmark, laid out as Real-Edit: pictures with seven instructions each.
+
+images/000.jpg ...    the source pictures
+instructions.json     {image file: ["1. Local: ...", ..., "7. Style: ..."]}
+scenes.json           {image file: {"scene": ..., "edits": [7]}}, what the exact judge needs
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+
+from mre_jax.errors import DataError
+from mre_jax.toyworld.edits import TYPES, Edits, draw_edits, instructions
+from mre_jax.toyworld.files import write_bytes, write_json
+from mre_jax.toyworld.scene import Scenes, draw_scenes, render, streams
+from mre_jax.toyworld.triplets import HELD_OUT, ImageFormat, encode
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """All edits of a benchmark: row 7 i + j is edit j of image i.
+
+    `judge.score(benchmark.scenes, benchmark.edits, edited_images)` scores them.
+    """
+
+    files: list[str]
+    scenes: Scenes
+    edits: Edits
+
+
+def write_benchmark(
+    folder: Path, *, scenes: int, seed: int, size: int, image_format: ImageFormat
+) -> None:
+    """Draw held-out scenes and write them with all their instructions."""
+    rngs = streams(seed, HELD_OUT, range(scenes))
+    drawn = draw_scenes(rngs, held_out=True)
+    kinds = [np.full(scenes, kind) for kind in range(len(TYPES))]
+    edits = [draw_edits(drawn, kind, rngs) for kind in kinds]
+    asked = [instructions(drawn, edit) for edit in edits]
+    words, described = {}, {}
+    columns = zip(drawn.to_json(), *(edit.to_json() for edit in edits), strict=True)
+    for row, (scene, *changes) in enumerate(columns):
+        name = f"{row:03d}.{image_format}"
+        picture = render(drawn[row : row + 1], size)[0]
+        write_bytes(folder / "images" / name, encode(picture, image_format))
+        words[name] = [
+            f"{number}. {kind}: {sentences[row]}"
+            for number, (kind, sentences) in enumerate(zip(TYPES, asked, strict=True), start=1)
+        ]
+        described[name] = {"scene": scene, "edits": changes}
+    write_json(folder / "instructions.json", words)
+    write_json(folder / "scenes.json", described)
+
+
+def read_benchmark(folder: Path) -> Benchmark:
+    """Read `scenes.json` of a benchmark folder.
+
+    Raises:
+        DataError: the file is missing, damaged, or describes no scenes of the toy world.
+    """
+    path = folder / "scenes.json"
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        rows = [
+            (name, item["scene"], edit)
+            for name, item in described.items()
+            for edit in item["edits"]
+        ]
+        names, scenes, edits = (list(column) for column in zip(*rows, strict=True))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: not a toy benchmark's scenes ({error!r})") from error
+    return Benchmark(names, Scenes.from_json(scenes), Edits.from_json(edits))

@@ -1,0 +1,280 @@
+"""`mre toy`: write the toy world in the layouts of the public data sets.
+
+    OUT/triplets/           an InstructPix2Pix folder: seeds.json and, per example, NNNNNNN/ with
+                            prompt.json, {seed}_0.jpg, {seed}_1.jpg and metadata.jsonl
+    OUT/RewardEdit.json     scores and texts by folder name, as RewardEdit_20K.json
+    OUT/benchmark/          held-out scenes with seven instructions each, as Real-Edit
+    OUT/contact_sheet.png   the first examples, to look at
+    OUT/toy.json            the settings; a folder made with other ones is refused
+
+A score is the judge's, of the edited picture as it is decoded from its file, rounded. Each example
+depends on (seed, index, size, format) alone, so a small set is the beginning of a large one, and a
+run that was stopped is finished by running the same command again.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from tqdm import tqdm
+
+from mre_jax.errors import ConfigError, DataError
+from mre_jax.toyworld.benchmark import write_benchmark
+from mre_jax.toyworld.contact_sheet import draw_sheet
+from mre_jax.toyworld.corruption import FEEDBACK, feedback
+from mre_jax.toyworld.edits import KEEP, apply, captions, instructions
+from mre_jax.toyworld.files import write_bytes, write_folder, write_json
+from mre_jax.toyworld.judge import PERSPECTIVES, judge
+from mre_jax.toyworld.triplets import (
+    TRAINING,
+    ImageFormat,
+    Triplets,
+    decode,
+    draw_triplets,
+    encode,
+)
+
+_CHUNK = 32  # examples that are drawn together; the files do not depend on it
+_SHEET = 28  # examples on the contact sheet, four of each type
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What determines every byte of a toy world.
+
+    Attributes:
+        examples: training triplets.
+        seed: of all random numbers.
+        size: pixels along a side.
+        image_format: "jpg" (quality 95) or "png" (lossless).
+        benchmark: held-out scenes; each has seven instructions.
+    """
+
+    examples: int = 8000
+    seed: int = 0
+    size: int = 64
+    image_format: ImageFormat = "jpg"
+    benchmark: int = 80
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("examples", 1, 9_999_999),
+            ("seed", 0, 2**32 - 1),
+            ("size", 16, 1024),
+            ("benchmark", 1, 999),
+        ):
+            if not low <= (value := getattr(self, name)) <= high:
+                raise ConfigError(f"{name} is {value}; it must be from {low} to {high}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `mre toy`."""
+    default = Settings()
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--examples", type=int, default=default.examples, help="training triplets")
+    parser.add_argument("--seed", type=int, default=default.seed)
+    parser.add_argument("--size", type=int, default=default.size, help="pixels along a side")
+    parser.add_argument(
+        "--format", choices=("jpg", "png"), default=default.image_format, help="of the images"
+    )
+    parser.add_argument(
+        "--benchmark", type=int, default=default.benchmark, help="held-out benchmark scenes"
+    )
+    parser.add_argument("--workers", type=int, default=None, help="processes; all cores by default")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the toy world that the options ask for and print its score histogram."""
+    settings = Settings(args.examples, args.seed, args.size, args.format, args.benchmark)
+    rewards = write_dataset(args.out, settings, workers=args.workers)
+    print(histogram(rewards))
+    print(f"{args.out}: {settings.examples} triplets, {settings.benchmark} held-out scenes")
+    return 0
+
+
+def write_dataset(
+    out: Path, settings: Settings, *, workers: int | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """Write a toy world, or what is missing of it.
+
+    Returns:
+        The content of RewardEdit.json.
+
+    Raises:
+        DataError: the folder holds something else, or cannot be written.
+    """
+    try:
+        _claim(out, settings)
+        _write_triplets(out / "triplets", settings, workers or len(os.sched_getaffinity(0)))
+        write_benchmark(
+            out / "benchmark",
+            scenes=settings.benchmark,
+            seed=settings.seed,
+            size=settings.size,
+            image_format=settings.image_format,
+        )
+        write_bytes(out / "contact_sheet.png", _contact_sheet(settings))
+        return _write_indices(out, settings)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or out}: {error.strerror}; mend that and run the same command again"
+        ) from error
+
+
+def _claim(out: Path, settings: Settings) -> None:
+    """Mark the folder as a toy world of these settings, or refuse it."""
+    mark, wanted = out / "toy.json", dataclasses.asdict(settings)
+    if mark.exists():
+        try:
+            found = json.loads(mark.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(
+                f"{mark}: damaged; remove the folder or choose another --out"
+            ) from error
+        if found != wanted:
+            raise DataError(
+                f"{out}: holds a toy world of other settings, {found}; choose another --out"
+            )
+    elif out.exists() and any(out.iterdir()):
+        raise DataError(f"{out}: not empty and not a toy world; choose another --out")
+    else:
+        write_json(mark, wanted)
+
+
+def _write_triplets(folder: Path, settings: Settings, workers: int) -> None:
+    """Write the example folders that are not there yet, in several processes if there are many."""
+    chunks = range(0, settings.examples, _CHUNK)
+    write = functools.partial(_write_chunk, folder, settings)
+    with tqdm(total=settings.examples, unit="example", desc="toy world", disable=None) as bar:
+        if min(workers, len(chunks)) == 1:
+            for start in chunks:
+                bar.update(write(start))
+            return
+        # Not forked: the parent may hold threads of an accelerator's runtime.
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(workers, context, initializer=_end_with_parent)
+        try:
+            for written in pool.map(write, chunks):
+                bar.update(written)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """In a worker: leave when the parent is killed, rather than wait for work for ever."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _write_chunk(folder: Path, settings: Settings, start: int) -> int:
+    """Write one chunk's examples; returns their number. Always draws the chunk as a whole."""
+    wanted = range(start, min(start + _CHUNK, settings.examples))
+    if not all((folder / _name(index)).exists() for index in wanted):
+        indices = range(start, start + _CHUNK)
+        triplets = draw_triplets(settings.seed, indices, settings.size)
+        for index, files in zip(indices, _folders(triplets, indices, settings), strict=True):
+            if index in wanted:
+                write_folder(folder / _name(index), files)
+    return len(wanted)
+
+
+def _name(index: int) -> str:
+    return f"{index:07d}"
+
+
+def _image_seed(settings: Settings, index: int) -> int:
+    """The number in an example's file names."""
+    sequence = np.random.SeedSequence((settings.seed, TRAINING, index))
+    return int(sequence.generate_state(1)[0])
+
+
+def _folders(triplets: Triplets, indices: range, settings: Settings) -> Iterator[dict[str, bytes]]:
+    """The files of every example, by name."""
+    edited = [encode(image, settings.image_format) for image in triplets.edited]
+    judged = _judged(triplets, edited)
+    scores = np.rint(judged).astype(int)
+    texts = feedback(triplets.kinds, scores)
+    asked = instructions(triplets.scenes, triplets.edits)
+    before = captions(triplets.scenes)
+    after = captions(apply(triplets.scenes, triplets.edits))
+    scenes, edits = triplets.scenes.to_json(), triplets.edits.to_json()
+    for row, index in enumerate(indices):
+        number = _image_seed(settings, index)
+        prompt = {"edit": asked[row], "input": before[row], "output": after[row]}
+        metadata = {
+            "seed": number,
+            "scores": scores[row].tolist(),
+            "texts": texts[row],
+            "judged": judged[row].round(3).tolist(),
+            "severities": triplets.severities[row].tolist(),
+            "damage": [list(t)[k] for t, k in zip(FEEDBACK, triplets.kinds[row], strict=True)],
+            "scene": scenes[row],
+            "edit": edits[row],
+        }
+        yield {
+            "prompt.json": json.dumps(prompt).encode(),
+            f"{number}_0.{settings.image_format}": encode(
+                triplets.source[row], settings.image_format
+            ),
+            f"{number}_1.{settings.image_format}": edited[row],
+            "metadata.jsonl": (json.dumps(metadata) + "\n").encode(),
+        }
+
+
+def _judged(triplets: Triplets, files: list[bytes]) -> Float[np.ndarray, "b 3"]:
+    """The judge's scores of the edited pictures as a reader will decode them."""
+    edited = np.stack([decode(file) for file in files])
+    whole = triplets.edits.look != KEEP
+    return judge(triplets.source, triplets.target, edited, whole)
+
+
+def _contact_sheet(settings: Settings) -> bytes:
+    triplets = draw_triplets(settings.seed, range(_SHEET), settings.size)
+    judged = _judged(triplets, [encode(x, settings.image_format) for x in triplets.edited])
+    scores = np.rint(judged).astype(int)
+    sheet = draw_sheet(triplets, scores, feedback(triplets.kinds, scores))
+    return encode(np.asarray(sheet) / 255, "png")
+
+
+def _write_indices(out: Path, settings: Settings) -> dict[str, list[dict[str, Any]]]:
+    """Write RewardEdit.json and, last, seeds.json, from the metadata of all examples."""
+    rewards, seeds = {}, []
+    for name in map(_name, range(settings.examples)):
+        text = (out / "triplets" / name / "metadata.jsonl").read_text(encoding="utf-8")
+        row = json.loads(text)
+        rewards[name] = [
+            {"Score": score, "Negative Prompt": text}
+            for score, text in zip(row["scores"], row["texts"], strict=True)
+        ]
+        seeds.append([name, [str(row["seed"])]])
+    write_json(out / "RewardEdit.json", rewards)
+    write_json(out / "triplets" / "seeds.json", seeds)
+    return rewards
+
+
+def histogram(rewards: dict[str, list[dict[str, Any]]]) -> str:
+    """How often each score occurs in each perspective, as a table for the terminal."""
+    scores = np.array([[perspective["Score"] for perspective in row] for row in rewards.values()])
+    shares = (scores[..., None] == np.arange(6)).mean(0)
+    lines = ["score       " + "".join(f"{value:>8}" for value in range(6)) + "  below 5"]
+    lines += [
+        f"{name:<12}" + "".join(f"{part:>8.1%}" for part in share) + f"{1 - share[5]:>9.1%}"
+        for name, share in zip(PERSPECTIVES, shares, strict=True)
+    ]
+    return "\n".join(lines)

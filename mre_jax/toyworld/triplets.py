@@ -1,0 +1,73 @@
+"""Training triplets in memory: source picture, instruction, badly or well edited picture."""
+
+import dataclasses
+import io
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+
+from mre_jax.toyworld.corruption import corrupt, draw_kinds, draw_severities
+from mre_jax.toyworld.edits import TYPES, Edits, apply, draw_edits
+from mre_jax.toyworld.scene import Scenes, draw_scenes, render, streams
+
+ImageFormat = Literal["jpg", "png"]
+TRAINING, HELD_OUT = 0, 1  # the splits' random streams
+
+
+@dataclasses.dataclass(frozen=True)
+class Triplets:
+    """A batch of training examples; pictures are float32 in [0, 1].
+
+    Attributes:
+        target: the ideal result, which a data set does not show.
+        edited: what it shows instead.
+        severities, kinds: the damage from target to edited, see `corruption`.
+    """
+
+    scenes: Scenes
+    edits: Edits
+    severities: Int[np.ndarray, "b 3"]
+    kinds: Int[np.ndarray, "b 3"]
+    source: Float[np.ndarray, "b H W 3"]
+    target: Float[np.ndarray, "b H W 3"]
+    edited: Float[np.ndarray, "b H W 3"]
+
+
+def draw_triplets(seed: int, indices: Sequence[int], size: int) -> Triplets:
+    """The training examples of these indices, each a function of (seed, index, size) alone.
+
+    The types of instruction take turns: example i has type i mod 7.
+    """
+    rngs = streams(seed, TRAINING, indices)
+    scenes = draw_scenes(rngs)
+    edits = draw_edits(scenes, np.array(indices) % len(TYPES), rngs)
+    severities = draw_severities(rngs)
+    kinds = draw_kinds(scenes, edits, severities, rngs)
+    source, target = render(scenes, size), render(apply(scenes, edits), size)
+    edited = corrupt(scenes, edits, source, target, severities, kinds, rngs)
+    return Triplets(scenes, edits, severities, kinds, source, target, edited)
+
+
+def to_bytes(image: Float[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """[0, 1] to 0..255, rounded."""
+    return np.rint(image * 255).astype(np.uint8)
+
+
+def encode(image: Float[np.ndarray, "H W 3"], image_format: ImageFormat) -> bytes:
+    """An image file: PNG, or JPEG of quality 95 with full chroma resolution."""
+    file = io.BytesIO()
+    picture = Image.fromarray(to_bytes(image))
+    if image_format == "png":
+        picture.save(file, "PNG")
+    else:
+        picture.save(file, "JPEG", quality=95, subsampling=0)
+    return file.getvalue()
+
+
+def decode(file: bytes) -> Float[np.ndarray, "H W 3"]:
+    """The inverse of `encode`, up to what the file format loses."""
+    with Image.open(io.BytesIO(file)) as image:
+        return np.asarray(image.convert("RGB"), np.float32) / np.float32(255)

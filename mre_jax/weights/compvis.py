@@ -1,0 +1,272 @@
+"""The layout of the original latent-diffusion code, in which InstructPix2Pix was published.
+
+One file holds a whole model: the UNet under `model.diffusion_model.`, its moving average under
+`model_ema.` with every dot of the name removed, the VAE under `first_stage_model.`, CLIP under
+`cond_stage_model.transformer.`, and the noise schedule as buffers. Blocks are numbered through; the
+names of diffusers are found from the numbers by rule, for any number of blocks.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from mre_jax.errors import DataError
+from mre_jax.weights.older import current_text_encoder
+from mre_jax.weights.source import Change, TensorSource, View, renamed
+
+UNET = "model.diffusion_model."
+VAE = "first_stage_model."
+TEXT_ENCODER = "cond_stage_model.transformer."
+
+Rule = Callable[[str], str | None]
+
+
+class CompVis(NamedTuple):
+    """The models of one file under diffusers' names.
+
+    Attributes:
+        weights: which of the two sets of UNet weights was taken, "ema" or "raw".
+        scaling_factor: of the latents; None when the file does not say.
+    """
+
+    unet: TensorSource
+    vae: TensorSource
+    text_encoder: TensorSource
+    weights: str
+    scaling_factor: float | None
+
+
+def is_compvis(names: Iterable[str]) -> bool:
+    """Whether these names are a whole model in the original layout."""
+    return any(name.startswith(UNET) for name in names)
+
+
+def split(source: TensorSource, weights: str | None = None) -> CompVis:
+    """The models in a file of the original layout.
+
+    Args:
+        weights: "ema" or "raw"; None takes the moving average where there is one, as the original
+            sampling script does.
+
+    Raises:
+        DataError: when `weights` is "ema" and there is none, or it is incomplete, or a tensor
+            belongs to no part that is known.
+    """
+    _refuse(source, [name for name in source.tensors if not _is_known(name)])
+    raw = _renamed(source, UNET, unet_rule)
+    averages = _averages(source)
+    found = {name for name in source.tensors if _is_average(name)}
+    _refuse(source, found - set(averages.values()))
+    taken = weights or ("ema" if found else "raw")
+    if taken == "ema":
+        _require_complete(source, set(averages.values()) - found)
+    return CompVis(
+        unet=raw if taken == "raw" else _renamed(View(source, averages), UNET, unet_rule),
+        vae=_vae(source),
+        text_encoder=current_text_encoder(_part(source, TEXT_ENCODER)),
+        weights=taken,
+        scaling_factor=_scaling_factor(source),
+    )
+
+
+def unet_rule(names: Collection[str]) -> Rule:
+    """Diffusers' name for each name under `model.diffusion_model.`; None for one that is unknown.
+
+    Args:
+        names: all of them, since the depth of a block shows only in the whole.
+    """
+    downsamplers = _numbers(names, r"input_blocks\.(\d+)\.0\.op\.weight$")
+    inputs = _numbers(names, r"input_blocks\.(\d+)\.")
+    # Block 0 is conv_in; a level is its ResNets and, but for the last level, a downsampler.
+    layers = (min(downsamplers) if downsamplers else max(inputs, default=0) + 1) - 1
+    levels = len(downsamplers) + 1
+    per_level = layers + 1
+
+    def name_of(name: str) -> str | None:
+        for theirs, ours in _UNET_ENDS.items():
+            if name.startswith(theirs):
+                return ours + name.removeprefix(theirs)
+        if match := _MIDDLE.fullmatch(name):
+            place, leaf = match.groups()
+            if place == "1":
+                return f"mid_block.attentions.0.{leaf}"
+            return _resnet(f"mid_block.resnets.{int(place) // 2}", leaf)
+        if match := _BLOCK.fullmatch(name):
+            direction, number, part, leaf = match.groups()
+            kind, first = ("down", 1) if direction == "input" else ("up", 0)
+            level, layer = divmod(int(number) - first, per_level)
+            if 0 <= level < levels:
+                return _in_block(f"{kind}_blocks.{level}", layer, part, leaf)
+        return None
+
+    return name_of
+
+
+def vae_rule(names: Collection[str]) -> Rule:
+    """Diffusers' name for each name under `first_stage_model.`; None for one that is unknown.
+
+    Args:
+        names: all of them, since the decoder numbers its levels from the other end.
+    """
+    last = max(_numbers(names, r"decoder\.up\.(\d+)\."), default=0)
+
+    def name_of(name: str) -> str | None:
+        if match := _VAE_LEVEL.fullmatch(name):
+            half, direction, number, part, leaf = match.groups()
+            level = int(number) if direction == "down" else last - int(number)
+            block = f"{half}.{direction}_blocks.{level}"
+            if part == f"{direction}sample":
+                return f"{block}.{direction}samplers.0.{leaf}"
+            return f"{block}.resnets.{part.removeprefix('block.')}.{_shortcut(leaf)}"
+        if match := _VAE_MIDDLE.fullmatch(name):
+            half, part, leaf = match.groups()
+            if part == "attn_1":
+                module, _, parameter = leaf.rpartition(".")
+                module = _VAE_ATTENTION.get(module, module)
+                return f"{half}.mid_block.attentions.0.{module}.{parameter}"
+            resnet = int(part.removeprefix("block_")) - 1
+            return f"{half}.mid_block.resnets.{resnet}.{_shortcut(leaf)}"
+        if _VAE_ENDS.fullmatch(name):
+            return name.replace(".norm_out.", ".conv_norm_out.")
+        return None
+
+    return name_of
+
+
+def _vae(source: TensorSource) -> TensorSource:
+    vae = _renamed(source, VAE, vae_rule)
+    # The projections of attention are 1x1 convolutions there and dense layers here.
+    changes = {
+        name: Change(info.shape[:2], lambda weight: weight[:, :, 0, 0])
+        for name, info in vae.tensors.items()
+        if _VAE_PROJECTION.search(name) and len(info.shape) == 4
+    }
+    return View(vae, {name: name for name in vae.tensors}, changes)
+
+
+def _averages(source: TensorSource) -> dict[str, str]:
+    """For each raw tensor of the UNet the name of its moving average; no two may coincide."""
+    averages = {
+        name: "model_ema." + name.removeprefix("model.").replace(".", "")
+        for name in source.tensors
+        if name.startswith(UNET)
+    }
+    if len(set(averages.values())) != len(averages):
+        raise DataError(f"{source.origin}: two UNet tensors share one EMA name")
+    return averages
+
+
+def _part(source: TensorSource, prefix: str) -> View:
+    return renamed(
+        source, lambda name: name.removeprefix(prefix) if name.startswith(prefix) else None
+    )
+
+
+def _renamed(source: TensorSource, prefix: str, rule_of: Callable[[Collection[str]], Rule]) -> View:
+    """The tensors under `prefix`, with the names that the rule made from all of them gives."""
+    part = _part(source, prefix)
+    rule = rule_of(part.tensors)
+    _refuse(source, [prefix + name for name in part.tensors if rule(name) is None])
+    return renamed(part, rule)
+
+
+def _refuse(source: TensorSource, unknown: Collection[str]) -> None:
+    if unknown:
+        more = " and more" if len(unknown) > 8 else ""
+        raise DataError(
+            f"{source.origin} holds {len(unknown)} tensors that the original layout of SD1.x does "
+            f"not have: {', '.join(sorted(unknown)[:8])}{more}"
+        )
+
+
+def _require_complete(source: TensorSource, missing: set[str]) -> None:
+    if missing:
+        raise DataError(
+            f"{source.origin} lacks {len(missing)} EMA tensors, such as {min(missing)}; "
+            "use --weights raw"
+        )
+
+
+def _is_known(name: str) -> bool:
+    return name in _BUFFERS or name.startswith(_PARTS)
+
+
+def _is_average(name: str) -> bool:
+    return name.startswith("model_ema.") and name not in _BUFFERS
+
+
+def _scaling_factor(source: TensorSource) -> float | None:
+    if "scale_factor" not in source.tensors:
+        return None
+    # Stored in float32: 0.18215 comes back with more digits than were meant.
+    return float(f"{float(np.asarray(source.read('scale_factor')).reshape(())):.6g}")
+
+
+def _numbers(names: Iterable[str], pattern: str) -> set[int]:
+    return {int(match[1]) for name in names if (match := re.match(pattern, name))}
+
+
+def _in_block(block: str, layer: int, part: str, leaf: str) -> str | None:
+    if part == "0" and leaf.startswith("op."):
+        return f"{block}.downsamplers.0.conv.{leaf.removeprefix('op.')}"
+    if part != "0" and leaf.startswith("conv."):
+        return f"{block}.upsamplers.0.{leaf}"
+    if part == "0":
+        return _resnet(f"{block}.resnets.{layer}", leaf)
+    return f"{block}.attentions.{layer}.{leaf}" if part == "1" else None
+
+
+def _resnet(block: str, leaf: str) -> str | None:
+    module, _, parameter = leaf.rpartition(".")
+    return f"{block}.{_RESNET[module]}.{parameter}" if module in _RESNET else None
+
+
+def _shortcut(leaf: str) -> str:
+    return leaf.replace("nin_shortcut.", "conv_shortcut.")
+
+
+_PARTS = (UNET, VAE, TEXT_ENCODER, "model_ema.")
+
+_BUFFERS = frozenset(
+    (
+        *("betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod"),
+        *("sqrt_one_minus_alphas_cumprod", "log_one_minus_alphas_cumprod"),
+        *("sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod", "posterior_variance"),
+        *("posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2"),
+        *("lvlb_weights", "logvar", "scale_factor", "model_ema.decay", "model_ema.num_updates"),
+    )
+)
+
+_UNET_ENDS = {
+    "time_embed.0.": "time_embedding.linear_1.",
+    "time_embed.2.": "time_embedding.linear_2.",
+    "input_blocks.0.0.": "conv_in.",
+    "out.0.": "conv_norm_out.",
+    "out.2.": "conv_out.",
+}
+_RESNET = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
+_VAE_ATTENTION = {
+    "norm": "group_norm",
+    "q": "to_q",
+    "k": "to_k",
+    "v": "to_v",
+    "proj_out": "to_out.0",
+}
+
+_BLOCK = re.compile(r"(input|output)_blocks\.(\d+)\.(\d)\.(.+)")
+_MIDDLE = re.compile(r"middle_block\.([012])\.(.+)")
+_VAE_LEVEL = re.compile(
+    r"(encoder|decoder)\.(down|up)\.(\d+)\.(block\.\d+|(?:down|up)sample)\.(.+)"
+)
+_VAE_MIDDLE = re.compile(r"(encoder|decoder)\.mid\.(attn_1|block_[12])\.(.+)")
+_VAE_ENDS = re.compile(r"((encoder|decoder)\.(conv_in|norm_out|conv_out)|(post_)?quant_conv)\..+")
+_VAE_PROJECTION = re.compile(r"\.attentions\.0\.to_.+\.weight$")

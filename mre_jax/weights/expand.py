@@ -1,0 +1,39 @@
+"""From a text-to-image UNet to an editor: more input channels, which at first change nothing.
+
+An editor's UNet sees the original image's latents after the noisy ones. The new channels get zero
+weights and the bias stays, so that the first forward equals the base model's (InstructPix2Pix,
+section 3.2; the released code and diffusers' training script lose the bias here).
+"""
+
+import numpy as np
+
+from mre_jax.errors import DataError
+from mre_jax.weights.source import Change, TensorSource, View
+
+CONV_IN = "conv_in.weight"
+
+
+def with_input_channels(source: TensorSource, channels: int) -> TensorSource:
+    """A UNet's tensors with `conv_in` taking `channels`; `source` itself if it already does.
+
+    Raises:
+        DataError: when there is no `conv_in`, or it takes more channels than that.
+    """
+    info = source.tensors.get(CONV_IN)
+    if info is None or len(info.shape) != 4:
+        raise DataError(f"{source.origin} holds no convolution {CONV_IN}: it is not a UNet")
+    out, stored, *kernel = info.shape
+    if stored == channels:
+        return source
+    if stored > channels:
+        raise DataError(
+            f"{source.origin} takes {stored} input channels and cannot be cut to {channels}; "
+            f"use --in-channels {stored}"
+        )
+
+    def padded(weight: np.ndarray) -> np.ndarray:
+        zeros = np.zeros((out, channels - stored, *kernel), weight.dtype)
+        return np.concatenate([weight, zeros], axis=1)
+
+    change = Change((out, channels, *kernel), padded)
+    return View(source, {name: name for name in source.tensors}, {CONV_IN: change})

@@ -1,0 +1,192 @@
+"""Modules from the weights of any supported model, and modules back to a folder."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from mre_jax.models.clip import CLIPTextModel
+from mre_jax.models.layers import Compute
+from mre_jax.models.unet import UNet
+from mre_jax.models.vae import AutoencoderKL
+from mre_jax.weights.checkpoint import (
+    REWARD_CLASS,
+    Checkpoint,
+    Component,
+    changed,
+    open_checkpoint,
+)
+from mre_jax.weights.folder import COMPONENTS
+from mre_jax.weights.locate import local_path
+from mre_jax.weights.rule import ModuleTensors, Placement, load
+from mre_jax.weights.save import save_checkpoint
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The networks of an editor, and what is needed around them.
+
+    Attributes:
+        files: the small files of the model folder (tokenizer, scheduler, ...), by path.
+        configs: the config.json of each component as it was read, foreign keys included.
+        origin: where it came from.
+        weights: "ema", "raw" or "only", as in `Checkpoint`.
+    """
+
+    unet: UNet
+    vae: AutoencoderKL
+    text_encoder: CLIPTextModel
+    files: Mapping[str, bytes]
+    configs: Mapping[str, Mapping[str, Any]]
+    origin: str
+    weights: str
+
+
+def load_unet(path: str | Path, **options: Any) -> UNet:
+    """The UNet of a model folder, of a file in the original layout, or of a lone `unet` folder.
+
+    Args:
+        path: a local path, `org/name@REVISION` or `gs://...`.
+        options: those of `load_component`.
+
+    Raises:
+        DataError: when the weights are missing, damaged, or do not fit their configuration.
+        ConfigError: when the configuration asks for a network that is not supported.
+    """
+    return load_component("unet", path, **options)
+
+
+def load_vae(path: str | Path, **options: Any) -> AutoencoderKL:
+    """The VAE, as `load_unet`."""
+    return load_component("vae", path, **options)
+
+
+def load_text_encoder(path: str | Path, **options: Any) -> CLIPTextModel:
+    """The CLIP text encoder, as `load_unet`."""
+    return load_component("text_encoder", path, **options)
+
+
+def load_component(
+    name: str,
+    path: str | Path,
+    *,
+    compute: Compute | None = None,
+    dtype: Any = jnp.float32,
+    placement: Placement | None = None,
+    weights: str | None = None,
+    in_channels: int | None = None,
+) -> Any:
+    """One network of a model.
+
+    Args:
+        name: "unet", "vae" or "text_encoder".
+        path: as for `load_unet`.
+        compute: how the network runs.
+        dtype: of the parameters.
+        placement: as for `mre_jax.weights.rule.load`.
+        weights: "ema" or "raw" where there are both; None prefers the moving average.
+        in_channels: what the UNet shall take; missing ones get zero weights. None leaves it.
+
+    Raises:
+        DataError, ConfigError: as `load_unet`.
+    """
+    with local_path(path) as local:
+        opened = open_checkpoint(
+            local, weights=weights, in_channels=in_channels, components=(name,)
+        )
+        component = opened.components[name]
+        return load(component.network(compute), component.source, dtype=dtype, placement=placement)
+
+
+def load_model(
+    path: str | Path,
+    *,
+    compute: Compute | None = None,
+    dtype: Any = jnp.float32,
+    placement: Placement | None = None,
+    weights: str | None = None,
+    base: str | Path | None = None,
+) -> Model:
+    """All networks of an editor.
+
+    Args:
+        path: a model folder or a file in the original layout; local, hub or bucket.
+        compute, dtype, placement, weights: as for `load_component`.
+        base: a local model folder for what `path` lacks, such as the tokenizer.
+
+    Raises:
+        DataError, ConfigError: as `load_unet`.
+    """
+    with local_path(path) as local:
+        opened = open_checkpoint(local, weights=weights, base=None if base is None else Path(base))
+        networks: dict[str, Any] = {
+            name: load(part.network(compute), part.source, dtype=dtype, placement=placement)
+            for name, part in opened.components.items()
+        }
+        return Model(
+            **networks,
+            files=opened.files,
+            configs={name: part.config for name, part in opened.components.items()},
+            origin=str(path),
+            weights=opened.weights,
+        )
+
+
+def save_model(
+    model: Model,
+    target: str | Path,
+    *,
+    format: str = "diffusers",
+    dtype: str = "same",
+    force: bool = False,
+    tokenizer: bool = True,
+) -> dict[str, str]:
+    """Write the networks of `model` as a folder; the arguments are those of `save_checkpoint`.
+
+    Returns:
+        SHA-256 by path in the folder.
+    """
+    components = {
+        name: from_module(name, getattr(model, name), model.configs.get(name, {}))
+        for name in COMPONENTS
+    }
+    checkpoint = Checkpoint(
+        origin=model.origin,
+        kind="diffusers",
+        weights=model.weights,
+        components=components,
+        files=model.files,
+    )
+    return save_checkpoint(
+        checkpoint, target, format=format, dtype=dtype, force=force, tokenizer=tokenizer
+    )
+
+
+def from_module(name: str, module: Any, config: Mapping[str, Any]) -> Component:
+    """A component whose tensors are a module's parameters.
+
+    Args:
+        name: "unet", "vae" or "text_encoder".
+        module: an NNX module with its `config`.
+        config: the config.json it came with; the module's own entries replace those.
+    """
+    entries = module.config.to_dict()
+    if "reward" in entries:
+        entries["_class_name"] = REWARD_CLASS
+    component = Component(
+        name,
+        config,
+        (json.dumps(dict(config), indent=2) + "\n").encode(),
+        ModuleTensors(module),
+    )
+    return changed(component, **{**_CLASSES[name], **config, **entries})
+
+
+_CLASSES: dict[str, dict[str, Any]] = {
+    "unet": {"_class_name": "UNet2DConditionModel"},
+    "vae": {"_class_name": "AutoencoderKL"},
+    "text_encoder": {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"},
+}

@@ -1,0 +1,291 @@
+"""Writing a model folder: all of it or nothing."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from etils import epath
+from tqdm import tqdm
+
+from mre_jax.errors import ConfigError, DataError
+from mre_jax.files import full_disk_is_an_error
+from mre_jax.weights.checkpoint import REWARD_CLASS, Checkpoint, Component, changed
+from mre_jax.weights.folder import MODEL_INDEX, SAFETY_CHECKER
+from mre_jax.weights.orbax_folder import write_orbax
+from mre_jax.weights.released import to_released
+from mre_jax.weights.rule import expected_tensors, parameters
+from mre_jax.weights.source import BFLOAT16, Cast, renamed
+from mre_jax.weights.strict import stream
+from mre_jax.weights.writer import canonical_order, write_safetensors
+
+FORMATS = ("diffusers", "orbax")
+DTYPES = {
+    "same": None,
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": BFLOAT16,
+}
+
+
+def save_checkpoint(
+    model: Checkpoint,
+    target: str | Path,
+    *,
+    format: str = "diffusers",
+    dtype: str = "same",
+    force: bool = False,
+    tokenizer: bool = True,
+) -> dict[str, str]:
+    """Write `model` as a folder (or, for a lone component, as that component's folder).
+
+    A reader sees the whole folder or none: it is written beside `target` and renamed at the end.
+
+    Args:
+        target: a local path or `gs://...`.
+        format: "diffusers", which PyTorch loads, or "orbax", our own.
+        dtype: of the weights, a key of `DTYPES`.
+        force: replace a folder that is already there.
+        tokenizer: without it a model that lacks its tokenizer is refused.
+
+    Returns:
+        SHA-256 by path in the folder.
+
+    Raises:
+        DataError: when the weights do not fit their configuration, `target` is taken, the disk is
+            full, or the tokenizer is missing.
+        ConfigError: for an unknown format or dtype, or a configuration that is not supported.
+    """
+    if format not in FORMATS or dtype not in DTYPES:
+        raise ConfigError(
+            f"format {format!r} or dtype {dtype!r} is unknown; use one of {', '.join(FORMATS)} and "
+            f"one of {', '.join(DTYPES)}"
+        )
+    has_tokenizer = any(name.startswith("tokenizer/") for name in model.files)
+    if tokenizer and not (has_tokenizer or model.lone):
+        raise DataError(
+            f"{model.origin} has no tokenizer; take it from a Stable Diffusion 1.x folder with "
+            "--base FOLDER, or leave it out with --no-tokenizer"
+        )
+    with new_folder(target, force=force) as folder:
+        size = sum(map(_parameters, model.components.values()))
+        written: dict[Path, str] = {}
+        with tqdm(total=size, unit=" weights", unit_scale=True, desc=f"writing {target}") as bar:
+            for component in model.components.values():
+                place = folder if model.lone else folder / component.name
+                written |= _save_component(component, place, format, dtype, bar)
+        if not model.lone:
+            _save_surroundings(model, folder)
+        return {
+            str(path.relative_to(folder)): written.get(path) or _sha256(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and "orbax" not in path.parts
+        }
+
+
+@contextlib.contextmanager
+def new_folder(target: str | Path, *, force: bool = False) -> Iterator[Path]:
+    """A folder to fill; it becomes `target` when the block ends, and vanishes if the block raises.
+
+    Raises:
+        DataError: when `target` is a file, or a folder with contents and not `force`, or is being
+            written by another process.
+    """
+    if "://" in str(target):
+        remote = epath.Path(target)
+        _require_free(remote, force)
+        with tempfile.TemporaryDirectory(prefix="mre-save-") as staged:
+            yield Path(staged)
+            _upload(Path(staged), remote)
+        return
+    local = Path(target).absolute()
+    _require_free(local, force)
+    partial = local.with_name(f".{local.name}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    with _locked(partial, local), full_disk_is_an_error(local):
+        # What an earlier, killed run left.
+        _clear(partial)
+        try:
+            yield partial
+        except BaseException:
+            shutil.rmtree(partial)
+            raise
+        _replace(partial, local)
+
+
+def model_index(model: Checkpoint) -> dict[str, Any]:
+    """The model_index.json: what each part of the folder is, for PyTorch's pipeline."""
+    stated = json.loads(model.files.get(MODEL_INDEX, b"{}"))
+    folders = {name.split("/")[0] for name in model.files if "/" in name} | set(model.components)
+    if model.safety_checker is not None:
+        folders.add(SAFETY_CHECKER)
+    unet = model.components.get("unet")
+    classes = {
+        **_CLASSES,
+        # diffusers looks this one up among the modules that are imported already.
+        **({"unet": ["mre_jax.pytorch", REWARD_CLASS]} if unet and unet.reward else {}),
+    }
+    scheduler = json.loads(model.files.get(_SCHEDULER_FILE, _SCHEDULER))
+    classes["scheduler"] = ["diffusers", scheduler["_class_name"]]
+    index: dict[str, Any] = {"_class_name": _PIPELINE, "_diffusers_version": "0.40.0"}
+    index |= {key: value for key, value in stated.items() if key != "_class_name"}
+    for key in {*classes, *(key for key, value in stated.items() if isinstance(value, list))}:
+        if key not in folders | {"scheduler"}:
+            index[key] = [None, None]
+        elif key in model.components or not isinstance(index.get(key), list):
+            index[key] = classes.get(key, [None, None])
+    index["requires_safety_checker"] = model.safety_checker is not None
+    return index
+
+
+def _save_component(
+    component: Component, folder: Path, format: str, dtype: str, bar: tqdm
+) -> dict[Path, str]:
+    folder.mkdir(exist_ok=True)
+    network = component.network()
+    expected = expected_tensors(network)
+    source = component.source
+    if (wanted := DTYPES[dtype]) is not None:
+        source = Cast(source, wanted)
+        component = _with_dtype(component, dtype)
+    (folder / "config.json").write_bytes(component.text)
+    if format == "orbax":
+        paths = {name: path for name, (path, _) in parameters(network).items()}
+        write_orbax(folder, paths, _counted(stream(expected, source), bar))
+        return {}
+    if component.reward is not None and component.reward.form == "released":
+        expected = {to_released(name): shape for name, shape in expected.items()}
+        source = renamed(source, to_released)
+    path = folder / _WEIGHTS[component.name]
+    infos = {name: source.tensors[name] for name in expected if name in source.tensors}
+    arrays = _counted(stream(expected, source, canonical_order(infos)), bar)
+    return {path: write_safetensors(path, infos, arrays)}
+
+
+def _save_surroundings(model: Checkpoint, folder: Path) -> None:
+    files = {_SCHEDULER_FILE: _SCHEDULER, **model.files}
+    files[MODEL_INDEX] = (json.dumps(model_index(model), indent=2) + "\n").encode()
+    for name, data in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
+    if model.safety_checker is not None:
+        shutil.copytree(model.safety_checker, folder / SAFETY_CHECKER)
+
+
+def _with_dtype(component: Component, dtype: str) -> Component:
+    """transformers notes the dtype of the weights in its configuration."""
+    stated = [key for key in ("torch_dtype", "dtype") if key in component.config]
+    return changed(component, **dict.fromkeys(stated, dtype))
+
+
+def _counted(
+    arrays: Iterator[tuple[str, np.ndarray]], bar: tqdm
+) -> Iterator[tuple[str, np.ndarray]]:
+    for name, array in arrays:
+        yield name, array
+        bar.update(array.size)
+
+
+def _parameters(component: Component) -> int:
+    return sum(int(np.prod(info.shape)) for info in component.source.tensors.values())
+
+
+def _require_free(target: Path | epath.Path, force: bool) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise DataError(f"{target} is a file; name a folder to write to")
+    if any(target.iterdir()) and not force:
+        raise DataError(f"{target} is not empty; name another folder, or replace it with --force")
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, target: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(f"{target} is being written by another process") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _clear(folder: Path) -> None:
+    for child in folder.iterdir():
+        shutil.rmtree(child) if child.is_dir() else child.unlink()
+
+
+def _replace(partial: Path, target: Path) -> None:
+    _sync(partial)
+    if target.is_dir() and any(target.iterdir()):
+        old = target.with_name(f".{target.name}.old")
+        if old.exists():
+            shutil.rmtree(old)
+        target.rename(old)
+        partial.rename(target)
+        shutil.rmtree(old)
+    else:
+        partial.rename(target)
+
+
+def _sync(folder: Path) -> None:
+    """Bring every file to the disk before the folder gets its name."""
+    for path in (*folder.rglob("*"), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _upload(folder: Path, remote: epath.Path) -> None:
+    """Copy to a bucket; what tells a reader that the folder is complete comes last."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    for path in sorted(paths, key=lambda path: (path.name == MODEL_INDEX, str(path))):
+        place = remote / str(path.relative_to(folder))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        epath.Path(path).copy(place, overwrite=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_PIPELINE = "StableDiffusionInstructPix2PixPipeline"
+_CLASSES: Mapping[str, Any] = {
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "feature_extractor": ["transformers", "CLIPImageProcessor"],
+    "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+}
+_WEIGHTS = {
+    "unet": "diffusion_pytorch_model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+    "text_encoder": "model.safetensors",
+}
+_SCHEDULER_FILE = "scheduler/scheduler_config.json"
+
+# InstructPix2Pix's, for models that come without one.
+_SCHEDULER = b"""{
+  "_class_name": "EulerAncestralDiscreteScheduler",
+  "beta_end": 0.012,
+  "beta_schedule": "scaled_linear",
+  "beta_start": 0.00085,
+  "num_train_timesteps": 1000,
+  "prediction_type": "epsilon",
+  "steps_offset": 1,
+  "trained_betas": null
+}
+"""

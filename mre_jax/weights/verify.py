@@ -1,0 +1,182 @@
+"""The written folder in JAX against the same folder in PyTorch, on random inputs."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from flax import nnx
+
+from mre_jax.errors import DataError
+from mre_jax.models.reward import RewardInputs
+from mre_jax.weights.checkpoint import REWARD_CLASS
+from mre_jax.weights.folder import ModelFolder
+from mre_jax.weights.load import load_text_encoder, load_unet, load_vae
+
+TOLERANCE = 1e-4
+REPORT = "verify.json"
+
+Outputs = dict[str, np.ndarray]
+
+
+def verify(folder: Path) -> dict[str, float]:
+    """Compare every component of `folder`, and write `verify.json` into it.
+
+    Returns:
+        By component and output the largest difference, relative to the output's largest value.
+
+    Raises:
+        DataError: when PyTorch is not installed, or the folder is not in its format.
+    """
+    try:
+        import diffusers
+        import torch
+        import transformers
+    except ImportError as error:
+        raise DataError(
+            f"--verify needs PyTorch ({error}); install it with pip install 'mre_jax[torch]'"
+        ) from error
+    opened = ModelFolder.open(folder)
+    errors: dict[str, float] = {}
+    for name, path in opened.components.items():
+        ours, theirs = _CHECKS[name](path)
+        errors |= {f"{name}.{key}": _error(ours[key], theirs[key]) for key in theirs}
+    report = {
+        "relative_error": errors,
+        "tolerance": TOLERANCE,
+        "versions": {
+            "jax": jax.__version__,
+            "torch": torch.__version__,
+            "diffusers": diffusers.__version__,
+            "transformers": transformers.__version__,
+        },
+    }
+    (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+    return errors
+
+
+def _unet(path: Path) -> tuple[Outputs, Outputs]:
+    import torch
+
+    ours = load_unet(path)
+    config = ours.config
+    random = np.random.default_rng(0)
+    side = 2 ** (len(config.block_out_channels) + 1)
+    sample = _normal(random, 2, side, side, config.in_channels)
+    timestep = np.array([10.0, 700.0], np.float32)
+    states = _normal(random, 2, 8, config.cross_attention_dim)
+    rewarded = config.reward is not None and config.reward.enabled
+    scores = np.array([[5, 3, 0], [1, 2, 4]], np.float32)
+    text, pooled = _normal(random, *states.shape), _normal(random, 2, states.shape[-1])
+    reward = RewardInputs(*map(jnp.asarray, (scores, text, pooled))) if rewarded else None
+    out = _run(ours, "__call__", sample, timestep, states, reward)
+    mine = {"sample": np.asarray(out)}
+    del ours
+    extra = {}
+    if rewarded:
+        extra = {
+            "reward_scores": torch.from_numpy(scores),
+            "reward_text_states": torch.from_numpy(text),
+            "reward_text_pooled": torch.from_numpy(pooled),
+        }
+    model = _torch_unet(path)
+    with torch.no_grad():
+        theirs = model(
+            _channels_first(sample), torch.from_numpy(timestep), torch.from_numpy(states), **extra
+        ).sample
+    return mine, {"sample": _channels_last(theirs)}
+
+
+def _torch_unet(path: Path) -> Any:
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    model_class: Any = UNet2DConditionModel
+    if json.loads((path / "config.json").read_text()).get("_class_name") == REWARD_CLASS:
+        from mre_jax.pytorch import RewardUNet2DConditionModel
+
+        model_class = RewardUNet2DConditionModel
+    return model_class.from_pretrained(path, torch_dtype=torch.float32).eval()
+
+
+def _vae(path: Path) -> tuple[Outputs, Outputs]:
+    import torch
+    from diffusers import AutoencoderKL
+
+    ours = load_vae(path)
+    random = np.random.default_rng(0)
+    side = 2 ** (len(ours.config.block_out_channels) + 2)
+    images = random.uniform(-1, 1, (1, side, side, 3)).astype(np.float32)
+    latents = _normal(random, 1, 4, 4, ours.config.latent_channels)
+    moments = _run(ours, "encode", images)
+    mine = {
+        "mean": np.asarray(moments.mean),
+        "logvar": np.asarray(moments.logvar),
+        "image": np.asarray(_run(ours, "decode", latents)),
+    }
+    del ours
+    model = AutoencoderKL.from_pretrained(path, torch_dtype=torch.float32).eval()
+    with torch.no_grad():
+        posterior = model.encode(_channels_first(images)).latent_dist
+        image = model.decode(_channels_first(latents)).sample
+    theirs = {"mean": posterior.mean, "logvar": posterior.logvar, "image": image}
+    return mine, {key: _channels_last(value) for key, value in theirs.items()}
+
+
+def _text_encoder(path: Path) -> tuple[Outputs, Outputs]:
+    import torch
+    from transformers import CLIPTextModel
+
+    ours = load_text_encoder(path)
+    config = ours.config
+    random = np.random.default_rng(0)
+    # The last token of the vocabulary ends a text: both rules of pooling look for it.
+    ids = random.integers(0, config.vocab_size - 1, (2, config.max_position_embeddings))
+    ids[:, -1] = config.vocab_size - 1
+    out = _run(ours, "__call__", ids.astype(np.int32))
+    mine = {
+        "last_hidden_state": np.asarray(out.last_hidden_state),
+        "pooler_output": np.asarray(out.pooler_output),
+    }
+    del ours
+    model = CLIPTextModel.from_pretrained(path, dtype=torch.float32).eval()
+    with torch.no_grad():
+        theirs = model(torch.from_numpy(ids))
+    return mine, {key: theirs[key].numpy() for key in mine}
+
+
+def _run(network: nnx.Module, method: str, *inputs: Any) -> Any:
+    graph, state = nnx.split(network)
+    inputs = jax.tree.map(jnp.asarray, inputs)
+    return jax.jit(lambda state, inputs: getattr(nnx.merge(graph, state), method)(*inputs))(
+        state, inputs
+    )
+
+
+def _normal(random: np.random.Generator, *shape: int) -> np.ndarray:
+    return random.standard_normal(shape, np.float32)
+
+
+def _channels_first(array: np.ndarray) -> Any:
+    import torch
+
+    return torch.from_numpy(rearrange(array, "b h w c -> b c h w").copy())
+
+
+def _channels_last(tensor: Any) -> np.ndarray:
+    return rearrange(tensor.numpy(), "b c h w -> b h w c")
+
+
+def _error(ours: np.ndarray, theirs: np.ndarray) -> float:
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+_CHECKS: dict[str, Callable[[Path], tuple[Outputs, Outputs]]] = {
+    "unet": _unet,
+    "vae": _vae,
+    "text_encoder": _text_encoder,
+}

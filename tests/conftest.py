@@ -1,0 +1,44 @@
+"""One environment for every test: 8 CPU devices, strict dtypes, checked shapes, no network."""
+
+import os
+
+# Compiling is most of what the tests do, and half of it goes into speed they do not need.
+XLA_FLAGS = (
+    "--xla_force_host_platform_device_count=8",
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+)
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *XLA_FLAGS])
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+import ipaddress
+import socket
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+# Where arrays meet. What users call checks its arguments itself, and is tested doing so.
+install_import_hook(["mre_jax.models", "mre_jax.diffusion"], "beartype.beartype")
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Any connection that leaves this machine fails the test that tried it."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            host = "127.0.0.1" if address[0] == "localhost" else address[0]
+            try:
+                loopback = ipaddress.ip_address(host).is_loopback
+            except ValueError:
+                loopback = False
+            if not loopback:
+                raise RuntimeError(f"a test tried to reach {address!r}; tests need no network")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)

@@ -1,0 +1,216 @@
+"""The pipeline gives diffusers' pictures, whatever else is in the batch and however it is split."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+diffusers = pytest.importorskip("diffusers")
+
+from mre_jax.editing.pipeline import EditPipeline  # noqa: E402
+from mre_jax.editing.request import EditRequest  # noqa: E402
+from mre_jax.editing.settings import SamplingSettings  # noqa: E402
+from mre_jax.errors import ConfigError  # noqa: E402
+from tests.parity import relative_error  # noqa: E402
+
+STEPS = 3
+LATENTS = np.random.default_rng(1).normal(size=(1, 2, 3, 4)).astype(np.float32)
+SETTINGS = SamplingSettings(num_inference_steps=STEPS)
+
+
+def edit(pipeline, prompt, photo, **options):
+    options = {"num_inference_steps": STEPS, "output_type": "np"} | options
+    return pipeline(prompt, photo, **options).images
+
+
+def diffusers_edit(pipeline, folder, scheduler: str, prompt, photo, **options):
+    scheduler_class = getattr(diffusers, scheduler)
+    pipeline.scheduler = scheduler_class.from_pretrained(folder, subfolder="scheduler")
+    latents = torch.from_numpy(LATENTS).permute(0, 3, 1, 2)
+    return pipeline(
+        prompt, photo, num_inference_steps=STEPS, latents=latents, output_type="np", **options
+    ).images[0]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("euler", "EulerDiscreteScheduler"),
+        ("ddim", "DDIMScheduler"),
+        ("dpmsolver++", "DPMSolverMultistepScheduler"),
+    ],
+)
+def test_picture_equals_diffusers(plain_torch, plain_folder, plain_pipeline, photo, ours, theirs):
+    options = {"guidance_scale": 4.0, "image_guidance_scale": 1.25}
+    (picture,) = edit(
+        plain_pipeline, "make it snow", photo, scheduler=ours, latents=LATENTS, **options
+    )
+    reference = diffusers_edit(plain_torch, plain_folder, theirs, "make it snow", photo, **options)
+    assert relative_error(picture, reference) < 1e-4
+
+
+def test_picture_without_guidance_equals_diffusers(
+    plain_torch, plain_folder, plain_pipeline, photo
+):
+    options = {"guidance_scale": 1.0, "image_guidance_scale": 1.5}
+    (picture,) = edit(
+        plain_pipeline, "make it snow", photo, scheduler="euler", latents=LATENTS, **options
+    )
+    theirs = "EulerDiscreteScheduler"
+    reference = diffusers_edit(plain_torch, plain_folder, theirs, "make it snow", photo, **options)
+    assert relative_error(picture, reference) < 1e-4
+
+
+def test_reward_reaches_every_branch_as_in_pytorch(
+    reward_torch, reward_folder, reward_pipeline, photo
+):
+    scores, complaint = (1, 2.5, 4), "bad; so; so"
+    (picture,) = edit(
+        reward_pipeline,
+        "make it snow",
+        photo,
+        scheduler="euler",
+        latents=LATENTS,
+        reward_scores=scores,
+        reward_text=complaint,
+    )
+    ids = reward_torch.tokenizer(complaint, padding="max_length", return_tensors="pt").input_ids
+    with torch.no_grad():
+        text = reward_torch.text_encoder(ids)
+    reward_torch.unet.forward = functools.partial(
+        reward_torch.unet.forward,
+        reward_scores=torch.tensor([scores]).repeat(3, 1),
+        reward_text_states=text.last_hidden_state.repeat(3, 1, 1),
+        reward_text_pooled=text.pooler_output.repeat(3, 1),
+    )
+    reference = diffusers_edit(
+        reward_torch, reward_folder, "EulerDiscreteScheduler", "make it snow", photo
+    )
+    assert relative_error(picture, reference) < 1e-4
+
+
+@pytest.fixture(scope="module")
+def requests(photo):
+    upside_down = photo.transpose(Image.Transpose.ROTATE_180)
+    return [
+        EditRequest(photo, "make it snow", id="a", seed=1, reward_scores=(5, 5, 5)),
+        EditRequest(upside_down, "add a hat", id="b", seed=1, reward_scores=(0, 3, 5)),
+        EditRequest(photo, "at night", id="c", seed=2, reward_text="blurred", guidance_scale=3.0),
+        EditRequest(upside_down, "in oil", id="d", seed=3, image_guidance_scale=2.0),
+    ]
+
+
+@pytest.fixture(scope="module")
+def batch_of_four(reward_pipeline, requests):
+    return np.asarray(reward_pipeline.edit_batch(requests, SETTINGS))
+
+
+def test_bits_do_not_depend_on_order_or_companions(reward_pipeline, requests, batch_of_four):
+    backwards = reward_pipeline.edit_batch(requests[::-1], SETTINGS)
+    assert np.array_equal(np.asarray(backwards)[::-1], batch_of_four)
+    alone = reward_pipeline.edit_batch(requests[:1], SETTINGS, batch_size=4)
+    assert np.array_equal(np.asarray(alone), batch_of_four[:1])
+
+
+def test_batch_size_changes_rounding_only(reward_pipeline, requests, batch_of_four):
+    alone = reward_pipeline.edit_batch(requests[1:2], SETTINGS)
+    assert relative_error(np.asarray(alone), batch_of_four[1:2]) < 1e-4
+
+
+def test_eight_devices_give_the_pictures_of_one(reward_folder, requests, batch_of_four):
+    assert len(jax.devices()) == 8
+    pipeline = EditPipeline.from_pretrained(reward_folder).to_devices()
+    pictures = np.asarray(pipeline.edit_batch(requests, SETTINGS))
+    assert relative_error(pictures, batch_of_four) < 1e-5
+
+
+def test_seed_id_and_reward_each_change_the_picture(reward_pipeline, photo):
+    def picture(**changes):
+        request = EditRequest(photo, "make it snow", **changes)
+        return np.asarray(reward_pipeline.edit_batch([request], SETTINGS))
+
+    reference = picture()
+    assert np.array_equal(picture(), reference)
+    assert np.array_equal(
+        picture(reward_scores=(5, 5, 5), reward_text="None; None; None"), reference
+    )
+    for changes in ({"seed": 1}, {"id": "x"}, {"reward_scores": (0, 5, 5)}, {"reward_text": "bad"}):
+        assert not np.array_equal(picture(**changes), reference), changes
+
+
+def test_reward_guidance_moves_away_from_the_low_reward(reward_pipeline, photo):
+    def latents(low, scale):
+        request = EditRequest(
+            photo, "make it snow", reward_guidance_scale=scale, low_reward_scores=low
+        )
+        return np.asarray(reward_pipeline.edit_batch([request], SETTINGS, decode=False))
+
+    strong = latents((5, 5, 5), 2.0)
+    assert strong.shape == (1, 2, 3, 4)
+    assert relative_error(latents((5, 5, 5), 4.0), strong) < 1e-4
+    assert relative_error(latents((0, 0, 0), 2.0), strong) > 1e-3
+    branches = [
+        reward_pipeline.guidance([EditRequest(photo, "x", reward_guidance_scale=s)], SETTINGS)
+        for s in (1.0, 2.0)
+    ]
+    assert [len(guidance.branches) for guidance in branches] == [3, 4]
+
+
+def test_call_takes_lists_and_single_values(plain_pipeline, photo):
+    output = plain_pipeline(
+        ["make it snow", "at night", "make it snow"],
+        [photo, photo.resize((32, 16)), photo],
+        seed=[0, 1, 0],
+        scheduler="euler",
+        num_inference_steps=STEPS,
+        batch_size=1,
+    )
+    assert [image.size for image in output.images] == [(24, 16), (32, 16), (24, 16)]
+    assert output.images[0] == output.images[2]
+
+
+def test_saved_pipeline_edits_the_same(plain_pipeline, photo, tmp_path):
+    plain_pipeline.save_pretrained(tmp_path / "saved")
+    again = EditPipeline.from_pretrained(tmp_path / "saved")
+    assert again.checkpoint == plain_pipeline.checkpoint
+    pictures = [
+        edit(pipeline, "make it snow", photo, scheduler="euler", latents=LATENTS)[0]
+        for pipeline in (plain_pipeline, again)
+    ]
+    assert np.array_equal(*pictures)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scheduler": "eulr"}, "did you mean 'euler'"),
+        ({"guidance_scale": 0.5}, "guidance_scale=0.5"),
+        ({"image_guidance_scale": 0.0}, "image_guidance_scale=0"),
+        ({"guidance_rule": "x"}, "guidance rule 'x'"),
+        ({"num_inference_steps": 0}, "num_inference_steps 0"),
+        ({"prompt": []}, "prompt is an empty list"),
+        ({"prompt": ["a", "b"], "seed": [1, 2, 3]}, "prompt has 2 values and seed 3"),
+        ({"output_type": "jpg"}, "output_type 'jpg'"),
+        ({"reward_scores": (5, 5, 5)}, "takes no reward"),
+        ({"reward_guidance_scale": 2.0}, "takes no reward"),
+        ({"latents": np.zeros((2, 2, 3, 4))}, "latents of shape"),
+        ({"latents": np.zeros((1, 2, 2, 4))}, "latents of shape"),
+        ({"size": "huge"}, "size 'huge'"),
+        ({"image": "photo.jpg"}, "want PIL pictures"),
+    ],
+)
+def test_bad_arguments_are_named(plain_pipeline, photo, options, message):
+    arguments = {"prompt": "make it snow", "image": photo} | options
+    with pytest.raises(ConfigError, match=message):
+        plain_pipeline(**arguments)
+
+
+def test_a_prompt_that_is_too_long_is_cut_with_a_warning(plain_pipeline):
+    with pytest.warns(
+        UserWarning, match=r"prompt 'x{40}.* has 102 tokens, 77 fit: cut off 'x{25}'"
+    ):
+        ids = plain_pipeline.tokenizer(["x" * 100])
+    assert ids.shape == (1, 77)

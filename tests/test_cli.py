@@ -1,0 +1,44 @@
+"""The command line answers, and turns every error of a user's into one line and an exit code."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mre_jax import cli
+from mre_jax.errors import ConfigError
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([command, "--help"])
+    assert exit_.value.code == 0
+    assert "usage: mre " + command in capsys.readouterr().out
+
+
+def test_help_does_not_import_jax():
+    code = "import sys, mre_jax.cli; print('jax' in sys.modules)"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert output.strip() == "False"
+
+
+def test_an_error_is_one_line_and_its_exit_code(capsys):
+    code = cli.main(["edit", "missing.png", "make it snow", "--model", "nowhere", "-o", "x.png"])
+    assert code == 65
+    error = capsys.readouterr().err
+    assert error.startswith("mre edit: ") and error.count("\n") == 1
+
+
+def test_numbers_with_commas():
+    assert cli.parse_numbers("5,4.5,0", "--reward") == (5, 4.5, 0)
+    with pytest.raises(ConfigError, match="--reward '5;5'"):
+        cli.parse_numbers("5;5", "--reward")
