@@ -1,6 +1,7 @@
 """One environment for every test: 8 CPU devices, strict dtypes, checked shapes, no network."""
 
 import os
+from pathlib import Path
 
 # Compiling is most of what the tests do, and half of it goes into speed they do not need.
 XLA_FLAGS = (
@@ -10,6 +11,9 @@ XLA_FLAGS = (
 )
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *XLA_FLAGS])
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# What an earlier test or run has compiled is not compiled again.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "xla")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 

@@ -1,6 +1,7 @@
 """`mre edit PHOTO PROMPT -o OUT`: one photo, or with `--sweep` a grid over rewards."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from mre_jax.cli import parse_numbers
@@ -22,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instead of one edit a grid: the three scores together, then each alone with the "
         "others at --reward, at each of these values (0,3,5)",
     )
+    parser.add_argument(
+        "--batch-size", type=int, default=1, help="edits of a sweep at a time (%(default)s)"
+    )
     arguments.add_arguments(parser)
 
 
@@ -41,7 +45,9 @@ def run(args: argparse.Namespace) -> int:
     requests = [request] if sweep is None else grid.requests(request, sweep)
 
     pipeline = arguments.load_pipeline(args)
-    images = pipeline.edit(requests, settings, progress=True)
+    steps = f"{settings.num_inference_steps} steps at {photo.width}x{photo.height}"
+    print(f"editing in {steps}; the first time at a size it is compiled", file=sys.stderr)
+    images = pipeline.edit(requests, settings, batch_size=args.batch_size, progress=True)
     picture = images[0] if sweep is None else grid.draw(request, sweep, images)
     write_png(picture, args.out)
     print(f"{args.out}: {picture.width}x{picture.height}")

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -124,7 +124,7 @@ class EditPipeline:
             latents: standard normal noise [b h w c] to start from, instead of the seed's.
             output_type: "pil", "np" or "latent".
             batch_size: edits that run together; None takes all of a size.
-            progress: whether a bar shows the denoising steps.
+            progress: whether a bar counts the edits.
 
         Raises:
             ConfigError: for an argument that is out of range, of the wrong length or kind, or
@@ -263,7 +263,7 @@ class EditPipeline:
 
         Args:
             batch_size: edits that run together; None takes all of a size.
-            progress: whether a bar shows the denoising steps.
+            progress: whether a bar counts the edits.
 
         Raises:
             ConfigError: if the checkpoint cannot do what is asked.
@@ -280,7 +280,6 @@ class EditPipeline:
         batch_size: int | None = None,
         latents: Float[np.ndarray, "b h w c"] | None = None,
         decode: bool = True,
-        progress: Callable[[], None] | None = None,
     ) -> Float[Array, "b ..."]:
         """Starts the edit of pictures of one size under one set of guidance branches.
 
@@ -289,7 +288,6 @@ class EditPipeline:
                 another program nor rounds otherwise.
             latents: noise to start from.
             decode: False returns latents.
-            progress: called after every denoising step.
 
         Returns:
             Pixels in [0, 1], or latents, of `requests`; the device may still be at work on them.
@@ -308,7 +306,6 @@ class EditPipeline:
             graphs=graphs,
             decode=decode,
             mesh=self.mesh,
-            progress=progress,
         )
         return result[:count]
 
@@ -325,9 +322,8 @@ class EditPipeline:
         """One array per request, batch by batch."""
         self.check(requests, settings)
         batches = list(self._batches(requests, settings, batch_size))
-        steps = len(batches) * settings.num_inference_steps * self.device_count
         results: dict[int, np.ndarray] = {}
-        with tqdm(total=steps, unit="step", disable=not progress) as bar:
+        with tqdm(total=len(requests), unit="edit", disable=not progress) as bar:
             for indices in batches:
                 arrays = self.edit_batch(
                     [requests[index] for index in indices],
@@ -335,9 +331,9 @@ class EditPipeline:
                     batch_size=batch_size,
                     latents=None if latents is None else latents[indices],
                     decode=decode,
-                    progress=bar.update if progress else None,
                 )
                 results.update(zip(indices, np.asarray(arrays), strict=True))
+                bar.update(len(indices))
         return [results[index] for index in range(len(requests))]
 
     def _batches(

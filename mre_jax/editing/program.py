@@ -7,7 +7,6 @@ copy of the weights, so no device waits for another.
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -28,7 +27,6 @@ from mre_jax.models.vae import AutoencoderKL
 
 DATA_AXIS = "data"
 
-Progress = Callable[[], None]
 HostArray = np.ndarray | Array
 
 
@@ -87,7 +85,7 @@ class EditBatch:
     low_reward: RewardBatch | None = None
 
 
-@functools.partial(jax.jit, static_argnames=("graphs", "decode", "mesh", "progress"))
+@functools.partial(jax.jit, static_argnames=("graphs", "decode", "mesh"))
 def edit(
     states: Networks,
     batch: EditBatch,
@@ -96,7 +94,6 @@ def edit(
     graphs: Networks,
     decode: bool = True,
     mesh: Mesh | None = None,
-    progress: Progress | None = None,
 ) -> Float32[Array, "b ..."]:
     """Runs b edits.
 
@@ -107,12 +104,11 @@ def edit(
         graphs: static halves of the networks.
         decode: False returns the latents as they are, in units of the UNet.
         mesh: one axis, `DATA_AXIS`, over which the batch is split; None is one device.
-        progress: called on the host after every step.
 
     Returns:
         Pixels [b H W 3] in [0, 1], or latents [b h w c].
     """
-    run = functools.partial(_edit, graphs=graphs, decode=decode, progress=progress)
+    run = functools.partial(_edit, graphs=graphs, decode=decode)
     if mesh is not None:
         whole, split = PartitionSpec(), PartitionSpec(DATA_AXIS)
         # The parts are independent: nothing is communicated, nothing needs to be checked.
@@ -129,7 +125,6 @@ def _edit(
     *,
     graphs: Networks,
     decode: bool,
-    progress: Progress | None,
 ) -> Float32[Array, "b ..."]:
     networks = Networks(*map(nnx.merge, graphs, states))
     unet: UNet = networks.unet
@@ -152,8 +147,6 @@ def _edit(
         sample_ = jnp.concatenate([tile_branches(batch.guidance, latents), seen.image], axis=-1)
         timesteps = jnp.broadcast_to(timestep, sample_.shape[:1])
         output = unet.denoise(sample_, timesteps, condition)
-        if progress is not None:
-            jax.debug.callback(progress)
         return combine(output, batch.guidance.weights)
 
     if batch.latents is None:

@@ -8,7 +8,10 @@
     plain           two einsums and a float32 softmax
     xla             jax.nn.dot_product_attention
     cudnn           its fused CUDA kernel (float16 and bfloat16)
-    flash, splash   the Pallas TPU kernels, for sequences of whole blocks; other lengths take xla
+    flash, splash   the Pallas TPU kernels, for sequences of whole blocks; other lengths take plain
+
+On a TPU, plain and xla compile to the same program. The rules use plain, whose bfloat16 gradient
+also exists under strict dtype promotion.
 """
 
 import functools
@@ -25,7 +28,7 @@ from jaxtyping import Array, Float
 
 from mre_jax.errors import ConfigError
 
-# Below this many tokens XLA's fused softmax beats the kernels on a TPU.
+# Below this many tokens XLA's own fusion beats the kernels on a TPU.
 _SPLASH_TOKENS = 1024
 _LANES = 128
 _LARGEST_BLOCK = 512
@@ -70,17 +73,17 @@ def check_implementation(implementation: str) -> None:
 def _for_tpu(query: Array, key: Array) -> str:
     tokens = query.shape[1]
     is_long_self_attention = tokens >= _SPLASH_TOKENS and key.shape[1] == tokens
-    return "splash" if is_long_self_attention else "xla"
+    return "splash" if is_long_self_attention else "plain"
 
 
 def _for_gpu(query: Array, key: Array) -> str:
     width = query.shape[3]
     fits = query.dtype in (jnp.bfloat16, jnp.float16) and width <= 128 and width % 8 == 0
-    return "cudnn" if fits and _has_fused_attention() else "xla"
+    return "cudnn" if fits and _has_fused_attention() else "plain"
 
 
 def _for_cpu(query: Array, key: Array) -> str:
-    return "xla"
+    return "plain"
 
 
 def _has_fused_attention() -> bool:
@@ -92,7 +95,7 @@ def _has_fused_attention() -> bool:
 
 def _plain(query: Array, key: Array, value: Array, causal: bool) -> Array:
     logits = jnp.einsum("bnkd,btkd->bknt", query, key, preferred_element_type=jnp.float32)
-    logits = logits / math.sqrt(query.shape[-1])
+    logits = logits * (1 / math.sqrt(query.shape[-1]))
     if causal:
         visible = jnp.tril(jnp.ones(logits.shape[-2:], bool))
         logits = jnp.where(visible, logits, jnp.finfo(jnp.float32).min)
@@ -121,7 +124,7 @@ def _library(
 def _flash(query: Array, key: Array, value: Array, causal: bool) -> Array:
     width = query.shape[-1]
     if not _whole_blocks(query, key) or (width > _LANES and width % _LANES):
-        return _xla(query, key, value, causal)
+        return _plain(query, key, value, causal)
     n, t = _block(query.shape[1]), _block(key.shape[1])
     kernel = functools.partial(
         flash_lib.flash_attention,
@@ -146,7 +149,7 @@ def _flash(query: Array, key: Array, value: Array, causal: bool) -> Array:
 
 def _splash(query: Array, key: Array, value: Array, causal: bool) -> Array:
     if not _whole_blocks(query, key):
-        return _xla(query, key, value, causal)
+        return _plain(query, key, value, causal)
     # This kernel knows no scale. The product is taken in float32 so that it rounds once.
     scale = 1.0 / math.sqrt(query.shape[-1])
     query = (query.astype(jnp.float32) * scale).astype(query.dtype)

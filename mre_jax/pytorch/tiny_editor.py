@@ -25,8 +25,8 @@ _LATENT_CHANNELS = 4
 
 def make_tiny_editor(
     folder: str | Path, *, reward: dict[str, Any] | None = None, seed: int = 0
-) -> StableDiffusionInstructPix2PixPipeline:
-    """Makes the pipeline and saves it as a diffusers folder.
+) -> Any:
+    """Makes a StableDiffusionInstructPix2PixPipeline and saves it as a diffusers folder.
 
     Args:
         folder: new.
@@ -36,7 +36,7 @@ def make_tiny_editor(
     torch.manual_seed(seed)
     folder = Path(folder)
     tokenizer = make_byte_tokenizer(folder / "tokenizer")
-    pipeline = StableDiffusionInstructPix2PixPipeline(
+    pipeline: Any = StableDiffusionInstructPix2PixPipeline(
         vae=_vae(),
         text_encoder=_text_encoder(tokenizer),
         tokenizer=tokenizer,
@@ -95,7 +95,7 @@ def _text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     )
 
 
-def _unet(reward: dict[str, Any] | None) -> UNet2DConditionModel:
+def _unet(reward: dict[str, Any] | None) -> Any:
     sizes: dict[str, Any] = {
         "sample_size": 8,
         "in_channels": 2 * _LATENT_CHANNELS,

@@ -26,7 +26,8 @@ def draw_sheet(
 ) -> Image.Image:
     """One card per triplet: instruction, source, ideal target, edited picture, scores, texts.
 
-    Cards go down the columns' rows by type when the triplets take turns in the seven types.
+    The cards fill the sheet column by column: triplets that take turns in the seven types make
+    one line of each type.
     """
     lines = -(-len(scores) // columns)
     width = columns * (_CARD[0] + _MARGIN) + _MARGIN

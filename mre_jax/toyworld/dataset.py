@@ -18,6 +18,7 @@ import functools
 import json
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -111,11 +112,15 @@ def write_dataset(
         The content of RewardEdit.json.
 
     Raises:
+        ConfigError: there are no workers.
         DataError: the folder holds something else, or cannot be written.
     """
+    workers = _cores() if workers is None else workers
+    if workers < 1:
+        raise ConfigError(f"workers is {workers}; it must be at least 1")
     try:
         _claim(out, settings)
-        _write_triplets(out / "triplets", settings, workers or len(os.sched_getaffinity(0)))
+        _write_triplets(out / "triplets", settings, workers)
         write_benchmark(
             out / "benchmark",
             scenes=settings.benchmark,
@@ -129,6 +134,12 @@ def write_dataset(
         raise DataError(
             f"{error.filename or out}: {error.strerror}; mend that and run the same command again"
         ) from error
+
+
+def _cores() -> int:
+    """The cores this process may use, where the system tells."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _claim(out: Path, settings: Settings) -> None:
@@ -156,7 +167,8 @@ def _write_triplets(folder: Path, settings: Settings, workers: int) -> None:
     chunks = range(0, settings.examples, _CHUNK)
     write = functools.partial(_write_chunk, folder, settings)
     with tqdm(total=settings.examples, unit="example", desc="toy world", disable=None) as bar:
-        if min(workers, len(chunks)) == 1:
+        workers = min(workers, len(chunks))
+        if workers == 1:
             for start in chunks:
                 bar.update(write(start))
             return
@@ -171,7 +183,8 @@ def _write_triplets(folder: Path, settings: Settings, workers: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """In a worker: leave when the parent is killed, rather than wait for work for ever."""
+    """In a worker: leave Ctrl-C to the parent, and leave with it when it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         parent = multiprocessing.parent_process()

@@ -17,7 +17,7 @@ the others:
 
     rough(x)    mean over pixels of the smaller of |x_hh| / 2 and |x_vv| / 2, the second differences
                 along rows and along columns: zero on ramps and straight edges, large for noise
-    sharp(x)    mean |x - box(x)| / mean |box(x) - box(box(x))|
+    sharp(x)    (mean |x - box(x)| + 1e-4) / (mean |box(x) - box(box(x))| + 5e-4)
 
 An edit of the whole image (Global, Style) leaves no K. Its following compares the sorted values of
 each channel of box(Y), box(S) and box(T), which do not see where things are; its preserving is
@@ -31,6 +31,7 @@ Quality is relative to both S and T and contrast cancels in `sharp`, so that a t
 import numpy as np
 from jaxtyping import Bool, Float
 
+from mre_jax.errors import DataError
 from mre_jax.toyworld.edits import KEEP, Edits, apply
 from mre_jax.toyworld.scene import Scenes, luminance, render
 
@@ -50,8 +51,13 @@ def score(scenes: Scenes, edits: Edits, candidates: Images) -> Float[np.ndarray,
 
     Returns:
         Following, preserving and quality, each from 0 to 5.
+
+    Raises:
+        DataError: the candidates are not square, as the pictures of scenes are.
     """
-    size = candidates.shape[1]
+    size, width = candidates.shape[1:3]
+    if size != width:
+        raise DataError(f"a candidate is {width} x {size} pixels; pictures of scenes are square")
     source, target = render(scenes, size), render(apply(scenes, edits), size)
     return judge(source, target, candidates.astype(np.float32), edits.look != KEEP)
 
@@ -107,7 +113,7 @@ def _compare_region(
 def _compare_whole(
     source: Images, target: Images, candidate: Images, noise: Share
 ) -> tuple[Share, Share]:
-    """Following and preserving of an edit of the whole image."""
+    """Following and preserving of an edit of the whole image; noise hardly touches either."""
     smooth = [box(x) for x in (source, target, candidate)]
     s, t, y = (np.sort(x.reshape(len(x), -1, 3), axis=1) for x in smooth)
     grad_s, grad_t, grad_y = (_gradients(x) for x in smooth)
@@ -116,6 +122,7 @@ def _compare_whole(
 
 
 def _progress(done: Float[np.ndarray, "b ..."], asked: Float[np.ndarray, "b ..."]) -> Share:
+    """How far `done` goes along `asked`, less what it does beside it: the formula's a and r."""
     done, asked = done.reshape(len(done), -1), asked.reshape(len(asked), -1)
     length = _dot(asked, asked)
     part = _dot(done, asked) / length
@@ -153,4 +160,4 @@ def _rough(x: Images) -> Share:
 def _sharp(x: Images) -> Share:
     once = box(x)
     fine, coarse = abs(x - once).mean((1, 2, 3)), abs(once - box(once)).mean((1, 2, 3))
-    return (fine + 1e-4) / (coarse + 5e-4)  # a flat image counts as unsharp, not as undefined
+    return (fine + 1e-4) / (coarse + 5e-4)  # 0.2, unsharp, for a flat image

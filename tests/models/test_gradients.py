@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tests.models.tiny_unet import channels_last, make_batch, make_unet, tiny_config, tiny_reward
+from tests.models.tiny_unet import (
+    QUICK,
+    channels_last,
+    make_batch,
+    make_unet,
+    tiny_config,
+    tiny_reward,
+)
 from tests.parity import load_torch, randomize_torch, relative_error
 
 torch = pytest.importorskip("torch")
@@ -44,7 +51,7 @@ def loss_and_gradients(unet, batch, noise):
     def loss(state):
         return jnp.mean((nnx.merge(graphdef, state)(*batch.jax) - noise) ** 2)
 
-    program = jax.jit(jax.value_and_grad(loss)).trace(state)
+    program = jax.jit(jax.value_and_grad(loss), compiler_options=QUICK).trace(state)
     value, gradients = program.lower().compile()(state)
     return value, by_name(gradients), str(program.jaxpr)
 

@@ -171,6 +171,12 @@ def test_settings_out_of_range_are_named(wrong):
         Settings(**wrong)
 
 
+def test_a_pool_without_workers_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="workers"):
+        write_dataset(tmp_path / "world", SMALL, workers=0)
+    assert not (tmp_path / "world").exists()
+
+
 def test_png_files_are_exact_and_the_histogram_is_printed(tmp_path, capsys):
     parser = argparse.ArgumentParser()
     add_arguments(parser)

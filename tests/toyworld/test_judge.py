@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from mre_jax.errors import DataError
 from mre_jax.toyworld.corruption import corrupt, draw_kinds
 from mre_jax.toyworld.edits import KEEP, REMOVE, STYLE, TYPES, Edits, apply, draw_edits
 from mre_jax.toyworld.judge import box, judge, score
@@ -38,12 +39,13 @@ def world() -> World:
 
 
 @pytest.fixture(scope="module")
-def damaged(world) -> np.ndarray:
+def damaged() -> np.ndarray:
     """Mean scores [perspective damaged, severity, perspective judged]."""
-    table = np.empty((3, 6, 3))
+    count = 105
+    world, table = make_world(64, count), np.empty((3, 6, 3))
     for perspective, severity in np.ndindex(3, 6):
-        rngs = streams(1, 0, range(COUNT))
-        severities = np.zeros((COUNT, 3), int)
+        rngs = streams(1, 0, range(count))
+        severities = np.zeros((count, 3), int)
         severities[:, perspective] = severity
         kinds = draw_kinds(world.scenes, world.edits, severities, rngs)
         edited = corrupt(
@@ -131,6 +133,11 @@ def test_a_score_does_not_depend_on_the_batch(world):
     rows = np.arange(10, 17)
     alone = score(world.scenes[rows], world.edits[rows], edited[rows])
     np.testing.assert_allclose(alone, world.judge(edited)[rows], atol=1e-5)
+
+
+def test_a_candidate_that_is_not_square_is_refused(world):
+    with pytest.raises(DataError, match="64 x 32"):
+        score(world.scenes, world.edits, world.target[:, :32])
 
 
 def test_blur_is_a_loss_of_quality_and_a_blank_is_worse(world):

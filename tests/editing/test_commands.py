@@ -1,0 +1,183 @@
+"""`mre edit` and `mre sample` as a user runs them, in this process and killed in another."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mre_jax.cli import main
+from mre_jax.editing.image import read_image
+
+SAMPLING = ("--steps", "2", "--scheduler", "euler", "--size", "keep")
+
+
+@pytest.fixture
+def photo_file(photo, tmp_path):
+    path = tmp_path / "photo.png"
+    photo.save(path)
+    return path
+
+
+def write_items(folder, photo, count: int):
+    """Items over two sizes, each with its own prompt."""
+    photo.save(folder / "wide.png")
+    photo.resize((16, 16)).save(folder / "square.png")
+    rows = [
+        {
+            "id": f"edit-{index}",
+            "image": "wide.png" if index % 3 else "square.png",
+            "prompt": f"number {index}",
+            "meta": {"index": index},
+        }
+        for index in range(count)
+    ]
+    path = folder / "items.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def pictures(folder):
+    return {path.name: path.read_bytes() for path in (folder / "images").iterdir()}
+
+
+def rows(folder):
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def run(*arguments) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_edit_writes_the_picture(reward_torch, reward_folder, photo_file, tmp_path, capsys):
+    out = tmp_path / "out.png"
+    options = ("--model", reward_folder, "--reward", "5,5,5", "-o", out, *SAMPLING)
+    assert run("edit", photo_file, "make it snow", *options) == 0
+    assert read_image(out).size == (24, 16)
+    assert capsys.readouterr().out == f"{out}: 24x16\n"
+
+
+def test_sweep_writes_a_grid(reward_torch, reward_folder, photo_file, tmp_path):
+    out = tmp_path / "grid.png"
+    options = ("--model", reward_folder, "--sweep", "0,5", "-o", out, *SAMPLING)
+    assert run("edit", photo_file, "make it snow", *options) == 0
+    grid = np.asarray(read_image(out))
+    assert grid.shape[0] > 4 * 16 and grid.shape[1] > 3 * 24
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--reward", "5,5"], 78, "reward_scores (5.0, 5.0) has 2 numbers"),
+        (["--reward", "5,5,x"], 78, "--reward '5,5,x'"),
+        (["--reward", "5,5,9"], 78, "9.0 is not in 0 to 5"),
+        (["--size", "17x17"], 78, "size 17x17"),
+        (["--guidance-scale", "0"], 78, "guidance_scale=0"),
+        (["--scheduler", "pndm"], 78, "scheduler='pndm' is unknown"),
+        (["-o", "out.jpg"], 78, "name it *.png"),
+        (["-o", "nowhere/out.png"], 65, "no such folder"),
+        (["--model", "nowhere"], 65, "nowhere does not exist"),
+        (["--attention", "fast"], 78, "'fast' is unknown"),
+    ],
+)
+def test_edit_refuses_in_one_line(
+    reward_torch, reward_folder, photo_file, tmp_path, capsys, arguments, code, message
+):
+    before = sorted(tmp_path.iterdir())
+    out = ["-o", tmp_path / "out.png"]
+    options = ["--model", reward_folder, *SAMPLING, *arguments]
+    assert run("edit", photo_file, "make it snow", *out, *options) == code
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_model_without_reward_refuses_one(
+    plain_torch, plain_folder, photo_file, tmp_path, capsys
+):
+    options = ("--model", plain_folder, "--reward", "5,5,5", "-o", tmp_path / "out.png")
+    assert run("edit", photo_file, "make it snow", *options) == 78
+    assert "takes no reward" in capsys.readouterr().err
+
+
+def test_sample_makes_every_picture_and_row_once(reward_torch, reward_folder, photo, tmp_path):
+    items = write_items(tmp_path, photo, 5)
+    options = ("--model", reward_folder, *SAMPLING, "--batch-size", "1")
+    assert run("sample", items, "--out", tmp_path / "all", *options) == 0
+    assert [row["id"] for row in rows(tmp_path / "all")] == [f"edit-{i}" for i in range(5)]
+    assert [row["meta"]["index"] for row in rows(tmp_path / "all")] == list(range(5))
+    assert len(rows(tmp_path / "all")[0]["checkpoint"]) == 64
+
+    # Three shards, one after the other, fill one folder with the same pictures.
+    for shard in range(3):
+        command = ("sample", items, "--out", tmp_path / "split", "--shard", f"{shard}/3")
+        assert run(*command, *options) == 0
+    assert pictures(tmp_path / "split") == pictures(tmp_path / "all")
+
+    # A run that lost pictures makes them again; a finished one does nothing.
+    (tmp_path / "all" / "images" / "edit-2.png").unlink()
+    assert run("sample", items, "--out", tmp_path / "all", *options) == 0
+    assert pictures(tmp_path / "split") == pictures(tmp_path / "all")
+
+
+def test_sample_refuses_a_changed_item_and_other_settings(
+    reward_torch, reward_folder, photo, tmp_path, capsys
+):
+    items = write_items(tmp_path, photo, 1)
+    options = ("--model", reward_folder, "--out", tmp_path / "out", *SAMPLING)
+    assert run("sample", items, *options) == 0
+    assert run("sample", items, *options, "--steps", "3") == 78
+    assert "num_inference_steps = 2, not 3" in capsys.readouterr().err
+    items.write_text(items.read_text().replace("number 0", "number 1"))
+    assert run("sample", items, *options) == 65
+    assert "prompt = 'number 0', not 'number 1'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_killed_sampling_resumes_to_the_same_bits(reward_torch, reward_folder, photo, tmp_path):
+    items = write_items(tmp_path, photo, 9)
+    environment = os.environ | {
+        "XLA_FLAGS": "",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
+    }
+
+    def start(out):
+        options = [str(reward_folder), "--out", str(out), *SAMPLING, "--batch-size", "2"]
+        command = [sys.executable, "-m", "mre_jax", "sample", str(items), "--model", *options]
+        return subprocess.Popen(command, env=environment)
+
+    assert start(tmp_path / "whole").wait() == 0
+    killed, kills = tmp_path / "killed", 0
+    for count in range(2, 9, 2):
+        process = start(killed)
+        while process.poll() is None and len(list(killed.glob("images/*.png"))) < count:
+            time.sleep(0.01)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert start(killed).wait() == 0
+    assert kills > 0
+    assert pictures(killed) == pictures(tmp_path / "whole")
+    assert rows(killed) == rows(tmp_path / "whole")
+    assert not list(killed.glob("**/*.tmp"))
+
+
+@pytest.mark.slow
+def test_sigterm_finishes_the_batch_and_asks_to_be_run_again(
+    reward_torch, reward_folder, photo, tmp_path
+):
+    items = write_items(tmp_path, photo, 9)
+    command = [sys.executable, "-m", "mre_jax", "sample", str(items), "--model"]
+    options = [str(reward_folder), "--out", str(tmp_path / "out"), *SAMPLING, "--batch-size", "1"]
+    process = subprocess.Popen([*command, *options], env=os.environ | {"XLA_FLAGS": ""})
+    while process.poll() is None and not list((tmp_path / "out").glob("images/*.png")):
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait() == 75
+    finished = {path.stem for path in (tmp_path / "out" / "rows").iterdir()}
+    assert {path.stem for path in (tmp_path / "out" / "images").iterdir()} == finished
