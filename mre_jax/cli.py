@@ -14,8 +14,10 @@ import mre_jax
 from mre_jax.errors import ConfigError, MreError
 
 COMMANDS = {
+    "demo": ("mre_jax.demo", "what the project does, on this machine, in a few minutes"),
     "convert": ("mre_jax.weights.convert", "bring weights in from PyTorch files and out again"),
     "edit": ("mre_jax.editing.edit_command", "edit one photo, or a grid over rewards"),
+    "toy": ("mre_jax.toyworld.dataset", "make a procedural data set with exact rewards"),
     "sample": ("mre_jax.editing.sample_command", "edit a whole list of photos in batches"),
 }
 

@@ -29,6 +29,7 @@ Quality is relative to both S and T and contrast cancels in `sharp`, so that a t
 """
 
 import numpy as np
+from einops import rearrange, reduce
 from jaxtyping import Bool, Float
 
 from mre_jax.errors import DataError
@@ -115,7 +116,7 @@ def _compare_whole(
 ) -> tuple[Share, Share]:
     """Following and preserving of an edit of the whole image; noise hardly touches either."""
     smooth = [box(x) for x in (source, target, candidate)]
-    s, t, y = (np.sort(x.reshape(len(x), -1, 3), axis=1) for x in smooth)
+    s, t, y = (np.sort(rearrange(x, "b h w c -> b (h w) c"), axis=1) for x in smooth)
     grad_s, grad_t, grad_y = (_gradients(x) for x in smooth)
     structure = np.maximum(_cosine(grad_y, grad_s), _cosine(grad_y, grad_t))
     return _progress(y - s, t - s), structure
@@ -135,9 +136,8 @@ def _gradients(x: Images) -> Float[np.ndarray, "b n"]:
     """Luminance gradients of a thumbnail of about 16 pixels, all in one vector."""
     step = max(1, x.shape[1] // 16)
     size = x.shape[1] // step
-    small = x[:, : size * step, : size * step]
-    small = small.reshape(len(x), size, step, size, step, 3).mean((2, 4))
-    small = luminance(small)
+    whole = x[:, : size * step, : size * step]
+    small = luminance(reduce(whole, "b (h s) (w t) c -> b h w c", "mean", s=step, t=step))
     down, right = np.diff(small, axis=1), np.diff(small, axis=2)
     return np.concatenate([down.reshape(len(x), -1), right.reshape(len(x), -1)], axis=1)
 

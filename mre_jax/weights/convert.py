@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.weights import verify as verification
@@ -18,13 +19,13 @@ EDITOR_CHANNELS = 8
 
 
 def convert(
-    src: str | Path,
-    dst: str | Path,
+    src: epath.PathLike,
+    dst: epath.PathLike,
     *,
     weights: str | None = None,
     in_channels: int = EDITOR_CHANNELS,
-    config: str | Path | None = None,
-    base: str | Path | None = None,
+    config: epath.PathLike | None = None,
+    base: epath.PathLike | None = None,
     tokenizer: bool = True,
     format: str = "diffusers",
     dtype: str = "same",

@@ -1,14 +1,15 @@
 """What identifies a model's weights, whatever files they are kept in."""
 
 import hashlib
-from pathlib import Path
+
+from etils import epath
 
 from mre_jax.weights.checkpoint import open_checkpoint
 from mre_jax.weights.locate import local_path
 from mre_jax.weights.source import as_bytes
 
 
-def weights_hash(model: str | Path) -> str:
+def weights_hash(model: epath.PathLike) -> str:
     """SHA-256 over name, dtype, shape and bytes of every tensor, in the order of the names.
 
     A folder, its copy in our Orbax form and one with older tensor names have the same hash.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
+from etils import epath
 
 from mre_jax.models.clip import CLIPTextModel
 from mre_jax.models.layers import Compute
@@ -45,7 +46,7 @@ class Model:
     weights: str
 
 
-def load_unet(path: str | Path, **options: Any) -> UNet:
+def load_unet(path: epath.PathLike, **options: Any) -> UNet:
     """The UNet of a model folder, of a file in the original layout, or of a lone `unet` folder.
 
     Args:
@@ -59,19 +60,19 @@ def load_unet(path: str | Path, **options: Any) -> UNet:
     return load_component("unet", path, **options)
 
 
-def load_vae(path: str | Path, **options: Any) -> AutoencoderKL:
+def load_vae(path: epath.PathLike, **options: Any) -> AutoencoderKL:
     """The VAE, as `load_unet`."""
     return load_component("vae", path, **options)
 
 
-def load_text_encoder(path: str | Path, **options: Any) -> CLIPTextModel:
+def load_text_encoder(path: epath.PathLike, **options: Any) -> CLIPTextModel:
     """The CLIP text encoder, as `load_unet`."""
     return load_component("text_encoder", path, **options)
 
 
 def load_component(
     name: str,
-    path: str | Path,
+    path: epath.PathLike,
     *,
     compute: Compute | None = None,
     dtype: Any = jnp.float32,
@@ -102,13 +103,13 @@ def load_component(
 
 
 def load_model(
-    path: str | Path,
+    path: epath.PathLike,
     *,
     compute: Compute | None = None,
     dtype: Any = jnp.float32,
     placement: Placement | None = None,
     weights: str | None = None,
-    base: str | Path | None = None,
+    base: epath.PathLike | None = None,
 ) -> Model:
     """All networks of an editor.
 
@@ -137,7 +138,7 @@ def load_model(
 
 def save_model(
     model: Model,
-    target: str | Path,
+    target: epath.PathLike,
     *,
     format: str = "diffusers",
     dtype: str = "same",

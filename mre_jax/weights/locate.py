@@ -14,7 +14,7 @@ from mre_jax.weights.source import PICKLED_SUFFIXES
 
 
 @contextlib.contextmanager
-def local_path(spec: str | Path) -> Iterator[Path]:
+def local_path(spec: epath.PathLike) -> Iterator[Path]:
     """A local folder or file for `spec`, valid inside the `with`.
 
     Args:

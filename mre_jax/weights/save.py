@@ -37,7 +37,7 @@ DTYPES = {
 
 def save_checkpoint(
     model: Checkpoint,
-    target: str | Path,
+    target: epath.PathLike,
     *,
     format: str = "diffusers",
     dtype: str = "same",
@@ -91,7 +91,7 @@ def save_checkpoint(
 
 
 @contextlib.contextmanager
-def new_folder(target: str | Path, *, force: bool = False) -> Iterator[Path]:
+def new_folder(target: epath.PathLike, *, force: bool = False) -> Iterator[Path]:
     """A folder to fill; it becomes `target` when the block ends, and vanishes if the block raises.
 
     Raises:

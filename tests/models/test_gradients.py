@@ -7,7 +7,6 @@ import pytest
 from flax import nnx
 
 from tests.models.tiny_unet import (
-    QUICK,
     channels_last,
     make_batch,
     make_unet,
@@ -51,7 +50,7 @@ def loss_and_gradients(unet, batch, noise):
     def loss(state):
         return jnp.mean((nnx.merge(graphdef, state)(*batch.jax) - noise) ** 2)
 
-    program = jax.jit(jax.value_and_grad(loss), compiler_options=QUICK).trace(state)
+    program = jax.jit(jax.value_and_grad(loss)).trace(state)
     value, gradients = program.lower().compile()(state)
     return value, by_name(gradients), str(program.jaxpr)
 

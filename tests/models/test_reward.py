@@ -13,7 +13,6 @@ from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.reward import RELEASED_NAMES, RewardConfig, RewardEncoder, make_reward
 from mre_jax.models.unet import UNet, UNetConfig
 from tests.models.tiny_unet import (
-    QUICK,
     abstract_unet,
     channels_last,
     make_batch,
@@ -142,8 +141,7 @@ class Predictors:
         sample, timestep, states, self.reward = make_batch(config).jax
         self.graphdef, self.random = nnx.split(make_unet(config))
         self._predict = jax.jit(
-            lambda state, reward: nnx.merge(self.graphdef, state)(sample, timestep, states, reward),
-            compiler_options=QUICK,
+            lambda state, reward: nnx.merge(self.graphdef, state)(sample, timestep, states, reward)
         )
 
     def plain(self, state):

@@ -99,15 +99,11 @@ def make_batch(config: UNetConfig, height: int = 6, width: int = 4) -> Batch:
     )
 
 
-# XLA's code need not be fast here; its making takes most of a test's time.
-QUICK: Any = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-
-
 def run(model: nnx.Module, *args: Any, method: str = "__call__") -> Any:
     """The model under jit, as the project runs it: merged from graph and state inside."""
     graphdef, state = nnx.split(model)
     call = lambda state, *args: getattr(nnx.merge(graphdef, state), method)(*args)  # noqa: E731
-    return jax.jit(call, compiler_options=QUICK)(state, *args)
+    return jax.jit(call)(state, *args)
 
 
 def channels_last(output: Any) -> Any:
