@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     requests = [request] if sweep is None else grid.requests(request, sweep)
 
     pipeline = arguments.load_pipeline(args)
+    pipeline.check(requests, settings)
     steps = f"{settings.num_inference_steps} steps at {photo.width}x{photo.height}"
     print(f"editing in {steps}; the first time at a size it is compiled", file=sys.stderr)
     images = pipeline.edit(requests, settings, batch_size=args.batch_size, progress=True)

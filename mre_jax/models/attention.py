@@ -31,7 +31,11 @@ from mre_jax.errors import ConfigError
 # Below this many tokens XLA's own fusion beats the kernels on a TPU.
 _SPLASH_TOKENS = 1024
 _LANES = 128
-_LARGEST_BLOCK = 512
+# Largest tiles of queries and keys; they cost the least instructions per score in the kernels'
+# schedules for a TPU v5e (splash: a fifth less than 512 by 512 everywhere) and fit every TPU.
+_FLASH_BLOCK = 512
+_SPLASH_BLOCKS = (512, 1024)
+_SPLASH_BLOCKS_DKV = (1024, 512)
 
 
 def attention(
@@ -125,7 +129,7 @@ def _flash(query: Array, key: Array, value: Array, causal: bool) -> Array:
     width = query.shape[-1]
     if not _whole_blocks(query, key) or (width > _LANES and width % _LANES):
         return _plain(query, key, value, causal)
-    n, t = _block(query.shape[1]), _block(key.shape[1])
+    n, t = (math.gcd(x.shape[1], _FLASH_BLOCK) for x in (query, key))
     kernel = functools.partial(
         flash_lib.flash_attention,
         causal=causal,
@@ -162,19 +166,31 @@ def _splash_kernel(
     value: Float[Array, "b k t d"],
     causal: bool,
 ) -> Float[Array, "b k n d"]:
-    _, heads, queries, _ = query.shape
-    keys = key.shape[2]
-    n, t = _block(queries), _block(keys)
-    mask = (mask_lib.CausalMask if causal else mask_lib.FullMask)((queries, keys))
+    _, heads, queries, width = query.shape
+    shape = queries, key.shape[2]
+    mask = (mask_lib.CausalMask if causal else mask_lib.FullMask)(shape)
+    # The autoencoder's single head is so wide that larger blocks overflow a TPU v4 in float32.
+    largest = 1024 if width <= 2 * _LANES else 256
+    n, t, n_dkv, t_dkv = (
+        math.gcd(tokens, min(block, largest))
+        for tokens, block in zip(shape * 2, (*_SPLASH_BLOCKS, *_SPLASH_BLOCKS_DKV), strict=True)
+    )
+    # A last axis is padded to whole lanes in memory; tokens fill them where the head does not.
+    minor = (
+        splash_lib.QKVLayout.SEQ_MINOR if width % _LANES else splash_lib.QKVLayout.HEAD_DIM_MINOR
+    )
     kernel = splash_lib.make_splash_mha(
         mask_lib.MultiHeadMask([mask] * heads),
         block_sizes=splash_lib.BlockSizes(
             block_q=n,
             block_kv=t,
-            block_q_dkv=n,
-            block_kv_dkv=t,
             block_q_dq=n,
             block_kv_dq=t,
+            block_q_dkv=n_dkv,
+            block_kv_dkv=t_dkv,
+            q_layout=minor,
+            k_layout=minor,
+            v_layout=minor,
         ),
         head_shards=1,
         q_seq_shards=1,
@@ -184,11 +200,6 @@ def _splash_kernel(
 
 def _whole_blocks(query: Array, key: Array) -> bool:
     return query.shape[1] % _LANES == 0 and key.shape[1] % _LANES == 0
-
-
-def _block(tokens: int) -> int:
-    """The largest block that divides a multiple of 128 tokens."""
-    return math.gcd(tokens, _LARGEST_BLOCK)
 
 
 def _per_device(

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from mre_jax.errors import DataError
+from mre_jax.files import write_atomically
 from mre_jax.toyworld.edits import TYPES, Edits, draw_edits, instructions
-from mre_jax.toyworld.files import write_bytes, write_json
+from mre_jax.toyworld.files import write_json
 from mre_jax.toyworld.scene import Scenes, draw_scenes, render, streams
 from mre_jax.toyworld.triplets import HELD_OUT, ImageFormat, encode
 
@@ -40,11 +41,12 @@ def write_benchmark(
     edits = [draw_edits(drawn, kind, rngs) for kind in kinds]
     asked = [instructions(drawn, edit) for edit in edits]
     words, described = {}, {}
+    (folder / "images").mkdir(parents=True, exist_ok=True)
     columns = zip(drawn.to_json(), *(edit.to_json() for edit in edits), strict=True)
     for row, (scene, *changes) in enumerate(columns):
         name = f"{row:03d}.{image_format}"
         picture = render(drawn[row : row + 1], size)[0]
-        write_bytes(folder / "images" / name, encode(picture, image_format))
+        write_atomically(folder / "images" / name, encode(picture, image_format))
         words[name] = [
             f"{number}. {kind}: {sentences[row]}"
             for number, (kind, sentences) in enumerate(zip(TYPES, asked, strict=True), start=1)

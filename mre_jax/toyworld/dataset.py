@@ -30,11 +30,12 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.files import write_atomically
 from mre_jax.toyworld.benchmark import write_benchmark
 from mre_jax.toyworld.contact_sheet import draw_sheet
 from mre_jax.toyworld.corruption import FEEDBACK, feedback
 from mre_jax.toyworld.edits import KEEP, apply, captions, instructions
-from mre_jax.toyworld.files import write_bytes, write_folder, write_json
+from mre_jax.toyworld.files import write_folder, write_json
 from mre_jax.toyworld.judge import PERSPECTIVES, judge
 from mre_jax.toyworld.triplets import (
     TRAINING,
@@ -128,7 +129,7 @@ def write_dataset(
             size=settings.size,
             image_format=settings.image_format,
         )
-        write_bytes(out / "contact_sheet.png", _contact_sheet(settings))
+        write_atomically(out / "contact_sheet.png", _contact_sheet(settings))
         return _write_indices(out, settings)
     except OSError as error:
         raise DataError(

@@ -46,7 +46,7 @@ class Component:
     source: TensorSource
 
     def network(self, compute: Compute | None = None) -> nnx.Module:
-        """The abstract module: shapes without values.
+        """The abstract module: shapes without values. It is shared, and not to be changed.
 
         Raises:
             ConfigError: when the configuration asks for a network that is not supported.

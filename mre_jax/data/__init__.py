@@ -1,0 +1,1 @@
+"""Training data: triplets from the public sets, and their rewards."""

@@ -1,0 +1,141 @@
+"""The reward text a model reads, and what of it the text encoder's window cuts off."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
+
+from mre_jax.data.rewards import MAX_SCORE, PERSPECTIVES
+from mre_jax.errors import ConfigError
+
+NO_FEEDBACK = "None"
+SEPARATOR = "; "
+
+CountTokens: TypeAlias = Callable[[Sequence[str]], Sequence[int]]
+"""Tokens of each text with the start and end token, before anything is cut off."""
+
+_BATCH = 256
+
+
+def reward_parts(
+    texts: Sequence[str],
+    scores: Sequence[float] | None = None,
+    *,
+    none_for_top: bool = True,
+    perspectives: Sequence[str] = PERSPECTIVES,
+) -> tuple[str, ...]:
+    """The texts of the chosen perspectives as they enter the reward text.
+
+    Args:
+        texts: one for each of `PERSPECTIVES`.
+        scores: likewise; None if they are not known.
+        none_for_top: "None" stands for a text that is empty, says none, or goes with the top
+            score. Annotators write sentences such as "There are no noticeable flaws." there,
+            while the text of inference is "None; None; None".
+        perspectives: those that take part, for the ablation by perspective.
+
+    Raises:
+        ConfigError: if a perspective is unknown, or none is left.
+    """
+    unknown = [name for name in perspectives if name not in PERSPECTIVES]
+    if unknown or not perspectives:
+        raise ConfigError(
+            f"perspectives {list(perspectives)}: want some of {', '.join(PERSPECTIVES)}"
+        )
+    parts = []
+    for number, (name, text) in enumerate(zip(PERSPECTIVES, texts, strict=True)):
+        if name in perspectives:
+            top = scores is not None and scores[number] >= MAX_SCORE
+            parts.append(NO_FEEDBACK if none_for_top and (top or _says_none(text)) else text)
+    return tuple(parts)
+
+
+def reward_text(
+    texts: Sequence[str],
+    scores: Sequence[float] | None = None,
+    *,
+    none_for_top: bool = True,
+    perspectives: Sequence[str] = PERSPECTIVES,
+) -> str:
+    """The reward text as the released code joins it; see `reward_parts`."""
+    parts = reward_parts(texts, scores, none_for_top=none_for_top, perspectives=perspectives)
+    return SEPARATOR.join(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Truncation:
+    """How much of the reward texts does not fit the text encoder.
+
+    The texts are joined in order, so it is the last perspective that suffers.
+
+    Attributes:
+        limit: tokens that fit, the start and end token included.
+        texts: reward texts that were measured.
+        perspectives: of their parts.
+        cut: per perspective, texts that lose some of its tokens.
+        lost: per perspective, texts that lose all of them.
+        longest: tokens of the longest reward text.
+    """
+
+    limit: int
+    texts: int
+    perspectives: tuple[str, ...]
+    cut: tuple[int, ...]
+    lost: tuple[int, ...]
+    longest: int
+
+    def __str__(self) -> str:
+        share = 100 / max(self.texts, 1)
+        parts = [
+            f"{name} {cut * share:.1f} % cut, {lost * share:.1f} % lost"
+            for name, cut, lost in zip(self.perspectives, self.cut, self.lost, strict=True)
+        ]
+        head = f"{self.texts} reward texts, {self.limit} tokens fit, the longest has {self.longest}"
+        return f"{head}: {'; '.join(parts)}"
+
+
+def measure_truncation(
+    rewards: Iterable[Sequence[str]],
+    count: CountTokens,
+    *,
+    limit: int = 77,
+    perspectives: Sequence[str] = PERSPECTIVES,
+) -> Truncation:
+    """Counts, per perspective, the reward texts of which the encoder misses something.
+
+    Args:
+        rewards: the `reward_parts` of each reward, any number; read once, in batches.
+        count: the tokenizer. For one of the transformers library:
+            `lambda texts: [len(ids) for ids in tokenizer(list(texts))["input_ids"]]`.
+        limit: tokens that fit, the start and end token included: 77 for CLIP.
+        perspectives: the names of the parts.
+    """
+    cut, lost = [0] * len(perspectives), [0] * len(perspectives)
+    total = longest = 0
+    rewards = iter(rewards)
+    while batch := list(itertools.islice(rewards, _BATCH)):
+        stretches = [stretch for parts in batch for stretch in _stretches(parts)]
+        counts = iter(count(stretches))
+        for parts in batch:
+            total += 1
+            for number in range(len(parts)):
+                start, stop = next(counts), next(counts)
+                missing = min(stop - limit, stop - start)
+                cut[number] += missing > 0
+                lost[number] += 0 < stop - start == missing
+                longest = max(longest, stop)
+    return Truncation(limit, total, tuple(perspectives), tuple(cut), tuple(lost), longest)
+
+
+def _stretches(parts: Sequence[str]) -> list[str]:
+    """For each part the reward text up to its begin and up to its end."""
+    stretches = []
+    begun = ""
+    for part in parts:
+        stretches += [begun, begun + part]
+        begun += part + SEPARATOR
+    return stretches
+
+
+def _says_none(text: str) -> bool:
+    return text.strip().rstrip(".").lower() in ("", "none")

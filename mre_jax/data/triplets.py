@@ -1,0 +1,92 @@
+"""One training example: a picture, its edit, the instruction between them, and maybe rewards."""
+
+import dataclasses
+import re
+
+from PIL import Image
+
+from mre_jax.data.rewards import Scores, Texts, check_scores, check_texts
+from mre_jax.editing.image import decode_image
+from mre_jax.errors import DataError
+
+_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Triplet:
+    """An example whose pictures are the bytes of their files, decoded when they are asked for.
+
+    Attributes:
+        id: unique in its set and the same on every reading: 1 to 100 of A-Z a-z 0-9 . _ -
+        original: the picture before the edit, as its file holds it (JPEG, PNG, ...).
+        edited: the picture after the edit.
+        instruction: what the edit was asked to do.
+        original_caption: what the original picture shows.
+        edited_caption: what the edited picture shows.
+        scores: numbers from 0 to 5 for following, preserving and quality.
+        texts: what is wrong in each of these perspectives.
+        source: the name of the set it comes from.
+        where: file and row it was read from, for messages.
+
+    Raises:
+        DataError: if the id, a text or a score is not of this kind.
+    """
+
+    id: str
+    original: bytes = dataclasses.field(repr=False)
+    edited: bytes = dataclasses.field(repr=False)
+    instruction: str
+    original_caption: str | None = None
+    edited_caption: str | None = None
+    scores: Scores | None = None
+    texts: Texts | None = None
+    source: str = ""
+    where: str = dataclasses.field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        where = self.where or f"triplet {self.id!r}"
+        if not isinstance(self.id, str) or not _ID.fullmatch(self.id):
+            raise DataError(
+                f"{where}: id {self.id!r} is not 1 to 100 letters, digits, '.', '_' or '-'"
+            )
+        for name in ("original", "edited"):
+            if not isinstance(getattr(self, name), bytes) or not getattr(self, name):
+                raise DataError(f"{where}: no {name} picture")
+        if not isinstance(self.instruction, str):
+            raise DataError(f"{where}: the instruction {self.instruction!r} is not a text")
+        for name in ("original_caption", "edited_caption"):
+            if not isinstance(getattr(self, name), str | None):
+                raise DataError(f"{where}: {name} {getattr(self, name)!r} is not a text")
+        if self.scores is not None:
+            object.__setattr__(self, "scores", check_scores(self.scores, where))
+        if self.texts is not None:
+            object.__setattr__(self, "texts", check_texts(self.texts, where))
+
+    def original_image(self) -> Image.Image:
+        """The picture before the edit as upright 8-bit RGB.
+
+        Raises:
+            DataError: if it cannot be decoded; see `mre_jax.editing.image.decode_image`.
+        """
+        return self._decode(self.original, "original")
+
+    def edited_image(self) -> Image.Image:
+        """The picture after the edit; see `original_image`."""
+        return self._decode(self.edited, "edited")
+
+    def images(self) -> tuple[Image.Image, Image.Image]:
+        """Both pictures, original first.
+
+        Raises:
+            DataError: if one cannot be decoded, or their sizes differ.
+        """
+        original, edited = self.original_image(), self.edited_image()
+        if original.size != edited.size:
+            sizes = " and ".join("{}x{}".format(*image.size) for image in (original, edited))
+            raise DataError(
+                f"{self.where or self.id}: original and edited picture differ in size, {sizes}"
+            )
+        return original, edited
+
+    def _decode(self, data: bytes, which: str) -> Image.Image:
+        return decode_image(data, f"{self.where or self.id}: {which} picture")
