@@ -6,6 +6,7 @@
     tpu, gpu, cpu   that platform's rule, wherever the program is traced: a program for a TPU can
                     be lowered on a machine that has none
     plain           two einsums and a float32 softmax
+    chunked         plain for some queries at a time: the memory of a part of the scores
     xla             jax.nn.dot_product_attention
     cudnn           its fused CUDA kernel (float16 and bfloat16)
     flash, splash   the Pallas TPU kernels, for sequences of whole blocks; other lengths take plain
@@ -21,6 +22,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jax.experimental.pallas.ops.tpu import flash_attention as flash_lib
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash_lib
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as mask_lib
@@ -30,6 +32,9 @@ from mre_jax.errors import ConfigError
 
 # Below this many tokens XLA's own fusion beats the kernels on a TPU.
 _SPLASH_TOKENS = 1024
+# Where all scores of a picture (0.5 GB for 8 heads of 4096 tokens) are too many at once.
+_CHUNKED_TOKENS = 4096
+_CHUNK = 1024
 _LANES = 128
 # Largest tiles of queries and keys; they cost the least instructions per score in the kernels'
 # schedules for a TPU v5e (splash: a fifth less than 512 by 512 everywhere) and fit every TPU.
@@ -83,11 +88,12 @@ def _for_tpu(query: Array, key: Array) -> str:
 def _for_gpu(query: Array, key: Array) -> str:
     width = query.shape[3]
     fits = query.dtype in (jnp.bfloat16, jnp.float16) and width <= 128 and width % 8 == 0
-    return "cudnn" if fits and _has_fused_attention() else "plain"
+    return "cudnn" if fits and _has_fused_attention() else _for_cpu(query, key)
 
 
 def _for_cpu(query: Array, key: Array) -> str:
-    return "plain"
+    is_long = min(query.shape[1], key.shape[1]) >= _CHUNKED_TOKENS
+    return "chunked" if is_long else "plain"
 
 
 def _has_fused_attention() -> bool:
@@ -105,6 +111,15 @@ def _plain(query: Array, key: Array, value: Array, causal: bool) -> Array:
         logits = jnp.where(visible, logits, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
     return jnp.einsum("bknt,btkd->bnkd", weights, value)
+
+
+def _chunked(query: Array, key: Array, value: Array, causal: bool) -> Array:
+    chunk = math.gcd(query.shape[1], _CHUNK)
+    if causal or chunk < _LANES:  # too many small chunks would be slow
+        return _plain(query, key, value, causal)
+    chunks = rearrange(query, "b (m n) k d -> m b n k d", n=chunk)
+    out = jax.lax.map(lambda part: _plain(part, key, value, causal), chunks)
+    return rearrange(out, "m b n k d -> b (m n) k d")
 
 
 def _xla(query: Array, key: Array, value: Array, causal: bool) -> Array:
@@ -232,6 +247,7 @@ def _per_device(
 
 _KERNELS: dict[str, Callable[[Array, Array, Array, bool], Array]] = {
     "plain": _plain,
+    "chunked": _chunked,
     "xla": _xla,
     "cudnn": _cudnn,
     "flash": _flash,
