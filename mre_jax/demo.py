@@ -20,11 +20,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mre_jax import compile_cache
 from mre_jax.editing import grid
-from mre_jax.editing.image import read_image, to_pil, write_png
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.editing.request import EditRequest
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.errors import ConfigError, MreError
+from mre_jax.image import read_image, to_pil, write_png
 from mre_jax.models.reward_config import RewardConfig
 from mre_jax.toyworld.dataset import Settings, write_dataset
 from mre_jax.toyworld.edits import TYPES

@@ -6,8 +6,8 @@ import re
 from PIL import Image
 
 from mre_jax.data.rewards import Scores, Texts, check_scores, check_texts
-from mre_jax.editing.image import decode_image
 from mre_jax.errors import DataError
+from mre_jax.image import decode_image
 
 _ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}")
 
@@ -66,7 +66,7 @@ class Triplet:
         """The picture before the edit as upright 8-bit RGB.
 
         Raises:
-            DataError: if it cannot be decoded; see `mre_jax.editing.image.decode_image`.
+            DataError: if it cannot be decoded; see `mre_jax.image.decode_image`.
         """
         return self._decode(self.original, "original")
 

@@ -16,13 +16,13 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from mre_jax.editing.image import to_pil
 from mre_jax.editing.items import Item
 from mre_jax.editing.output_folder import OutputFolder
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.editing.request import EditRequest
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.errors import BusyError, DataError
+from mre_jax.image import to_pil
 
 Size = tuple[int, int]
 

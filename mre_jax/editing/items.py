@@ -14,10 +14,10 @@ from typing import Any
 from etils import epath
 from PIL import Image
 
-from mre_jax.editing.image import MAX_PIXELS, read_image
 from mre_jax.editing.request import EditRequest
 from mre_jax.editing.size import fit, target_size
 from mre_jax.errors import DataError, MreError
+from mre_jax.image import MAX_PIXELS, read_image
 
 _REQUEST_FIELDS = {field.name for field in dataclasses.fields(EditRequest)} - {"image", "id"}
 _FIELDS = {"id", "image", "meta"} | _REQUEST_FIELDS

@@ -18,9 +18,9 @@ import filelock
 from etils import epath
 from PIL import Image
 
-from mre_jax.editing.image import write_png
 from mre_jax.errors import BusyError, ConfigError, DataError
 from mre_jax.files import write_atomically
+from mre_jax.image import write_png
 
 
 class OutputFolder:

@@ -20,13 +20,13 @@ from mre_jax.diffusion.guidance import LOW_REWARD, Guidance, plan_guidance
 from mre_jax.diffusion.noise import item_keys
 from mre_jax.diffusion.samplers import Plan, native_sampler, plan_sampling
 from mre_jax.diffusion.schedule import NoiseSchedule
-from mre_jax.editing.image import to_array, to_pil, to_rgb
 from mre_jax.editing.program import DATA_AXIS, EditBatch, Networks, RewardBatch, edit
 from mre_jax.editing.request import BEST_REWARD, EditRequest, make_requests
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.editing.size import fit, parse_size, target_size
 from mre_jax.editing.tokens import Tokenizer
 from mre_jax.errors import ConfigError
+from mre_jax.image import to_array, to_pil, to_rgb
 from mre_jax.models.attention import check_implementation
 from mre_jax.models.layers import Compute
 from mre_jax.models.reward_config import RewardConfig

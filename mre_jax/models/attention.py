@@ -32,9 +32,10 @@ from mre_jax.errors import ConfigError
 
 # Below this many tokens XLA's own fusion beats the kernels on a TPU.
 _SPLASH_TOKENS = 1024
-# Where all scores of a picture (0.5 GB for 8 heads of 4096 tokens) are too many at once.
-_CHUNKED_TOKENS = 4096
-_CHUNK = 1024
+# All scores of a picture are too many for a CPU's cache at 1024 tokens (32 MB for 8 heads), and at
+# 6144 (1.2 GB) nearly for its memory.
+_CHUNKED_TOKENS = 1024
+_CHUNK = 128
 _LANES = 128
 # Largest tiles of queries and keys; they cost the least instructions per score in the kernels'
 # schedules for a TPU v5e (splash: a fifth less than 512 by 512 everywhere) and fit every TPU.
@@ -115,7 +116,7 @@ def _plain(query: Array, key: Array, value: Array, causal: bool) -> Array:
 
 def _chunked(query: Array, key: Array, value: Array, causal: bool) -> Array:
     chunk = math.gcd(query.shape[1], _CHUNK)
-    if causal or chunk < _LANES:  # too many small chunks would be slow
+    if causal or chunk < _CHUNK:
         return _plain(query, key, value, causal)
     chunks = rearrange(query, "b (m n) k d -> m b n k d", n=chunk)
     out = jax.lax.map(lambda part: _plain(part, key, value, causal), chunks)

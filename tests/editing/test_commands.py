@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mre_jax.cli import main
-from mre_jax.editing.image import read_image
+from mre_jax.image import read_image
 
 SAMPLING = ("--steps", "2", "--scheduler", "euler", "--size", "keep")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mre_jax.editing import image as images
+from mre_jax import image as images
 from mre_jax.errors import DataError
 
 

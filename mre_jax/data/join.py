@@ -1,0 +1,209 @@
+"""Triplets with their rewards: the part of a source that has been judged."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from mre_jax.data.rewards import Reward
+from mre_jax.data.sources.source import Keys, Source
+from mre_jax.data.triplets import Triplet
+from mre_jax.errors import ConfigError, DataError
+
+THRESHOLD = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class JoinReport:
+    """How the keys of the rewards met the examples of a source.
+
+    Attributes:
+        key: "folder" or "row", what the keys were taken for.
+        rewards: all there are.
+        joined: those that met an example.
+        elsewhere: those that another split of the set holds.
+        ambiguous: joined ones whose folder holds several pairs, of which the reward describes
+            one that nothing names.
+        triplets: examples of the source.
+        missing: the first keys that met nothing.
+    """
+
+    key: str
+    rewards: int
+    joined: int
+    elsewhere: int
+    ambiguous: int
+    triplets: int
+    missing: tuple[str, ...]
+
+    @property
+    def rate(self) -> float:
+        """Share of the rewards that met an example, those of other splits left aside."""
+        return self.joined / max(self.rewards - self.elsewhere, 1)
+
+    def __str__(self) -> str:
+        parts = [
+            f"joined by {self.key}: {self.joined} of {self.rewards} rewards ({self.rate:.1%}) met "
+            f"one of {self.triplets} triplets"
+        ]
+        if self.elsewhere:
+            parts.append(f"{self.elsewhere} belong to other splits")
+        if self.missing:
+            parts.append(f"missing are {', '.join(self.missing)}, ...")
+        if self.ambiguous:
+            parts.append(
+                f"{self.ambiguous} have folders of several pairs, of which each reward describes "
+                "one: take the folders that came with the rewards"
+            )
+        return "; ".join(parts)
+
+
+class Judged:
+    """The examples of a source that have a reward, as a source of their own.
+
+    Attributes:
+        report: how they were joined.
+    """
+
+    def __init__(self, source: Source, report: JoinReport, rewards: Mapping[int, Reward]):
+        self.name = source.name
+        self.path = source.path
+        self.report = report
+        self._source = source
+        self._positions = sorted(rewards)
+        self._rewards = rewards
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def keys(self) -> Keys:
+        keys = self._source.keys()
+        names = keys.names
+        return Keys(
+            rows=[keys.rows[p] for p in self._positions],
+            total=keys.total,
+            names=None if names is None else [names[p] for p in self._positions],
+            elsewhere=keys.elsewhere,
+            ambiguous=keys.ambiguous,
+        )
+
+    def read(self, positions: Sequence[int]) -> Iterator[Triplet]:
+        chosen = [self._positions[position] for position in positions]
+        for position, triplet in zip(chosen, self._source.read(chosen), strict=True):
+            reward = self._rewards[position]
+            yield dataclasses.replace(triplet, scores=reward.scores, texts=reward.texts)
+
+
+def join(
+    source: Source,
+    rewards: Mapping[str, Reward],
+    *,
+    key: str = "auto",
+    threshold: float = THRESHOLD,
+) -> Judged:
+    """Gives the examples of a source their rewards; those without one are left out.
+
+    The share that has to meet is of the rewards, not of the examples: a public file judges 20
+    thousand of 313 thousand.
+
+    Args:
+        source: any; a part of it is chosen afterwards.
+        rewards: of `read_rewards`.
+        key: what the rewards' keys are: "folder" (or id), "row" of the whole set counted from 0,
+            or "auto": whichever meets the threshold. Keys with leading zeros are no rows then.
+        threshold: least share of the rewards that must meet an example.
+
+    Raises:
+        DataError: if fewer meet, or "auto" finds that both readings fit and differ.
+        ConfigError: for an unknown `key`, a threshold out of range, or a source that has several
+            examples by one name.
+    """
+    if key not in ("auto", "folder", "row"):
+        raise ConfigError(f"key {key!r}: want 'auto', 'folder' or 'row'")
+    if not 0 < threshold <= 1:
+        raise ConfigError(f"join threshold {threshold} is not in (0, 1]")
+    keys = source.keys()
+    found: dict[str, dict[str, int]] = {}
+    if key != "row":
+        found["folder"] = _meet(keys.names or (), {name: name for name in rewards}, source.path)
+    if key != "folder":
+        found["row"] = _meet(keys.rows, _rows(rewards, strict=key == "row"), source.path)
+    reports = {kind: _report(kind, met, rewards, keys) for kind, met in found.items()}
+    fitting = [kind for kind, report in reports.items() if report.rate >= threshold]
+    if not fitting:
+        best = max(reports.values(), key=lambda report: report.rate)
+        raise DataError(f"{source.path}: {best}; the least is {threshold:.0%}{_example(keys)}")
+    if len(fitting) > 1 and found["folder"] != found["row"]:
+        raise DataError(
+            f"{source.path}: the rewards' keys fit both as folders and as rows, and differ; "
+            "say key='folder' or key='row'"
+        )
+    kind = fitting[0]
+    return Judged(source, reports[kind], {p: rewards[k] for k, p in found[kind].items()})
+
+
+def _meet(labels: Iterable[Any], keys: Mapping[Any, str], path: str) -> dict[str, int]:
+    """The position of every key whose label an example bears."""
+    met: dict[str, int] = {}
+    for position, label in enumerate(labels):
+        key = keys.get(label)
+        if key is None:
+            continue
+        if key in met:
+            raise ConfigError(
+                f"{path}: several examples are called {label!r}, and the reward describes one of "
+                "them; take one pair of each folder (seeds='one')"
+            )
+        met[key] = position
+    return met
+
+
+def _rows(rewards: Iterable[str], strict: bool) -> dict[int, str]:
+    """The keys by row number.
+
+    Args:
+        strict: refuse what is no row number; otherwise one such key makes all of them none.
+    """
+    rows: dict[int, str] = {}
+    for key in rewards:
+        number = key.isascii() and key.isdigit()
+        if strict and not number:
+            raise DataError(f"key {key!r} of the rewards is no row number; try key='folder'")
+        if not number or (not strict and key != str(int(key))):
+            return {}
+        if int(key) in rows:
+            raise DataError(f"keys {rows[int(key)]!r} and {key!r} of the rewards are the same row")
+        rows[int(key)] = key
+    return rows
+
+
+def _report(
+    kind: str, met: Mapping[str, int], rewards: Mapping[str, Reward], keys: Keys
+) -> JoinReport:
+    elsewhere = {key for key in rewards if key not in met and _is_elsewhere(kind, key, keys)}
+    missing = (key for key in rewards if key not in met and key not in elsewhere)
+    ambiguous = 0
+    if keys.names is not None:
+        ambiguous = sum(keys.names[position] in keys.ambiguous for position in met.values())
+    return JoinReport(
+        key=kind,
+        rewards=len(rewards),
+        joined=len(met),
+        elsewhere=len(elsewhere),
+        ambiguous=ambiguous,
+        triplets=len(keys.rows),
+        missing=tuple(itertools.islice(missing, 3)),
+    )
+
+
+def _is_elsewhere(kind: str, key: str, keys: Keys) -> bool:
+    """Whether the set has what this key names, if not in this split."""
+    if kind == "folder":
+        return key in keys.elsewhere
+    return key.isascii() and key.isdigit() and int(key) < keys.total
+
+
+def _example(keys: Keys) -> str:
+    if keys.names is None:
+        return "; this set has row numbers only"
+    return f"; a folder here is called {keys.names[0]!r}" if keys.names else ""

@@ -1,0 +1,45 @@
+"""The rows of a table as a stream of mappings, never the whole table in memory."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+from etils import epath
+
+from mre_jax.errors import DataError
+
+Row: TypeAlias = tuple[str, Mapping[str, Any]]
+"""File and row for messages, and the cells by column. A missing cell is absent or None."""
+
+
+class Rows(Protocol):
+    """The rows of a table.
+
+    Attributes:
+        path: for messages.
+        folder: which relative paths in cells start from.
+        columns: their names; None if only the rows know.
+    """
+
+    path: str
+    folder: epath.Path
+
+    @property
+    def columns(self) -> Sequence[str] | None: ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, positions: Sequence[int], columns: Collection[str]) -> Iterator[Row]:
+        """Yields the rows at these ascending positions, with at least these columns."""
+        ...
+
+
+def existing(path: epath.PathLike) -> epath.Path:
+    """The path of a file or folder.
+
+    Raises:
+        DataError: if there is none.
+    """
+    path = epath.Path(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    return path

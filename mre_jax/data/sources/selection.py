@@ -1,0 +1,85 @@
+"""The part of a set that one process reads, as a checked stream of triplets."""
+
+import re
+from collections.abc import Iterator
+
+from mre_jax.data.sources.source import Source
+from mre_jax.data.triplets import Triplet
+from mre_jax.errors import ConfigError, DataError
+
+
+def parse_shards(text: str) -> tuple[int, int]:
+    """Reads "2:8", part 2 (counted from 0) of 8.
+
+    Raises:
+        ConfigError: if it is something else.
+    """
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    if match and int(match[1]) < int(match[2]):
+        return int(match[1]), int(match[2])
+    raise ConfigError(f"shards {text!r}: want I:N with I from 0 to N-1, as 0:8")
+
+
+def select(count: int, max_examples: int | None = None, shard: tuple[int, int] = (0, 1)) -> range:
+    """The positions of one part of a set.
+
+    The parts of all shards, one after the other, are what a single process reads: the first
+    `max_examples` in the order of the set.
+
+    Args:
+        count: examples of the set.
+        max_examples: the set ends after these; None is all.
+        shard: (index, number of parts); parts are contiguous and differ by one at most.
+
+    Raises:
+        ConfigError: if a number is out of range.
+    """
+    index, parts = shard
+    if not 0 <= index < parts:
+        raise ConfigError(f"shard {index} of {parts}: want an index from 0 to the parts - 1")
+    if max_examples is not None and max_examples < 1:
+        raise ConfigError(f"max_examples is {max_examples}; it must be at least 1")
+    total = count if max_examples is None else min(count, max_examples)
+    return range(total * index // parts, total * (index + 1) // parts)
+
+
+def read_triplets(
+    source: Source,
+    *,
+    max_examples: int | None = None,
+    shard: tuple[int, int] = (0, 1),
+    validate: bool = False,
+) -> Iterator[Triplet]:
+    """Streams the triplets of one part of a source.
+
+    Args:
+        source: of `open_source`, or joined with rewards.
+        max_examples: see `select`.
+        shard: see `select`; ids are compared within the shard.
+        validate: decode both pictures of every triplet and compare their sizes. Without it, that
+            is found out by whoever decodes them.
+
+    Raises:
+        DataError: if the set or the part is empty, at the call; while reading, if an id stands
+            twice, or for what the source or `Triplet.images` finds.
+    """
+    count = len(source)
+    if not count:
+        raise DataError(f"{source.path}: no examples in it")
+    positions = select(count, max_examples, shard)
+    if not positions:
+        raise DataError(
+            f"{source.path}: shard {shard[0]} of {shard[1]} has no example; take fewer shards"
+        )
+    return _checked(source.read(positions), validate)
+
+
+def _checked(triplets: Iterator[Triplet], validate: bool) -> Iterator[Triplet]:
+    seen: set[str] = set()
+    for triplet in triplets:
+        if triplet.id in seen:
+            raise DataError(f"{triplet.where}: id {triplet.id!r} stands in the set twice")
+        seen.add(triplet.id)
+        if validate:
+            triplet.images()
+        yield triplet

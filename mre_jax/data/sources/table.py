@@ -1,0 +1,174 @@
+"""Triplets from the rows of a table with named columns."""
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from etils import epath
+
+from mre_jax.data.sources.picture import read_picture, resolve
+from mre_jax.data.sources.rows import Rows
+from mre_jax.data.sources.source import Keys
+from mre_jax.data.triplets import Triplet
+from mre_jax.errors import ConfigError, DataError
+
+Columns: TypeAlias = Mapping[str, str | Sequence[str]]
+"""The column, or columns, that a field of `Triplet` is read from.
+
+A picture's cell holds its bytes, a struct of bytes and path, or a path. `scores` and `texts` are
+one column of lists or three columns; the columns of `id` are joined by "-".
+"""
+
+
+class Table:
+    """A source whose examples are rows.
+
+    Args:
+        rows: where they come from.
+        columns: of fields that every row must have; `original`, `edited`, `instruction` at least.
+        optional: of fields that are read where the table has their columns.
+        name: of the set. Without an `id`, an example's is this name and its row number.
+        images: where relative picture paths start; by default at the table's folder.
+
+    Raises:
+        DataError: if a column is missing.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        columns: Columns,
+        *,
+        optional: Columns | None = None,
+        name: str,
+        images: epath.PathLike | None = None,
+    ):
+        self.name = name
+        self.path = rows.path
+        self._rows = rows
+        self._images = rows.folder if images is None else epath.Path(images)
+        self._required = {field: _names(value) for field, value in columns.items()}
+        self._optional = {
+            field: names
+            for field, value in (optional or {}).items()
+            if field not in columns and _any_of(names := _names(value), rows.columns)
+        }
+        for field, names in (self._required | self._optional).items():
+            _check(field, names, rows.columns, rows.path)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def keys(self) -> Keys:
+        rows = range(len(self))
+        fields = self._required | self._optional
+        if "id" not in fields:
+            return Keys(rows, len(rows))
+        found = zip(self._rows.read(rows, fields["id"]), rows, strict=True)
+        names = [self._id(row, where, number) for (where, row), number in found]
+        return Keys(rows, len(rows), names)
+
+    def read(self, positions: Sequence[int]) -> Iterator[Triplet]:
+        fields = (self._required | self._optional).values()
+        columns = dict.fromkeys(name for names in fields for name in names)
+        rows = self._rows.read(positions, columns)
+        for position, (where, row) in zip(positions, rows, strict=True):
+            yield self._triplet(row, where, position)
+
+    def _triplet(self, row: Mapping[str, Any], where: str, position: int) -> Triplet:
+        scores = self._scores(row, where)
+        return Triplet(
+            id=self._id(row, where, position),
+            original=self._picture(row, "original", where),
+            edited=self._picture(row, "edited", where),
+            instruction=self._cell(row, "instruction", where),
+            original_caption=self._cell(row, "original_caption", where),
+            edited_caption=self._cell(row, "edited_caption", where),
+            scores=scores,
+            texts=self._texts(row, where, judged=scores is not None),
+            source=self.name,
+            where=where,
+        )
+
+    def _cells(self, row: Mapping[str, Any], field: str, where: str) -> list[Any] | None:
+        """The cells of a field, none of them empty; None for an optional field without any."""
+        names = self._required.get(field) or self._optional.get(field, ())
+        cells = [row.get(name) for name in names]
+        missing = [name for name, cell in zip(names, cells, strict=True) if cell is None]
+        if missing and (field in self._required or len(missing) < len(names)):
+            raise DataError(f"{where}: nothing in column {missing[0]!r}")
+        return None if missing or not names else cells
+
+    def _cell(self, row: Mapping[str, Any], field: str, where: str) -> Any:
+        cells = self._cells(row, field, where)
+        return None if cells is None else cells[0]
+
+    def _id(self, row: Mapping[str, Any], where: str, position: int) -> str:
+        cells = self._cells(row, "id", where)
+        if cells is None:
+            return f"{self.name}-{position:07d}"
+        for cell in cells:
+            if isinstance(cell, bool) or not isinstance(cell, str | int):
+                raise DataError(f"{where}: id {cell!r} is neither a text nor an integer")
+        return "-".join(map(str, cells))
+
+    def _picture(self, row: Mapping[str, Any], field: str, where: str) -> bytes:
+        match self._cell(row, field, where):
+            case bytes(data) | {"bytes": bytes(data)}:
+                return data
+            case str(path) | {"path": str(path)} if path:
+                return read_picture(resolve(path, self._images), where)
+        (name,) = self._required[field]
+        raise DataError(f"{where}: column {name!r} holds neither a picture nor a path")
+
+    def _scores(self, row: Mapping[str, Any], where: str) -> Any:
+        """The scores from one cell or three; checked by `Triplet`, as the texts are."""
+        cells = self._cells(row, "scores", where)
+        if cells is None or len(cells) == 1:
+            return cells and cells[0]
+        return [_number(cell) for cell in cells]
+
+    def _texts(self, row: Mapping[str, Any], where: str, *, judged: bool) -> Any:
+        """The texts from one cell or three; of a judged example, an empty cell is a text."""
+        names = self._required.get("texts") or self._optional.get("texts", ())
+        if len(names) < 3 or not any(name in row for name in names):
+            return self._cell(row, "texts", where)
+        cells = ["" if row.get(name) is None else row[name] for name in names]
+        return cells if judged or any(cells) else None
+
+
+def _names(value: str | Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _any_of(names: Sequence[str], columns: Sequence[str] | None) -> bool:
+    return columns is None or any(name in columns for name in names)
+
+
+def _check(field: str, names: Sequence[str], columns: Sequence[str] | None, path: str) -> None:
+    counts = {"scores": (1, 3), "texts": (1, 3)}.get(field, (1,))
+    if field != "id" and len(names) not in counts:
+        want = " or ".join(map(str, counts))
+        raise ConfigError(f"columns: {field} is read from {want} of them, not {len(names)}")
+    for name in names:
+        if columns is not None and name not in columns:
+            near = nearest(name, columns)
+            raise DataError(f"{path}: no column {name!r}{near}; it has {', '.join(columns)}")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """A hint for messages at the known name that is meant, or nothing."""
+    near = difflib.get_close_matches(name, known, 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _number(cell: Any) -> Any:
+    """A CSV cell as the number it spells; anything else as it is."""
+    if not isinstance(cell, str):
+        return cell
+    try:
+        number = float(cell)
+    except ValueError:
+        return cell
+    return int(number) if math.isfinite(number) and number.is_integer() else number

@@ -1,0 +1,224 @@
+"""Tables with named columns, HIVE, and the plain folder."""
+
+import csv
+import json
+import tracemalloc
+
+import pytest
+
+from mre_jax.data.sources import open_source
+from mre_jax.data.sources.selection import read_triplets
+from mre_jax.errors import ConfigError, DataError
+from tests.data.parquet import write_parquet
+from tests.data.pictures import AFTER, BEFORE, picture
+
+ROW = {"original": "img/a.png", "edited": "img/b.png", "instruction": "make it, blue"}
+SCORES = {"following": 5, "preserving": 3.5, "quality": 0}
+TEXTS = {"following_text": "", "preserving_text": "blurred", "quality_text": "bad"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "img").mkdir()
+    (tmp_path / "img" / "a.png").write_bytes(BEFORE)
+    (tmp_path / "img" / "b.png").write_bytes(AFTER)
+    return tmp_path
+
+
+def write_jsonl(folder, *rows):
+    path = folder / "set.jsonl"
+    path.write_text("\n".join(r if isinstance(r, str) else json.dumps(r) for r in rows) + "\n")
+    return path
+
+
+def write_csv(folder, *rows):
+    path = folder / "set.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def write(folder, kind, *rows):
+    if kind == "parquet":
+        return write_parquet(folder / "set.parquet", rows)
+    return {"csv": write_csv, "jsonl": write_jsonl}[kind](folder, *rows)
+
+
+def read(path, **options):
+    return list(read_triplets(open_source("table", path, **options), validate=True))
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_named_columns_with_rewards(folder, kind):
+    full = ROW | {"id": "x1", "edited_caption": "a blue\nsquare"} | SCORES | TEXTS
+    other = full | {"id": "x2", "following": 4}
+    first, second = read(write(folder, kind, full, other))
+    assert (first.id, second.id) == ("x1", "x2")
+    assert first.instruction == "make it, blue"
+    assert (first.original_caption, first.edited_caption) == (None, "a blue\nsquare")
+    assert (first.original, first.edited) == (BEFORE, AFTER)
+    assert (first.scores, second.scores) == ((5, 3.5, 0), (4, 3.5, 0))
+    assert first.texts == ("", "blurred", "bad")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_names_of_the_users_own_and_no_rewards(folder, kind):
+    row = {"source": "a.png", "target": "b.png", "prompt": "p", "number": 7}
+    columns = {"original": "source", "edited": "target", "instruction": "prompt"}
+    path = write(folder, kind, row, row | {"number": 8})
+    first, second = read(path, columns=columns, images=folder / "img", name="mine")
+    assert (first.id, second.id) == ("mine-0000000", "mine-0000001")
+    assert (first.scores, first.texts) == (None, None)
+    first, _ = read(path, columns=columns | {"id": "number"}, images=folder / "img")
+    assert first.id == "7"
+
+
+def test_lists_of_scores_and_bytes_of_pictures(folder):
+    row = {
+        "original": BEFORE,
+        "edited": AFTER,
+        "instruction": "e",
+        "s": [5, 4, 3],
+        "t": ["", "", ""],
+    }
+    path = write(folder, "parquet", row)
+    (triplet,) = read(path, columns={"scores": "s", "texts": "t"})
+    assert (triplet.scores, triplet.texts) == ((5, 4, 3), ("", "", ""))
+
+
+def test_a_folder_with_metadata_stands_for_its_table(folder):
+    write_csv(folder, ROW).rename(folder / "metadata.csv")
+    assert len(read(folder)) == 1
+
+
+def test_rows_may_lack_what_is_optional(folder):
+    path = write_jsonl(folder, ROW | {"id": "a"} | SCORES, "", ROW | {"id": "b"})
+    first, second = read(path)
+    assert (first.scores, first.texts, second.scores) == ((5, 3.5, 0), None, None)
+    with pytest.raises(DataError, match=r"set\.jsonl:3: nothing in column 'following'"):
+        read(path, columns={"scores": ("following", "preserving", "quality")})
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("{", r"set\.jsonl:2: not JSON"),
+        ("[]", r"set\.jsonl:2: want a JSON object"),
+        ({"original": "img/a.png", "edited": "img/b.png"}, r":2: nothing in column 'instruction'"),
+        (ROW | {"instruction": 3}, ":2: the instruction 3 is not a text"),
+        (ROW | {"edited": 3}, ":2: column 'edited' holds neither a picture nor a path"),
+        (ROW | {"edited": "img/c.png"}, r":2: no picture .*img/c\.png"),
+        (ROW | {"id": "x"}, ":2: id 'x' stands in the set twice"),
+        (ROW | {"id": "a/b"}, ":2: id 'a/b' is not 1 to 100 letters"),
+        (ROW | {"id": 1.5}, ":2: id 1.5 is neither a text nor an integer"),
+        (ROW | SCORES | {"quality": 6}, ":2: quality: score 6 is not in 0 to 5"),
+        (ROW | SCORES | {"quality": "good"}, ":2: quality: score 'good' is not a number"),
+        (ROW | {"following": 3}, ":2: nothing in column 'preserving'"),
+    ],
+)
+def test_a_bad_line_is_named(folder, row, message):
+    with pytest.raises(DataError, match=message):
+        read(write_jsonl(folder, ROW | {"id": "x"}, row))
+
+
+def test_a_bad_csv_is_named(folder):
+    with pytest.raises(DataError, match=r"set\.csv:3: quality: score 'bad' is not a number"):
+        read(write_csv(folder, ROW | SCORES, ROW | SCORES | {"quality": "bad"}))
+    with pytest.raises(DataError, match=r"no column 'instruction' \(did you mean 'instructions'"):
+        read(write_csv(folder, {"original": "a", "edited": "b", "instructions": "c"}))
+    path = folder / "set.csv"
+    for text, message in {
+        "": "no header",
+        "original,edited,edited\n": "column 'edited' stands in the header twice",
+        "original,edited,instruction\nimg/a.png,img/b.png\n": r"set\.csv:2: 2 cells, 3 in",
+        "original,edited,instruction\nimg/a.png,img/b.png,\n": "nothing in column 'instruction'",
+        "original,edited,instruction\n": "no examples in it",
+        b"original,edited,instruction\n\xff,b,c\n": "not UTF-8 text",
+    }.items():
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(DataError, match=message):
+            read(path)
+
+
+def test_wrong_columns_and_files_are_refused(folder):
+    path = write_csv(folder, ROW)
+    with pytest.raises(ConfigError, match=r"unknown field 'orignal'.*did you mean 'original'"):
+        read(path, columns={"orignal": "a"})
+    with pytest.raises(ConfigError, match="original is read from 1 of them, not 2"):
+        read(path, columns={"original": ("original", "edited")})
+    with pytest.raises(DataError, match=r"want a table in \.csv, \.jsonl, \.parquet"):
+        read(folder / "img" / "a.png")
+    with pytest.raises(DataError, match="no such file or folder"):
+        read(folder / "none.csv")
+    with pytest.raises(ConfigError, match="split 'dev': a single table has no splits"):
+        read(path, split="dev")
+
+
+def test_hive(folder):
+    row = {"instruction": "e", "source_img": "img/a.png", "edited_img": "img/b.png"}
+    source = open_source("hive", write_jsonl(folder, row, row))
+    first, second = read_triplets(source, validate=True)
+    assert (first.id, second.id) == ("hive-0000000", "hive-0000001")
+    assert (first.original, first.edited) == (BEFORE, AFTER)
+    source = open_source("hive", folder / "set.jsonl", images=folder / "img")
+    with pytest.raises(DataError, match=r"set\.jsonl:1: no picture .*img/img/a\.png"):
+        list(read_triplets(source))
+
+
+def test_memory_does_not_grow_with_the_set(folder):
+    (folder / "img" / "a.png").write_bytes(BEFORE + bytes(50_000))
+
+    def peak(count):
+        source = open_source("table", write_jsonl(folder, *[ROW] * count))
+        tracemalloc.start()
+        try:
+            for _ in read_triplets(source):
+                pass
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(10)
+    small, large = peak(200), peak(2000)
+    assert large < small + 2**19  # of 100 MB: the ids that were seen
+
+
+@pytest.fixture
+def plain(tmp_path):
+    for name, kind, content in (
+        ("b", "original", BEFORE),
+        ("b", "edited", AFTER),
+        ("a", "original", picture(kind="JPEG")),
+        ("a", "edited", AFTER),
+    ):
+        path = tmp_path / kind / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    (tmp_path / "original" / "a.png").rename(tmp_path / "original" / "a.JPG")
+    (tmp_path / "instruction").mkdir()
+    for name in "ab":
+        (tmp_path / "instruction" / f"{name}.txt").write_text(f"edit {name}\n")
+    return tmp_path
+
+
+def test_plain_folder(plain):
+    first, second = read_triplets(open_source("folder", plain), validate=True)
+    assert (first.id, second.id) == ("a", "b")
+    assert (second.instruction, second.original) == ("edit b", BEFORE)
+
+
+def test_a_plain_folder_that_does_not_match_is_refused(plain):
+    (plain / "instruction" / "a.txt").write_text(" ")
+    with pytest.raises(DataError, match=r"a\.txt: no instruction in it"):
+        list(read_triplets(open_source("folder", plain)))
+    (plain / "original" / "a.png").write_bytes(BEFORE)
+    with pytest.raises(DataError, match="keep one"):
+        open_source("folder", plain)
+    (plain / "original" / "a.png").unlink()
+    (plain / "edited" / "a.png").unlink()
+    with pytest.raises(DataError, match="'a' is not both in original and in edited"):
+        open_source("folder", plain)
+    with pytest.raises(DataError, match="original: no such folder"):
+        open_source("folder", plain / "edited")

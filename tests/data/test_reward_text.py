@@ -1,0 +1,81 @@
+"""The reward text a model reads, and what of it is reported as cut."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mre_jax.data.reward_text import measure_truncation, reward_parts, reward_text
+from mre_jax.errors import ConfigError
+
+TEXTS = ("There are no noticeable flaws.", "The sky is blurred.", "")
+
+
+def tokens(text: str) -> list[str]:
+    """CLIP's way to split: runs of letters or of punctuation, which may join across parts."""
+    return ["<start>", *re.findall(r"\w+|[^\w\s]+", text), "<end>"]
+
+
+def count(texts):
+    return [len(tokens(text)) for text in texts]
+
+
+def test_top_scores_and_empty_texts_are_none():
+    assert reward_text(TEXTS, (5, 3, 2)) == "None; The sky is blurred.; None"
+    assert reward_text(TEXTS, (4, 5.0, 2)) == "There are no noticeable flaws.; None; None"
+    assert reward_text((" none. ", "NONE", "  ")) == "None; None; None"
+
+
+def test_without_the_switch_texts_stay_as_the_annotator_wrote_them():
+    expected = "There are no noticeable flaws.; The sky is blurred.; "
+    assert reward_text(TEXTS, (5, 5, 5), none_for_top=False) == expected
+
+
+def test_single_perspectives_for_the_ablation():
+    assert reward_text(TEXTS, (1, 1, 1), perspectives=["preserving"]) == "The sky is blurred."
+    for wrong in (["style"], []):
+        with pytest.raises(ConfigError, match="want some of following, preserving, quality"):
+            reward_text(TEXTS, perspectives=wrong)
+
+
+def test_truncation_is_reported_where_it_happens():
+    rewards = [("a b", "c", "d e f"), ("a", "b", "c")]  # 8 + 2 and 5 + 2 tokens
+    report = measure_truncation(rewards, count, limit=8)
+    assert (report.cut, report.lost) == ((0, 0, 1), (0, 0, 0))
+    assert (report.texts, report.longest) == (2, 10)
+    assert measure_truncation(rewards, count, limit=7).lost == (0, 0, 1)
+    assert "2 reward texts, 8 tokens fit, the longest has 10: following 0.0 % cut" in str(report)
+    assert "quality 50.0 % cut, 0.0 % lost" in str(report)
+
+
+words = st.lists(st.sampled_from(["sky", "blurred", "the", "edit."]), min_size=1, max_size=6)
+parts_strategy = st.tuples(*[words.map(" ".join)] * 3)
+
+
+@given(rewards=st.lists(parts_strategy, max_size=5), limit=st.integers(3, 20))
+def test_truncation_counts_what_the_window_misses(rewards, limit):
+    cut, lost = [0, 0, 0], [0, 0, 0]
+    for parts in rewards:
+        # Words of a part bear its number, so that what is left tells whose it was.
+        marked = "; ".join(
+            re.sub(r"\w+", lambda w, i=i: f"{w[0]}{i}", part) for i, part in enumerate(parts)
+        )
+        kept = tokens(marked)[: limit - 1]
+        for number, part in enumerate(parts):
+            own = [t for t in tokens(part)[1:-1] if t.isalpha()]
+            left = [t for t in kept if t.endswith(str(number))]
+            lost[number] += not left
+            # A full stop that ends a part is one token with the ";" behind it.
+            stop = part.endswith(".") and len(left) == len(own)
+            stops = sum(t[0] == "." for t in kept)
+            inner = sum(p.count(".") for p in parts[:number])
+            full = len(left) == len(own) and (not stop or stops >= inner + part.count("."))
+            cut[number] += not full
+    report = measure_truncation(iter(rewards), count, limit=limit)
+    assert (report.cut, report.lost) == (tuple(cut), tuple(lost))
+
+
+def test_parts_feed_the_report():
+    parts = [reward_parts(TEXTS, (5, 3, 2)) for _ in range(600)]
+    assert measure_truncation(parts, count, limit=6).cut == (0, 600, 600)
