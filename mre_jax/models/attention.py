@@ -6,7 +6,7 @@
     tpu, gpu, cpu   that platform's rule, wherever the program is traced: a program for a TPU can
                     be lowered on a machine that has none
     plain           two einsums and a float32 softmax
-    chunked         plain for some queries at a time: the memory of a part of the scores
+    chunked         plain for some queries of one example at a time, whose scores fit a cache
     xla             jax.nn.dot_product_attention
     cudnn           its fused CUDA kernel (float16 and bfloat16)
     flash, splash   the Pallas TPU kernels, for sequences of whole blocks; other lengths take plain
@@ -36,6 +36,7 @@ _SPLASH_TOKENS = 1024
 # 6144 (1.2 GB) nearly for its memory.
 _CHUNKED_TOKENS = 1024
 _CHUNK = 128
+_SMALLEST_CHUNK = 32
 _LANES = 128
 # Largest tiles of queries and keys; they cost the least instructions per score in the kernels'
 # schedules for a TPU v5e (splash: a fifth less than 512 by 512 everywhere) and fit every TPU.
@@ -116,11 +117,16 @@ def _plain(query: Array, key: Array, value: Array, causal: bool) -> Array:
 
 def _chunked(query: Array, key: Array, value: Array, causal: bool) -> Array:
     chunk = math.gcd(query.shape[1], _CHUNK)
-    if causal or chunk < _CHUNK:
+    if causal or chunk < _SMALLEST_CHUNK:
         return _plain(query, key, value, causal)
-    chunks = rearrange(query, "b (m n) k d -> m b n k d", n=chunk)
-    out = jax.lax.map(lambda part: _plain(part, key, value, causal), chunks)
-    return rearrange(out, "m b n k d -> b (m n) k d")
+
+    def of_one_example(tensors: tuple[Array, Array, Array]) -> Array:
+        query, key, value = tensors
+        chunks = rearrange(query, "(m n) k d -> m 1 n k d", n=chunk)
+        out = jax.lax.map(lambda part: _plain(part, key[None], value[None], causal), chunks)
+        return rearrange(out, "m 1 n k d -> (m n) k d")
+
+    return jax.lax.map(of_one_example, (query, key, value))
 
 
 def _xla(query: Array, key: Array, value: Array, causal: bool) -> Array:
