@@ -88,6 +88,7 @@ class EditPipeline:
         scheduler: str | None = None,
         guidance_rule: str = "instruct_pix2pix",
         prompt_suffix: str = "",
+        eta: float = 0.0,
         size: str | tuple[int, int] = "keep",
         resolution: int = 512,
         seed: int | Sequence[int] = 0,
@@ -117,6 +118,7 @@ class EditPipeline:
             scheduler: a sampler's name; None takes the checkpoint's.
             guidance_rule: "instruct_pix2pix" or "instruct_diffusion".
             prompt_suffix: appended to every prompt.
+            eta: noise that "ddim" adds, 0 (none) to 1.
             size: "keep", "paper", "released_code" (`mre_jax.editing.size`), or (width, height).
             resolution: of the two presets.
             seed: decides the noise, together with
@@ -149,7 +151,9 @@ class EditPipeline:
             low_reward_scores=low_reward_scores,
             low_reward_text=low_reward_text,
         )
-        settings = SamplingSettings(num_inference_steps, scheduler, guidance_rule, prompt_suffix)
+        settings = SamplingSettings(
+            num_inference_steps, scheduler, guidance_rule, prompt_suffix, eta
+        )
         arrays = self._run(
             requests,
             settings,
@@ -387,7 +391,7 @@ class EditPipeline:
 
     def _plan(self, settings: SamplingSettings) -> Plan:
         name = settings.scheduler or self.scheduler
-        return plan_sampling(name, self.schedule, settings.num_inference_steps)
+        return plan_sampling(name, self.schedule, settings.num_inference_steps, eta=settings.eta)
 
     def _as_latents(
         self, latents: Any, requests: Sequence[EditRequest]

@@ -15,12 +15,14 @@ class SamplingSettings:
             checkpoint's own.
         guidance_rule: "instruct_pix2pix" (also MagicBrush, HIVE, HQ-Edit) or "instruct_diffusion".
         prompt_suffix: appended to every prompt; HIVE asks for quality in this way.
+        eta: noise that "ddim" adds, 0 (none) to 1.
     """
 
     num_inference_steps: int = 30
     scheduler: str | None = None
     guidance_rule: str = "instruct_pix2pix"
     prompt_suffix: str = ""
+    eta: float = 0.0
 
     def __post_init__(self) -> None:
         steps = self.num_inference_steps

@@ -191,6 +191,8 @@ def test_saved_pipeline_edits_the_same(plain_pipeline, photo, tmp_path):
         ({"image_guidance_scale": 0.0}, "image_guidance_scale=0"),
         ({"guidance_rule": "x"}, "guidance rule 'x'"),
         ({"num_inference_steps": 0}, "num_inference_steps 0"),
+        ({"scheduler": "ddim", "eta": 2.0}, "eta=2"),
+        ({"scheduler": "euler", "eta": 0.5}, "eta=0.5"),
         ({"prompt": []}, "prompt is an empty list"),
         ({"prompt": ["a", "b"], "seed": [1, 2, 3]}, "prompt has 2 values and seed 3"),
         ({"output_type": "jpg"}, "output_type 'jpg'"),
