@@ -79,7 +79,15 @@ class OutputFolder:
         for part in list(self.path.glob("rows/*.jsonl")):
             if all(row["id"] in mine for row in _read_rows(part)):
                 part.unlink()
+        self._clear_leftovers(mine)
         return path
+
+    def _clear_leftovers(self, ids: set[str]) -> None:
+        """Removes what writes of these items left when they were killed."""
+        for leftover in [*self.path.glob("images/.*.tmp"), *self.path.glob("rows/.*.tmp")]:
+            name, _, _ = leftover.name[1:].rsplit(".", 2)  # ID.png, a random part, tmp
+            if name.rpartition(".")[0] in ids:
+                leftover.unlink()
 
     def _check(self, settings: Mapping[str, Any], versions: Mapping[str, str]) -> None:
         path = self.path / "run.json"

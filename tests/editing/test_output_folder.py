@@ -33,6 +33,16 @@ def test_rows_are_merged_in_the_order_of_the_list(tmp_path):
     assert set(folder.finished()) == {"a", "b", "c"}
 
 
+def test_what_a_killed_write_left_is_cleared_at_the_end_but_not_other_shards(tmp_path):
+    folder = OutputFolder(tmp_path)
+    with folder.opened(SETTINGS, {}):
+        folder.write([(row("a.b"), PICTURE)])
+        for name in ("images/.a.b.png.0123abcd.tmp", "images/.c.png.0123abcd.tmp"):
+            (tmp_path / name).write_bytes(b"half")
+        folder.merge(["a.b"])
+    assert [path.name for path in tmp_path.glob("images/.*")] == [".c.png.0123abcd.tmp"]
+
+
 def test_a_row_without_its_picture_is_not_finished(tmp_path):
     folder = OutputFolder(tmp_path)
     with folder.opened(SETTINGS, {}):
