@@ -18,6 +18,8 @@ COMMANDS = {
     "convert": ("mre_jax.weights.convert", "bring weights in from PyTorch files and out again"),
     "edit": ("mre_jax.editing.edit_command", "edit one photo, or a grid over rewards"),
     "toy": ("mre_jax.toyworld.dataset", "make a procedural data set with exact rewards"),
+    "prepare": ("mre_jax.data.prepare_command", "write a public set and its rewards as shards"),
+    "data": ("mre_jax.data.data_command", "verify a prepared set, or tell what is in it"),
     "sample": ("mre_jax.editing.sample_command", "edit a whole list of photos in batches"),
 }
 

@@ -19,14 +19,22 @@ def write_atomically(path: epath.PathLike, data: bytes | str) -> None:
     Raises:
         DataError: if the disk is full; nothing is left behind.
     """
+    with open_atomically(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def open_atomically(path: epath.PathLike) -> Iterator[IO[bytes]]:
+    """`write_atomically` for what is too large to be held at once: yields the file to write.
+
+    It appears under its name when the block is left, unless by an exception.
+    """
     path = epath.Path(path)
-    if isinstance(data, str):
-        data = data.encode()
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
     with full_disk_is_an_error(path):
         try:
             with temporary.open("wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 _sync(file)
             temporary.replace(path)

@@ -1,0 +1,186 @@
+"""Batches of training: a function of seed and step, read ahead by threads or processes.
+
+No state is kept between steps. A run that begins again at step s reads what it would have read,
+and any number of hosts reads the same global batches, each its slice.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from mre_jax.data.augment import Augmentation, augment
+from mre_jax.data.batch import Batch, Tokenize
+from mre_jax.data.order import Order, draw, drop_conditions, positions
+from mre_jax.data.record_source import RecordSource
+from mre_jax.data.reward_text import reward_text
+from mre_jax.data.rewards import Scores, Texts
+from mre_jax.data.triplets import Triplet
+from mre_jax.errors import ConfigError
+
+JoinReward: TypeAlias = Callable[[Texts, Scores | None], str]
+"""The reward text of three texts and their scores."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How batches are read ahead; what is in them does not depend on it.
+
+    Attributes:
+        threads: batches in the making at a time, in each process.
+        workers: processes beside this one; 0 is none. Decoding and resizing let other threads run,
+            so that workers pay only where threads leave cores idle.
+        ahead: finished batches kept, in each process.
+
+    Raises:
+        ConfigError: if a number is out of range.
+    """
+
+    threads: int = 4
+    workers: int = 0
+    ahead: int = 4
+
+    def __post_init__(self) -> None:
+        if self.threads < 1 or self.workers < 0 or self.ahead < 1:
+            raise ConfigError(f"{self}: want threads >= 1, workers >= 0, ahead >= 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Loader:
+    """One host's part of every batch.
+
+    Attributes:
+        sources: one set or several.
+        batch_size: of all hosts together.
+        seed: of the order and of everything that chance decides.
+        weights: share of each set; see `Order`.
+        augmentation: sizes, filter and mirroring.
+        dropout: share of examples that lose a condition; see `drop_conditions`.
+        host: from 0; `jax.process_index()`.
+        hosts: `jax.process_count()`.
+        tokenize: makes token ids of the texts; None leaves texts.
+        join_reward: `reward_text`, or a partial of it; worker processes must be able to pickle it.
+        reading: threads and processes.
+
+    Raises:
+        ConfigError: if a value is out of range.
+    """
+
+    sources: Sequence[RecordSource]
+    batch_size: int
+    seed: int
+    weights: tuple[float, ...] | None = None
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+    dropout: float = 0.05
+    host: int = 0
+    hosts: int = 1
+    tokenize: Tokenize | None = None
+    join_reward: JoinReward = reward_text
+    reading: Reading = dataclasses.field(default_factory=Reading)
+
+    def __post_init__(self) -> None:
+        _ = self.order
+        drop_conditions(np.zeros(1), self.dropout)
+        positions(0, self.batch_size, self.host, self.hosts)
+
+    @property
+    def order(self) -> Order:
+        """Which record stands where."""
+        return Order(tuple(len(source) for source in self.sources), self.seed, self.weights)
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps in which as many examples are read as there are."""
+        return sum(len(source) for source in self.sources) / self.batch_size
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step, read here and now.
+
+        Raises:
+            DataError: naming shard, record and offset of an example that is damaged, or whose
+                pictures are.
+        """
+        return self._tokenized(self._assemble(step))
+
+    def batches(self, start: int = 0, stop: int = sys.maxsize) -> Iterator[Batch]:
+        """The batches of steps start .. stop-1, read ahead; see `batch`."""
+        import grain
+
+        steps = grain.MapDataset.range(start, stop).map(self.without_tokenizer()._assemble)
+        options = grain.ReadOptions(
+            num_threads=self.reading.threads, prefetch_buffer_size=self.reading.ahead
+        )
+        dataset = steps.to_iter_dataset(options)
+        if self.reading.workers:
+            _parse_flags()
+            dataset = dataset.mp_prefetch(
+                grain.MultiprocessingOptions(
+                    num_workers=self.reading.workers, per_worker_buffer_size=self.reading.ahead
+                )
+            )
+        return (self._tokenized(_as_plain_arrays(batch)) for batch in dataset)
+
+    def without_tokenizer(self) -> "Loader":
+        """The same batches with texts in them: what is sent to worker processes."""
+        return dataclasses.replace(self, tokenize=None)
+
+    def _assemble(self, step: int) -> Batch:
+        where = positions(step, self.batch_size, self.host, self.hosts)
+        draws = draw(self.seed, where)
+        flip = draws.flip < self.augmentation.flip
+        drop_text, drop_image = drop_conditions(draws.dropout, self.dropout)
+        side = self.augmentation.resolution
+        pixels = np.empty((2, len(where), side, side, 3), np.uint8)
+        triplets = []
+        for slot, (number, record) in enumerate(zip(*self.order.locate(where), strict=True)):
+            triplet = self.sources[number][int(record)]
+            crop: dict[str, Any] = {
+                "top": draws.top[slot],
+                "left": draws.left[slot],
+                "mirror": bool(flip[slot]),
+            }
+            for picture, image in enumerate(triplet.images()):
+                pixels[picture, slot] = augment(image, self.augmentation, **crop)
+            triplets.append(triplet)
+        return Batch(
+            original=pixels[0],
+            edited=pixels[1],
+            instruction=[triplet.instruction for triplet in triplets],
+            scores=np.array([triplet.scores or (0, 0, 0) for triplet in triplets], np.float32),
+            reward_text=[self._reward_text(triplet) for triplet in triplets],
+            present=np.array([triplet.scores is not None for triplet in triplets]),
+            drop_text=drop_text,
+            drop_image=drop_image,
+            flip=flip,
+            key_data=draws.key_data,
+            positions=where,
+        )
+
+    def _reward_text(self, triplet: Triplet) -> str:
+        if triplet.scores is None:
+            return ""
+        return self.join_reward(triplet.texts or ("", "", ""), triplet.scores)
+
+    def _tokenized(self, batch: Batch) -> Batch:
+        if self.tokenize is None:
+            return batch
+        return batch._replace(
+            instruction=self.tokenize(list(batch.instruction)),
+            reward_text=self.tokenize(list(batch.reward_text)),
+        )
+
+
+def _parse_flags() -> None:
+    """Grain's workers read command line flags of absl, which this project does not use."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+
+
+def _as_plain_arrays(batch: Batch) -> Batch:
+    """Views of what came through shared memory, which has an array type of its own."""
+    arrays = {k: np.asarray(v) for k, v in batch._asdict().items() if isinstance(v, np.ndarray)}
+    return batch._replace(**arrays)

@@ -1,0 +1,213 @@
+"""Writing a source of triplets as shards, in a folder that can be left and taken up at any moment.
+
+While it is under way the folder holds, beside the shards that are finished,
+
+    prepare.json             the settings, so that others are refused
+    .progress/NNNNN.json     of each finished shard: its entry in the manifest and its ids
+
+The metadata of TensorFlow Datasets and, last, the manifest end it; then these files go.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import filelock
+from etils import epath
+from tqdm import tqdm
+
+from mre_jax.data import manifest as manifests
+from mre_jax.data.example import encode_triplet
+from mre_jax.data.manifest import Manifest, Shard
+from mre_jax.data.rewards import read_json
+from mre_jax.data.shards import Plan, is_whole, write_shard
+from mre_jax.data.sources.source import Source
+from mre_jax.data.tfds_metadata import require_tfds, write_tfds_metadata
+from mre_jax.data.triplets import Triplet
+from mre_jax.errors import BusyError, ConfigError, DataError
+from mre_jax.files import write_atomically
+
+Spread: TypeAlias = Callable[[Callable[[int], None], Sequence[int]], None]
+"""Calls a function that can be pickled with each of these shard numbers, wherever it likes."""
+
+_CLAIM, _PROGRESS, _LOCK = "prepare.json", ".progress", ".prepare.lock"
+
+
+def prepare(
+    source: Source,
+    plan: Plan,
+    folder: epath.PathLike,
+    settings: Mapping[str, Any],
+    *,
+    validate: bool = True,
+    spread: Spread | None = None,
+) -> Manifest:
+    """Writes the shards of a plan that are not there yet, and what makes a set of them.
+
+    Every shard is a function of the source and the plan, so that a run that was killed and
+    started again leaves the same bytes as one that was not.
+
+    Args:
+        source: of `open_source`, or joined with rewards.
+        plan: of `plan_shards`.
+        folder: empty, or left by an earlier run.
+        settings: what determined source and plan; JSON values. Kept in the manifest.
+        validate: decode both pictures of every example and compare their sizes.
+        spread: has the shards written elsewhere, as `mre_jax.data.workers` does; without it they
+            are written here, one after the other.
+
+    Raises:
+        ConfigError: if the folder was begun with other settings, or holds something else.
+        BusyError: if another process is filling it.
+        DataError: naming file and row of a bad example, or if the disk is full; finished shards
+            stay.
+    """
+    require_tfds()
+    folder = epath.Path(folder)
+    settings = json.loads(json.dumps({**settings, "sample": plan.sample, "shards": plan.shards}))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder):
+            _claim(folder, settings)
+            if not (folder / manifests.FILE).exists():
+                shards = _write_shards(source, plan, folder, validate, spread)
+                made = Manifest(plan.name, plan.split, settings, shards)
+                write_tfds_metadata(folder, made)
+                manifests.write_manifest(folder, made)
+            _tidy(folder)
+            return manifests.check_manifest(folder)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or folder}: {error.strerror}; mend that and run it again"
+        ) from error
+
+
+@contextlib.contextmanager
+def _locked(folder: epath.Path) -> Iterator[None]:
+    if "://" in str(folder):  # a bucket has no locks
+        yield
+        return
+    lock = filelock.FileLock(str(folder / _LOCK))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise BusyError(f"{folder}: another process is filling it") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _claim(folder: epath.Path, settings: Mapping[str, Any]) -> None:
+    """Marks the folder as begun with these settings, or refuses it."""
+    if (folder / manifests.FILE).exists():
+        begun = manifests.load_manifest(folder).settings
+    elif (folder / _CLAIM).exists():
+        begun = read_json(folder / _CLAIM)
+    elif others := sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")):
+        raise ConfigError(f"{folder}: holds {others[0]!r} and no prepared set; take another --out")
+    else:
+        write_atomically(folder / _CLAIM, json.dumps(settings, indent=1) + "\n")
+        return
+    for key in sorted({*begun, *settings}):
+        if begun.get(key) != settings.get(key):
+            raise ConfigError(
+                f"{folder} was begun with {key} = {begun.get(key)!r}, not {settings.get(key)!r}: "
+                "take the same, or another --out"
+            )
+
+
+def write_part(
+    source: Source, plan: Plan, folder: epath.PathLike, validate: bool, index: int
+) -> None:
+    """Writes one shard and its note; twice is as good as once, in whatever process."""
+    with tqdm(disable=True) as bar:
+        _write_part(source, plan, epath.Path(folder), validate, index, bar)
+
+
+def _write_shards(
+    source: Source, plan: Plan, folder: epath.Path, validate: bool, spread: Spread | None
+) -> tuple[Shard, ...]:
+    """Writes what is missing, and reads what is there once to be sure of it."""
+    _remove_torn(folder)
+    (folder / _PROGRESS).mkdir(exist_ok=True)
+    missing = [index for index in range(plan.shards) if not _is_finished(folder, index)]
+    if spread is not None and missing:
+        spread(functools.partial(write_part, source, plan, str(folder), validate), missing)
+        missing = [index for index in missing if not _is_finished(folder, index)]
+    places: dict[str, tuple[int, int]] = {}
+    shards = []
+    with tqdm(total=len(plan.positions), unit="example", desc="prepare", disable=None) as bar:
+        for index in range(plan.shards):
+            if index in missing:
+                _write_part(source, plan, folder, validate, index, bar)
+            shard, ids = _read_note(folder, index)
+            for position, name in zip(plan.part(index), ids, strict=True):
+                if name in places:
+                    first, other = places[name]
+                    for written in (other, index):  # whichever is mended is to be read again
+                        _note(folder, written).unlink(missing_ok=True)
+                    raise DataError(
+                        f"{source.path}: id {name!r} stands in the set twice, as example {first} "
+                        f"and {position} (counted from 0)"
+                    )
+                places[name] = position, index
+            if index not in missing:
+                bar.update(len(ids))
+            shards.append(shard)
+    return tuple(shards)
+
+
+def _write_part(
+    source: Source, plan: Plan, folder: epath.Path, validate: bool, index: int, bar: tqdm
+) -> None:
+    ids: list[str] = []
+    triplets = _watched(source.read(plan.part(index)), ids, bar, validate)
+    shard = write_shard(folder / plan.file(index), map(encode_triplet, triplets))
+    entry = {"shard": dataclasses.asdict(shard), "ids": ids}
+    write_atomically(_note(folder, index), json.dumps(entry) + "\n")
+
+
+def _note(folder: epath.Path, index: int) -> epath.Path:
+    return folder / _PROGRESS / f"{index:05d}.json"
+
+
+def _read_note(folder: epath.Path, index: int) -> tuple[Shard, list[str]]:
+    entry = read_json(_note(folder, index))
+    return Shard(**entry["shard"]), entry["ids"]
+
+
+def _is_finished(folder: epath.Path, index: int) -> bool:
+    """Whether a shard was finished, by this run or an earlier one, and is still whole."""
+    return _note(folder, index).exists() and is_whole(folder, _read_note(folder, index)[0])
+
+
+def _watched(
+    triplets: Iterator[Triplet], ids: list[str], bar: tqdm, validate: bool
+) -> Iterator[Triplet]:
+    """Passes triplets on, validated; notes their ids and tells the bar."""
+    for triplet in triplets:
+        if validate:
+            triplet.images()
+        ids.append(triplet.id)
+        yield triplet
+        bar.update()
+
+
+def _remove_torn(folder: epath.Path) -> None:
+    """Removes what a killed run was writing."""
+    for place in (folder, folder / _PROGRESS):
+        if place.exists():
+            for path in place.iterdir():
+                if path.name.startswith(".") and path.name.endswith(".tmp"):
+                    path.unlink()
+
+
+def _tidy(folder: epath.Path) -> None:
+    _remove_torn(folder)
+    if (folder / _PROGRESS).exists():
+        (folder / _PROGRESS).rmtree()
+    (folder / _CLAIM).unlink(missing_ok=True)

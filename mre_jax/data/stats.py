@@ -1,0 +1,209 @@
+"""What a prepared set holds: sizes, scores, lengths, and the words of its reward texts."""
+
+import dataclasses
+import io
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from etils import epath
+from PIL import Image
+from tqdm import tqdm
+
+from mre_jax.data.example import decode_triplet
+from mre_jax.data.manifest import Manifest, check_manifest
+from mre_jax.data.reward_text import CountTokens, Truncation, measure_truncation, reward_parts
+from mre_jax.data.rewards import MAX_SCORE, PERSPECTIVES
+from mre_jax.data.tfrecord import read_records
+from mre_jax.data.triplets import Triplet
+from mre_jax.errors import ConfigError, DataError
+from mre_jax.image import FORMATS
+
+_BATCH = 256
+_WORD = re.compile(r"[^\W\d_][\w'-]+")
+# Words that would fill every cloud and say nothing.
+_COMMON = frozenset(
+    """
+    a an and any are as at be been being but by can could did does doing for from had has have her
+    his in into is it its more most no none not of on onto or over should so some such than that
+    the their them then there these they this those to too under very was were what when where
+    which while who with would
+    """.split()  # noqa: SIM905 (a text, to be read)
+)
+
+
+@dataclasses.dataclass
+class Stats:
+    """Counts over all records of a set.
+
+    Attributes:
+        name: of the set.
+        examples: all.
+        judged: those with scores.
+        captioned: those with both captions.
+        shards: files.
+        bytes: of them.
+        sources: examples by the set they come from.
+        sizes: examples by "width x height" of the original picture.
+        formats: examples by the file format of the original picture.
+        scores: per perspective, how many have each score from 0 to 5, rounded.
+        below_top: per perspective, how many have less than the top score.
+        instruction_words: instructions by their number of words.
+        instruction_tokens: instructions by their number of tokens, with start and end.
+        truncation: of the reward texts; None without a tokenizer.
+        words: per perspective, the words of the texts that name a flaw.
+    """
+
+    name: str
+    shards: int = 0
+    bytes: int = 0
+    examples: int = 0
+    judged: int = 0
+    captioned: int = 0
+    sources: Counter[str] = dataclasses.field(default_factory=Counter)
+    sizes: Counter[str] = dataclasses.field(default_factory=Counter)
+    formats: Counter[str] = dataclasses.field(default_factory=Counter)
+    scores: dict[str, list[int]] = dataclasses.field(
+        default_factory=lambda: {name: [0] * (MAX_SCORE + 1) for name in PERSPECTIVES}
+    )
+    below_top: dict[str, int] = dataclasses.field(
+        default_factory=lambda: dict.fromkeys(PERSPECTIVES, 0)
+    )
+    instruction_words: Counter[int] = dataclasses.field(default_factory=Counter)
+    instruction_tokens: Counter[int] = dataclasses.field(default_factory=Counter)
+    truncation: Truncation | None = None
+    words: dict[str, Counter[str]] = dataclasses.field(
+        default_factory=lambda: {name: Counter() for name in PERSPECTIVES}
+    )
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; of the words the 200 most frequent."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["truncation"] = self.truncation and dataclasses.asdict(self.truncation)
+        values["words"] = {name: dict(words.most_common(200)) for name, words in self.words.items()}
+        return values
+
+
+def collect(folder: epath.PathLike, count_tokens: CountTokens | None = None) -> Stats:
+    """Reads all records once; decodes no picture.
+
+    Args:
+        folder: of `mre prepare`, on a local disk.
+        count_tokens: of `token_counter`; without it lengths are in words only.
+
+    Raises:
+        DataError: if the set is not whole, naming shard and record.
+    """
+    manifest = check_manifest(folder)
+    stats = Stats(manifest.name, len(manifest.shards), manifest.bytes)
+    judged: list[tuple[str, ...]] = []  # texts only: the pictures are dropped at once
+    triplets = _read(epath.Path(folder), manifest)
+    while batch := list(itertools.islice(triplets, _BATCH)):
+        for triplet in batch:
+            _add(stats, triplet)
+            if count_tokens is not None and triplet.texts is not None:
+                judged.append(reward_parts(triplet.texts, triplet.scores))
+        if count_tokens is not None:
+            stats.instruction_tokens.update(count_tokens([t.instruction for t in batch]))
+    if count_tokens is not None:
+        stats.truncation = measure_truncation(judged, count_tokens)
+    return stats
+
+
+def token_counter(folder: epath.PathLike) -> CountTokens:
+    """Counts tokens by the CLIP tokenizer that a folder holds.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    from transformers import CLIPTokenizer  # slow to import, and an option
+
+    folder = epath.Path(folder)
+    # Without its files the library makes an empty vocabulary instead of failing.
+    if not any((folder / name).exists() for name in ("vocab.json", "tokenizer.json")):
+        raise ConfigError(f"{folder}: no vocab.json in it; give the tokenizer/ of a model folder")
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # the library raises whatever its parser does
+        raise ConfigError(
+            f"{folder}: no CLIP tokenizer ({str(error).partition(chr(10))[0]})"
+        ) from None
+    return lambda texts: [
+        len(ids) for ids in tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
+    ]
+
+
+def _read(folder: epath.Path, manifest: Manifest) -> Iterator[Triplet]:
+    with tqdm(total=manifest.count, unit="record", desc="stats", disable=None) as bar:
+        for shard in manifest.shards:
+            for number, record in enumerate(read_records(folder / shard.file)):
+                triplet, _ = decode_triplet(record, f"{shard.file}: record {number}")
+                yield triplet
+                bar.update()
+
+
+def _add(stats: Stats, triplet: Triplet) -> None:
+    stats.examples += 1
+    stats.sources[triplet.source or "?"] += 1
+    size, kind = _picture(triplet)
+    stats.sizes[size] += 1
+    stats.formats[kind] += 1
+    stats.captioned += bool(triplet.original_caption and triplet.edited_caption)
+    stats.instruction_words[len(triplet.instruction.split())] += 1
+    if triplet.scores is not None:
+        stats.judged += 1
+        for name, score in zip(PERSPECTIVES, triplet.scores, strict=True):
+            stats.scores[name][round(score)] += 1
+            stats.below_top[name] += score < MAX_SCORE
+    if triplet.texts is not None:
+        parts = reward_parts(triplet.texts, triplet.scores)
+        for name, text in zip(PERSPECTIVES, parts, strict=True):
+            words = (word.lower() for word in _WORD.findall(text))
+            stats.words[name].update(word for word in words if word not in _COMMON)
+
+
+def _picture(triplet: Triplet) -> tuple[str, str]:
+    """Size and format of the original, from its file's header."""
+    try:
+        with Image.open(io.BytesIO(triplet.original), formats=FORMATS) as image:
+            return "{} x {}".format(*image.size), str(image.format)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise DataError(f"{triplet.where}: original picture: damaged") from None
+
+
+def _lines(stats: Stats) -> Iterator[str]:
+    mean = stats.bytes / max(stats.examples, 1) / 1e3
+    yield (
+        f"{stats.name}: {stats.examples} examples in {stats.shards} shards, "
+        f"{stats.bytes / 1e6:.1f} MB ({mean:.1f} kB each)"
+    )
+    yield f"judged: {stats.judged}; with both captions: {stats.captioned}"
+    for title, counter in (
+        ("from", stats.sources), ("pictures", stats.sizes), ("formats", stats.formats)
+    ):  # fmt: skip
+        shown = ", ".join(f"{name} ({count})" for name, count in counter.most_common(5))
+        more = f", and {len(counter) - 5} other" if len(counter) > 5 else ""
+        yield f"{title}: {shown}{more}"
+    yield f"instruction words: {_spread(stats.instruction_words)}"
+    if stats.instruction_tokens:
+        yield f"instruction tokens: {_spread(stats.instruction_tokens)}"
+    if stats.judged:
+        yield (
+            "score       " + "".join(f"{score:>8}" for score in range(MAX_SCORE + 1)) + "  below 5"
+        )
+        for name, counts in stats.scores.items():
+            shares = "".join(f"{count / stats.judged:>8.1%}" for count in counts)
+            yield f"{name:<12}{shares}{stats.below_top[name] / stats.judged:>9.1%}"
+    if stats.truncation is not None:
+        yield str(stats.truncation)
+
+
+def _spread(lengths: Counter[int]) -> str:
+    ordered = sorted(lengths.elements())
+    high = ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
+    return f"median {ordered[len(ordered) // 2]}, 99 % up to {high}, longest {ordered[-1]}"

@@ -1,0 +1,156 @@
+"""The framing of TFRecord files, read and written without TensorFlow.
+
+A record is its length (8 bytes, little-endian), the masked CRC-32C of these, the payload, and the
+masked CRC-32C of the payload. A file has no header, no index and no end mark, so that a cut
+between two records shows only in a count that is kept elsewhere.
+"""
+
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+import google_crc32c
+import numpy as np
+from etils import epath
+from jaxtyping import Int64
+
+from mre_jax.errors import DataError
+
+HEADER_BYTES, FOOTER_BYTES = 12, 4
+
+_LENGTH, _CRC = struct.Struct("<Q"), struct.Struct("<I")
+_MASK_DELTA = 0xA282EAD8
+
+
+class RecordError(DataError):
+    """A damaged record.
+
+    Attributes:
+        shard: the file.
+        record: its number in the file, from 0.
+        offset: where it begins, in bytes.
+        kind: what is wrong.
+    """
+
+    def __init__(self, shard: str, record: int, offset: int, kind: str):
+        # All of them as arguments, so that the error crosses from a worker process.
+        super().__init__(shard, record, offset, kind)
+        self.shard, self.record, self.offset, self.kind = shard, record, offset, kind
+
+    def __str__(self) -> str:
+        return f"{self.shard}: record {self.record} at byte {self.offset}: {self.kind}"
+
+
+def write_records(file: IO[bytes], records: Iterable[bytes]) -> int:
+    """Appends records to a file that is open for writing.
+
+    Returns:
+        How many there were.
+    """
+    count = 0
+    for record in records:
+        header = _LENGTH.pack(len(record))
+        file.write(header + _CRC.pack(masked_crc(header)))
+        file.write(record)
+        file.write(_CRC.pack(masked_crc(record)))
+        count += 1
+    return count
+
+
+def record_offsets(
+    path: epath.PathLike,
+) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+    """Finds the records of a file by their headers alone.
+
+    Returns:
+        Where each record begins, and the length of its payload, in bytes.
+
+    Raises:
+        RecordError: if a header is damaged or the file ends inside a record.
+    """
+    with open_shard(path) as file:
+        records = np.array([*_walk(file.fileno(), str(path))], np.int64).reshape(-1, 2)
+    return records[:, 0].copy(), records[:, 1].copy()
+
+
+def read_record(
+    descriptor: int, offset: int, length: int, *, shard: str = "", record: int = 0
+) -> bytes:
+    """Reads the payload of one record and checks it against both of its checksums.
+
+    Args:
+        descriptor: of the open file; read with `pread`, so that threads may share it.
+        offset: of `record_offsets`.
+        length: of `record_offsets`.
+        shard: the file, for messages.
+        record: its number in the file, for messages.
+
+    Raises:
+        RecordError: if the record is damaged.
+    """
+    data = os.pread(descriptor, HEADER_BYTES + length + FOOTER_BYTES, offset)
+    if _payload_length(data[:HEADER_BYTES], shard, record, offset) != length:
+        raise RecordError(shard, record, offset, "its length is not that of the index")
+    if len(data) != HEADER_BYTES + length + FOOTER_BYTES:
+        raise RecordError(shard, record, offset, "the file ends inside it")
+    payload = data[HEADER_BYTES:-FOOTER_BYTES]
+    if _CRC.unpack(data[-FOOTER_BYTES:])[0] != masked_crc(payload):
+        raise RecordError(shard, record, offset, "the checksum of its content does not match")
+    return payload
+
+
+def read_records(path: epath.PathLike) -> Iterator[bytes]:
+    """Reads the payloads of a file in order; see `read_record`.
+
+    Raises:
+        RecordError: at the first damaged record, after the whole ones before it.
+    """
+    with open_shard(path) as file:
+        descriptor = file.fileno()
+        for record, (offset, length) in enumerate(_walk(descriptor, str(path))):
+            yield read_record(descriptor, offset, length, shard=str(path), record=record)
+
+
+def open_shard(path: epath.PathLike) -> IO[bytes]:
+    """Opens a shard on a local disk.
+
+    Raises:
+        DataError: if it is missing, or in a bucket, where it cannot be read at random.
+    """
+    if "://" in str(path):
+        raise DataError(f"{path}: records are read at random; copy the folder to a local disk")
+    try:
+        return Path(path).open("rb")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: a folder, where a shard is wanted") from None
+
+
+def masked_crc(data: bytes) -> int:
+    """CRC-32C, rotated and shifted as TFRecord files hold it."""
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+def _walk(descriptor: int, shard: str) -> Iterator[tuple[int, int]]:
+    """Begin and payload length of each record, from the headers."""
+    size, offset, record = os.fstat(descriptor).st_size, 0, 0
+    while offset < size:
+        header = os.pread(descriptor, HEADER_BYTES, offset)
+        length = _payload_length(header, shard, record, offset)
+        end = offset + HEADER_BYTES + length + FOOTER_BYTES
+        if end > size:
+            raise RecordError(shard, record, offset, "the file ends inside it")
+        yield offset, length
+        offset, record = end, record + 1
+
+
+def _payload_length(header: bytes, shard: str, record: int, offset: int) -> int:
+    if len(header) < HEADER_BYTES:
+        raise RecordError(shard, record, offset, "the file ends inside its header")
+    if _CRC.unpack_from(header, _LENGTH.size)[0] != masked_crc(header[: _LENGTH.size]):
+        raise RecordError(shard, record, offset, "the checksum of its length does not match")
+    return _LENGTH.unpack_from(header)[0]

@@ -1,0 +1,62 @@
+"""Writing shards in other processes: of this machine, or of any Apache Beam runner."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from tqdm import tqdm
+
+from mre_jax.errors import ConfigError, MreError
+
+
+def by_processes(workers: int, write: Callable[[int], None], shards: Sequence[int]) -> None:
+    """Calls `write` for every shard, in several processes.
+
+    Raises:
+        MreError: what a call raised; shards that were begun are finished, no others are begun.
+    """
+    context = multiprocessing.get_context("spawn")  # the parent may hold threads
+    pool = ProcessPoolExecutor(min(workers, len(shards)), context, initializer=_end_with_parent)
+    try:
+        for _ in tqdm(
+            pool.map(write, shards), total=len(shards), unit="shard", desc="prepare", disable=None
+        ):
+            pass
+    except BrokenProcessPool:
+        raise MreError("a worker was killed; run it again, with fewer --workers") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def by_beam(options: Sequence[str], write: Callable[[int], None], shards: Sequence[int]) -> None:
+    """Calls `write` for every shard, as a Beam pipeline; its runner is one of the options.
+
+    Raises:
+        ConfigError: if Beam is not installed.
+    """
+    try:
+        import apache_beam as beam  # an option, and large
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError:
+        raise ConfigError("--beam needs Apache Beam: pip install 'mre_jax[beam]'") from None
+    with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
+        numbers = pipeline | "shards" >> beam.Create(list(shards))
+        # Each to whichever worker is free, not all to the one that made the list.
+        _ = numbers | "spread" >> beam.Reshuffle() | "write" >> beam.Map(write)
+
+
+def _end_with_parent() -> None:
+    """In a worker: leave Ctrl-C to the parent, and leave with it when it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
