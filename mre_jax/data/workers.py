@@ -1,9 +1,6 @@
 """Writing shards in other processes: of this machine, or of any Apache Beam runner."""
 
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -11,6 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from tqdm import tqdm
 
 from mre_jax.errors import ConfigError, MreError
+from mre_jax.processes import end_with_parent
 
 
 def by_processes(workers: int, write: Callable[[int], None], shards: Sequence[int]) -> None:
@@ -20,7 +18,7 @@ def by_processes(workers: int, write: Callable[[int], None], shards: Sequence[in
         MreError: what a call raised; shards that were begun are finished, no others are begun.
     """
     context = multiprocessing.get_context("spawn")  # the parent may hold threads
-    pool = ProcessPoolExecutor(min(workers, len(shards)), context, initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(min(workers, len(shards)), context, initializer=end_with_parent)
     try:
         for _ in tqdm(
             pool.map(write, shards), total=len(shards), unit="shard", desc="prepare", disable=None
@@ -47,16 +45,3 @@ def by_beam(options: Sequence[str], write: Callable[[int], None], shards: Sequen
         numbers = pipeline | "shards" >> beam.Create(list(shards))
         # Each to whichever worker is free, not all to the one that made the list.
         _ = numbers | "spread" >> beam.Reshuffle() | "write" >> beam.Map(write)
-
-
-def _end_with_parent() -> None:
-    """In a worker: leave Ctrl-C to the parent, and leave with it when it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -18,8 +18,6 @@ import functools
 import json
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -31,6 +29,7 @@ from tqdm import tqdm
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.files import write_atomically
+from mre_jax.processes import end_with_parent
 from mre_jax.toyworld.benchmark import write_benchmark
 from mre_jax.toyworld.contact_sheet import draw_sheet
 from mre_jax.toyworld.corruption import FEEDBACK, feedback
@@ -175,25 +174,12 @@ def _write_triplets(folder: Path, settings: Settings, workers: int) -> None:
             return
         # Not forked: the parent may hold threads of an accelerator's runtime.
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, context, initializer=_end_with_parent)
+        pool = ProcessPoolExecutor(workers, context, initializer=end_with_parent)
         try:
             for written in pool.map(write, chunks):
                 bar.update(written)
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """In a worker: leave Ctrl-C to the parent, and leave with it when it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _write_chunk(folder: Path, settings: Settings, start: int) -> int:
