@@ -8,9 +8,10 @@ import uuid
 from collections.abc import Iterator
 from typing import IO
 
+import filelock
 from etils import epath
 
-from mre_jax.errors import DataError
+from mre_jax.errors import BusyError, DataError
 
 
 def write_atomically(path: epath.PathLike, data: bytes | str) -> None:
@@ -49,6 +50,27 @@ def _sync(file: IO[bytes]) -> None:
     except (AttributeError, io.UnsupportedOperation):  # a bucket's file has none
         return
     os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def locked(folder: epath.PathLike, name: str) -> Iterator[None]:
+    """Holds the lock `name` of a folder; a bucket has no locks.
+
+    Raises:
+        BusyError: if another process holds it.
+    """
+    if "://" in str(folder):
+        yield
+        return
+    lock = filelock.FileLock(str(epath.Path(folder) / name))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise BusyError(f"{folder}: another process is filling it") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager

@@ -8,14 +8,12 @@ While it is under way the folder holds, beside the shards that are finished,
 The metadata of TensorFlow Datasets and, last, the manifest end it; then these files go.
 """
 
-import contextlib
 import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import filelock
 from etils import epath
 from tqdm import tqdm
 
@@ -27,8 +25,8 @@ from mre_jax.data.shards import Plan, is_whole, write_shard
 from mre_jax.data.sources.source import Source
 from mre_jax.data.tfds_metadata import require_tfds, write_tfds_metadata
 from mre_jax.data.triplets import Triplet
-from mre_jax.errors import BusyError, ConfigError, DataError
-from mre_jax.files import write_atomically
+from mre_jax.errors import ConfigError, DataError
+from mre_jax.files import locked, write_atomically
 
 Spread: TypeAlias = Callable[[Callable[[int], None], Sequence[int]], None]
 """Calls a function that can be pickled with each of these shard numbers, wherever it likes."""
@@ -70,7 +68,7 @@ def prepare(
     settings = json.loads(json.dumps({**settings, "sample": plan.sample, "shards": plan.shards}))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+        with locked(folder, _LOCK):
             _claim(folder, settings)
             if not (folder / manifests.FILE).exists():
                 shards = _write_shards(source, plan, folder, validate, spread)
@@ -83,22 +81,6 @@ def prepare(
         raise DataError(
             f"{error.filename or folder}: {error.strerror}; mend that and run it again"
         ) from error
-
-
-@contextlib.contextmanager
-def _locked(folder: epath.Path) -> Iterator[None]:
-    if "://" in str(folder):  # a bucket has no locks
-        yield
-        return
-    lock = filelock.FileLock(str(folder / _LOCK))
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise BusyError(f"{folder}: another process is filling it") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _claim(folder: epath.Path, settings: Mapping[str, Any]) -> None:

@@ -63,7 +63,8 @@ def sample(
         ConfigError: if the checkpoint cannot do what an item asks.
         DataError: if an item's picture cannot be read, or an edit of its id but of another
             request is there.
-        BusyError: if a SIGTERM asked to stop; what was begun is finished first.
+        BusyError: if a SIGTERM asked to stop. Batches that are done are written; the one on the
+            device is begun again by the next run.
     """
     pipeline.check([item.blank_request() for item in items], settings)
     mine = items[folder.index :: folder.count]

@@ -14,12 +14,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import filelock
 from etils import epath
 from PIL import Image
 
-from mre_jax.errors import BusyError, ConfigError, DataError
-from mre_jax.files import write_atomically
+from mre_jax.errors import ConfigError, DataError
+from mre_jax.files import locked, write_atomically
 from mre_jax.image import write_png
 
 
@@ -51,7 +50,7 @@ class OutputFolder:
         """
         for folder in (self.path, self.path / "images", self.path / "rows"):
             folder.mkdir(parents=True, exist_ok=True)
-        with self._locked():
+        with locked(self.path, f".lock-{self.index:05d}-of-{self.count:05d}"):
             self._check(settings, versions)
             yield self
 
@@ -103,21 +102,6 @@ class OutputFolder:
                     f"{self.path} was begun with {name} = {begun.get(name)!r}, not "
                     f"{settings.get(name)!r}: take the same, or another --out"
                 )
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        if "://" in str(self.path):  # a bucket has no locks
-            yield
-            return
-        lock = filelock.FileLock(str(self.path / f".lock-{self.index:05d}-of-{self.count:05d}"))
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise BusyError(f"{self.path}: another process is filling it") from None
-        try:
-            yield
-        finally:
-            lock.release()
 
 
 def _read_rows(path: epath.Path) -> list[dict[str, Any]]:

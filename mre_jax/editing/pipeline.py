@@ -344,6 +344,8 @@ class EditPipeline:
         self, requests: Sequence[EditRequest], settings: SamplingSettings, batch_size: int | None
     ) -> Iterator[list[int]]:
         """Indices of requests that can run together: of one size, with the same branches."""
+        if batch_size is not None and batch_size < 1:
+            raise ConfigError(f"batch_size {batch_size} is not a positive number")
         groups: dict[Any, list[int]] = {}
         for index, request in enumerate(requests):
             branches = self.guidance([request], settings).branches
@@ -377,7 +379,12 @@ class EditPipeline:
         return self._to_reward(scores, [self._reward_text(request) for request in requests])
 
     def _low_reward_batch(self, requests: Sequence[EditRequest]) -> RewardBatch:
-        texts = [request.low_reward_text or self._reward_text(request) for request in requests]
+        texts = [
+            self._reward_text(request)
+            if request.low_reward_text is None
+            else request.low_reward_text
+            for request in requests
+        ]
         return self._to_reward([request.low_reward_scores for request in requests], texts)
 
     def _to_reward(self, scores: Sequence[tuple[float, ...]], texts: Sequence[str]) -> RewardBatch:

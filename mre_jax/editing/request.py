@@ -53,9 +53,14 @@ class EditRequest:
     low_reward_text: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("prompt", "negative_prompt"):
-            if not isinstance(getattr(self, name), str):
-                raise ConfigError(f"{name} {getattr(self, name)!r} is not a text")
+        for name in ("prompt", "negative_prompt", "reward_text", "low_reward_text"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (value is None and name.endswith("reward_text")):
+                raise ConfigError(f"{name} {value!r} is not a text")
+        for name in ("guidance_scale", "image_guidance_scale", "reward_guidance_scale"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ConfigError(f"{name} {value!r} is not a number")
         if not self.prompt.strip():
             raise ConfigError("the prompt is empty; say what to change")
         if self.id and not _SAFE_ID.fullmatch(self.id):

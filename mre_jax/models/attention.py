@@ -90,7 +90,7 @@ def _for_tpu(query: Array, key: Array) -> str:
 def _for_gpu(query: Array, key: Array) -> str:
     width = query.shape[3]
     fits = query.dtype in (jnp.bfloat16, jnp.float16) and width <= 128 and width % 8 == 0
-    return "cudnn" if fits and _has_fused_attention() else _for_cpu(query, key)
+    return "cudnn" if fits and _has_fused_attention() else "plain"
 
 
 def _for_cpu(query: Array, key: Array) -> str:

@@ -193,6 +193,7 @@ def test_saved_pipeline_edits_the_same(plain_pipeline, photo, tmp_path):
         ({"num_inference_steps": 0}, "num_inference_steps 0"),
         ({"scheduler": "ddim", "eta": 2.0}, "eta=2"),
         ({"scheduler": "euler", "eta": 0.5}, "eta=0.5"),
+        ({"batch_size": 0}, "batch_size 0"),
         ({"prompt": []}, "prompt is an empty list"),
         ({"prompt": ["a", "b"], "seed": [1, 2, 3]}, "prompt has 2 values and seed 3"),
         ({"output_type": "jpg"}, "output_type 'jpg'"),

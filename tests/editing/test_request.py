@@ -37,6 +37,10 @@ def test_bad_scores_are_named(scores, message):
     ("field", "value", "message"),
     [
         ("prompt", "  ", "prompt is empty"),
+        ("reward_text", 5, "reward_text 5 is not a text"),
+        ("negative_prompt", None, "negative_prompt None is not a text"),
+        ("guidance_scale", "7.5", "guidance_scale '7.5' is not a number"),
+        ("reward_guidance_scale", None, "reward_guidance_scale None is not a number"),
         ("seed", -1, "seed -1"),
         ("seed", 2**32, "seed 4294967296"),
         ("seed", 1.0, "not an integer"),

@@ -61,6 +61,7 @@ def test_a_cpu_chunks_long_self_attention_alone():
     assert "scan" in _primitives("cpu", _inputs(1024))
     for lengths in ((256, 256), (1024, 77)):
         assert "scan" not in _primitives("cpu", _inputs(*lengths))
+    assert "scan" not in _primitives("gpu", _inputs(1024))
 
 
 @pytest.mark.parametrize(
