@@ -4,12 +4,32 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64, UInt8, UInt32
+from jaxtyping import Bool, Float, Float32, Int32, Int64, UInt8, UInt32
 
 Tokenize: TypeAlias = Callable[[Sequence[str]], Int32[np.ndarray, "b t"]]
 """Token ids of texts, padded and cut to the text encoder's window."""
 
 Texts: TypeAlias = list[str] | Int32[np.ndarray, "b t"]
+
+
+class Cached(NamedTuple):
+    """What the frozen encoders said of b examples, in the cache's dtype: float16 or bfloat16.
+
+    Attributes:
+        original: mode of the posterior of the picture before the edit, unscaled.
+        edited_mean: mean of the posterior of the picture after it, unscaled; training samples.
+        edited_logvar: logarithm of its variance.
+        instruction_states: of each token of the instruction; None if texts are not cached.
+        reward_states: of each token of the reward text; likewise.
+        reward_pooled: of the reward text as a whole; likewise.
+    """
+
+    original: Float[np.ndarray, "b h w c"]
+    edited_mean: Float[np.ndarray, "b h w c"]
+    edited_logvar: Float[np.ndarray, "b h w c"]
+    instruction_states: Float[np.ndarray, "b t d"] | None = None
+    reward_states: Float[np.ndarray, "b t d"] | None = None
+    reward_pooled: Float[np.ndarray, "b d"] | None = None
 
 
 class Batch(NamedTuple):
@@ -19,27 +39,30 @@ class Batch(NamedTuple):
     of the memory and transfer of float32, and the same numbers.
 
     Attributes:
-        original: the pictures before the edit.
-        edited: the pictures after it, cropped and mirrored alike.
-        instruction: texts, or token ids if there is a tokenizer.
+        original: the pictures before the edit; None if `cached` stands for them.
+        edited: the pictures after it, cropped and mirrored alike; likewise.
+        instruction: texts, or token ids if there is a tokenizer; None if their states are cached.
         scores: 0 .. 5 for following, preserving and quality; 0 where there is no reward.
-        reward_text: likewise; "" where there is no reward.
+        reward_text: as `instruction`; "" where there is no reward.
         present: whether there is a reward.
         drop_text: whether the text condition is to be left out, for classifier-free guidance.
         drop_image: whether the original picture is to be left out.
         flip: whether the pictures were mirrored.
         key_data: a key for each example's noise, for `jax.random.wrap_key_data`.
         positions: place of each example in the run: step * global batch size + slot.
+        cached: what the encoders said of the same examples, mirrored where `flip` says so; None
+            if they are to be asked.
     """
 
-    original: UInt8[np.ndarray, "b H W 3"]
-    edited: UInt8[np.ndarray, "b H W 3"]
-    instruction: Texts
+    original: UInt8[np.ndarray, "b H W 3"] | None
+    edited: UInt8[np.ndarray, "b H W 3"] | None
+    instruction: Texts | None
     scores: Float32[np.ndarray, "b 3"]
-    reward_text: Texts
+    reward_text: Texts | None
     present: Bool[np.ndarray, " b"]
     drop_text: Bool[np.ndarray, " b"]
     drop_image: Bool[np.ndarray, " b"]
     flip: Bool[np.ndarray, " b"]
     key_data: UInt32[np.ndarray, "b 2"]
     positions: Int64[np.ndarray, " b"]
+    cached: Cached | None = None

@@ -1,4 +1,4 @@
-"""`mre data verify DIR` and `mre data stats DIR`: is a prepared set whole, and what is in it."""
+"""`mre data JOB`: is a prepared set whole, what is in it, and caching what encoders say of it."""
 
 import argparse
 import dataclasses
@@ -6,6 +6,7 @@ import json
 
 from tqdm import tqdm
 
+from mre_jax.data import cache_command
 from mre_jax.data.manifest import load_manifest
 from mre_jax.data.stats import collect, token_counter
 from mre_jax.data.stats_charts import write_charts
@@ -25,22 +26,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="decode every picture too",
     )
+    job.add_argument("--workers", type=int, default=1, help="processes (%(default)s)")
     job = jobs.add_parser("stats", help="counts, sizes, scores, lengths and truncation")
     job.add_argument("folder", metavar="DIR", help="of mre prepare")
     job.add_argument("--tokenizer", metavar="FOLDER", help="count its tokens, not only words")
     job.add_argument("--out", metavar="DIR", help="also write stats.json, scores.png and words.png")
+    job = jobs.add_parser("cache", help="write the set anew, with latents and text states in it")
+    cache_command.add_arguments(job)
 
 
 def run(args: argparse.Namespace) -> int:
     """Does the job that the arguments name."""
-    return _verify(args) if args.job == "verify" else _stats(args)
+    jobs = {"verify": _verify, "stats": _stats, "cache": cache_command.run}
+    return jobs[args.job](args)
 
 
 def _verify(args: argparse.Namespace) -> int:
     manifest = load_manifest(args.folder)
     with tqdm(total=manifest.count, unit="record", desc="verify", disable=None) as bar:
         damages = []
-        for damage in verify(args.folder, images=args.images, progress=bar.update):
+        found = verify(args.folder, images=args.images, progress=bar.update, workers=args.workers)
+        for damage in found:
             damages.append(damage)
             if not args.json:
                 bar.write(str(damage))
@@ -54,8 +60,8 @@ def _verify(args: argparse.Namespace) -> int:
         }
         print(json.dumps(report, indent=1))
     else:
-        found = f"{len(damages)} damages" if damages else "all whole"
-        print(f"{args.folder}: {len(manifest.shards)} shards, {manifest.count} records: {found}")
+        state = f"{len(damages)} damages" if damages else "all whole"
+        print(f"{args.folder}: {len(manifest.shards)} shards, {manifest.count} records: {state}")
     return DataError.exit_code if damages else 0
 
 

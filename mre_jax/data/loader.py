@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+from jaxtyping import Bool
 
 from mre_jax.data.augment import Augmentation, augment
-from mre_jax.data.batch import Batch, Tokenize
-from mre_jax.data.order import Order, draw, drop_conditions, positions
+from mre_jax.data.batch import Batch, Cached, Tokenize
+from mre_jax.data.cache import Cache, choose_cache
+from mre_jax.data.cached_features import CachedRows
+from mre_jax.data.order import Draws, Order, draw, drop_conditions, positions
 from mre_jax.data.record_source import RecordSource
 from mre_jax.data.reward_text import reward_text
 from mre_jax.data.rewards import Scores, Texts
@@ -63,9 +66,12 @@ class Loader:
         tokenize: makes token ids of the texts; None leaves texts.
         join_reward: `reward_text`, or a partial of it; worker processes must be able to pickle it.
         reading: threads and processes.
+        cache: "auto" reads cached latents and texts where there are any, "required" refuses sets
+            without, "never" reads pictures; see `choose_cache`. Whoever trains on a cache compares
+            its weights first, by `check_cache`.
 
     Raises:
-        ConfigError: if a value is out of range.
+        ConfigError: if a value is out of range, or the cache does not fit the augmentation.
     """
 
     sources: Sequence[RecordSource]
@@ -79,9 +85,10 @@ class Loader:
     tokenize: Tokenize | None = None
     join_reward: JoinReward = reward_text
     reading: Reading = dataclasses.field(default_factory=Reading)
+    cache: str = "auto"
 
     def __post_init__(self) -> None:
-        _ = self.order
+        _ = self.order, self.reads_cache
         drop_conditions(np.zeros(1), self.dropout)
         positions(0, self.batch_size, self.host, self.hosts)
 
@@ -89,6 +96,11 @@ class Loader:
     def order(self) -> Order:
         """Which record stands where."""
         return Order(tuple(len(source) for source in self.sources), self.seed, self.weights)
+
+    @property
+    def reads_cache(self) -> Cache | None:
+        """The cache that stands for pictures, and maybe for texts; None if pictures are read."""
+        return choose_cache(self.sources, self.cache, self.augmentation)
 
     @property
     def steps_per_epoch(self) -> float:
@@ -131,31 +143,31 @@ class Loader:
         draws = draw(self.seed, where)
         flip = draws.flip < self.augmentation.flip
         drop_text, drop_image = drop_conditions(draws.dropout, self.dropout)
-        side = self.augmentation.resolution
-        pixels = np.empty((2, len(where), side, side, 3), np.uint8)
+        cache = self.reads_cache
+        pictures = _Pictures(self.augmentation, draws, flip) if cache is None else None
+        rows = None if cache is None else CachedRows(cache, flip)
         triplets = []
         for slot, (number, record) in enumerate(zip(*self.order.locate(where), strict=True)):
-            triplet = self.sources[number][int(record)]
-            crop: dict[str, Any] = {
-                "top": draws.top[slot],
-                "left": draws.left[slot],
-                "mirror": bool(flip[slot]),
-            }
-            for picture, image in enumerate(triplet.images()):
-                pixels[picture, slot] = augment(image, self.augmentation, **crop)
+            triplet, features = self.sources[number].read(int(record))
+            if pictures is not None:
+                pictures.fill(slot, triplet)
+            if rows is not None:
+                rows.fill(slot, features, triplet.where)
             triplets.append(triplet)
+        has_texts = cache is None or cache.text is None
         return Batch(
-            original=pixels[0],
-            edited=pixels[1],
-            instruction=[triplet.instruction for triplet in triplets],
+            original=pictures.original if pictures else None,
+            edited=pictures.edited if pictures else None,
+            instruction=[triplet.instruction for triplet in triplets] if has_texts else None,
             scores=np.array([triplet.scores or (0, 0, 0) for triplet in triplets], np.float32),
-            reward_text=[self._reward_text(triplet) for triplet in triplets],
+            reward_text=[self._reward_text(triplet) for triplet in triplets] if has_texts else None,
             present=np.array([triplet.scores is not None for triplet in triplets]),
             drop_text=drop_text,
             drop_image=drop_image,
             flip=flip,
             key_data=draws.key_data,
             positions=where,
+            cached=rows.cached() if rows else None,
         )
 
     def _reward_text(self, triplet: Triplet) -> str:
@@ -164,12 +176,32 @@ class Loader:
         return self.join_reward(triplet.texts or ("", "", ""), triplet.scores)
 
     def _tokenized(self, batch: Batch) -> Batch:
-        if self.tokenize is None:
+        if self.tokenize is None or batch.instruction is None or batch.reward_text is None:
             return batch
         return batch._replace(
             instruction=self.tokenize(list(batch.instruction)),
             reward_text=self.tokenize(list(batch.reward_text)),
         )
+
+
+class _Pictures:
+    """The pixels of a batch, filled example by example."""
+
+    def __init__(self, augmentation: Augmentation, draws: Draws, flip: Bool[np.ndarray, " b"]):
+        self._augmentation, self._draws, self._flip = augmentation, draws, flip
+        side = augmentation.resolution
+        self.original, self.edited = np.empty((2, len(flip), side, side, 3), np.uint8)
+
+    def fill(self, row: int, triplet: Triplet) -> None:
+        """Decodes, resizes, cuts and mirrors a pair alike."""
+        for pixels, image in zip((self.original, self.edited), triplet.images(), strict=True):
+            pixels[row] = augment(
+                image,
+                self._augmentation,
+                top=self._draws.top[row],
+                left=self._draws.left[row],
+                mirror=bool(self._flip[row]),
+            )
 
 
 def _parse_flags() -> None:
@@ -182,5 +214,9 @@ def _parse_flags() -> None:
 
 def _as_plain_arrays(batch: Batch) -> Batch:
     """Views of what came through shared memory, which has an array type of its own."""
-    arrays = {k: np.asarray(v) for k, v in batch._asdict().items() if isinstance(v, np.ndarray)}
-    return batch._replace(**arrays)
+    cached = None if batch.cached is None else Cached(*map(_as_plain_array, batch.cached))
+    return Batch(*map(_as_plain_array, batch))._replace(cached=cached)
+
+
+def _as_plain_array(value: Any) -> Any:
+    return np.asarray(value) if isinstance(value, np.ndarray) else value

@@ -1,7 +1,7 @@
 """The manifest of a prepared set: what its shards are, so that none is lost or changed unseen.
 
     manifest.json   {"name", "split", "settings_hash", "settings", "count",
-                     "shards": [{"file", "count", "bytes", "sha256"}, ...]}
+                     "shards": [{"file", "count", "bytes", "sha256"}, ...], "measured"}
 
 It is the last file that is written: a folder without it is not finished.
 """
@@ -51,12 +51,14 @@ class Manifest:
         split: "train" or another.
         settings: whatever determined the bytes of the shards.
         shards: in the order of their numbers.
+        measured: what was found out while they were written; JSON values.
     """
 
     name: str
     split: str
     settings: Mapping[str, Any]
     shards: tuple[Shard, ...]
+    measured: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -75,7 +77,7 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `manifest.json`."""
-        return {
+        content = {
             "name": self.name,
             "split": self.split,
             "count": self.count,
@@ -83,6 +85,7 @@ class Manifest:
             "settings": dict(self.settings),
             "shards": [dataclasses.asdict(shard) for shard in self.shards],
         }
+        return content | ({"measured": dict(self.measured)} if self.measured else {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +147,7 @@ def load_manifest(folder: epath.PathLike) -> Manifest:
             split=_of(str, content["split"]),
             settings=_of(dict, content["settings"]),
             shards=tuple(_shard(entry) for entry in _of(list, content["shards"])),
+            measured=_of(dict, content.get("measured", {})),
         )
         wanted = {key: content[key] for key in ("count", "settings_hash")}
     except (KeyError, TypeError) as error:

@@ -3,22 +3,24 @@
 While it is under way the folder holds, beside the shards that are finished,
 
     prepare.json             the settings, so that others are refused
-    .progress/NNNNN.json     of each finished shard: its entry in the manifest and its ids
+    .progress/NNNNN.json     of each finished shard: its entry in the manifest, its ids, and what
+                             was measured in it
 
 The metadata of TensorFlow Datasets and, last, the manifest end it; then these files go.
 """
 
 import dataclasses
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from etils import epath
 from tqdm import tqdm
 
 from mre_jax.data import manifest as manifests
-from mre_jax.data.example import encode_triplet
+from mre_jax.data.example import Features, encode_triplet
 from mre_jax.data.manifest import Manifest, Shard
 from mre_jax.data.rewards import read_json
 from mre_jax.data.shards import Plan, is_whole, write_shard
@@ -31,6 +33,23 @@ from mre_jax.files import locked, write_atomically
 Spread: TypeAlias = Callable[[Callable[[int], None], Sequence[int]], None]
 """Calls a function that can be pickled with each of these shard numbers, wherever it likes."""
 
+
+class Extender(Protocol):
+    """Adds features to the records of a set."""
+
+    def extend(self, triplets: Iterator[Triplet]) -> Iterator[tuple[Triplet, Features]]:
+        """Yields each triplet as it is to be written, with its further features, in order."""
+        ...
+
+    def measured(self) -> dict[str, Any]:
+        """What was found out about the examples since it was asked last; JSON values."""
+        ...
+
+    def merged(self, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What several answers of `measured` say of all their examples."""
+        ...
+
+
 _CLAIM, _PROGRESS, _LOCK = "prepare.json", ".progress", ".prepare.lock"
 
 
@@ -42,6 +61,7 @@ def prepare(
     *,
     validate: bool = True,
     spread: Spread | None = None,
+    extender: Extender | None = None,
 ) -> Manifest:
     """Writes the shards of a plan that are not there yet, and what makes a set of them.
 
@@ -56,6 +76,7 @@ def prepare(
         validate: decode both pictures of every example and compare their sizes.
         spread: has the shards written elsewhere, as `mre_jax.data.workers` does; without it they
             are written here, one after the other.
+        extender: adds features, here; what it measures comes into the manifest.
 
     Raises:
         ConfigError: if the folder was begun with other settings, or holds something else.
@@ -71,8 +92,8 @@ def prepare(
         with locked(folder, _LOCK):
             _claim(folder, settings)
             if not (folder / manifests.FILE).exists():
-                shards = _write_shards(source, plan, folder, validate, spread)
-                made = Manifest(plan.name, plan.split, settings, shards)
+                shards, measured = _write_shards(source, plan, folder, validate, spread, extender)
+                made = Manifest(plan.name, plan.split, settings, shards, measured)
                 write_tfds_metadata(folder, made)
                 manifests.write_manifest(folder, made)
             _tidy(folder)
@@ -111,8 +132,13 @@ def write_part(
 
 
 def _write_shards(
-    source: Source, plan: Plan, folder: epath.Path, validate: bool, spread: Spread | None
-) -> tuple[Shard, ...]:
+    source: Source,
+    plan: Plan,
+    folder: epath.Path,
+    validate: bool,
+    spread: Spread | None,
+    extender: Extender | None,
+) -> tuple[tuple[Shard, ...], dict[str, Any]]:
     """Writes what is missing, and reads what is there once to be sure of it."""
     _remove_torn(folder)
     (folder / _PROGRESS).mkdir(exist_ok=True)
@@ -121,12 +147,12 @@ def _write_shards(
         spread(functools.partial(write_part, source, plan, str(folder), validate), missing)
         missing = [index for index in missing if not _is_finished(folder, index)]
     places: dict[str, tuple[int, int]] = {}
-    shards = []
+    shards, measured = [], []
     with tqdm(total=len(plan.positions), unit="example", desc="prepare", disable=None) as bar:
         for index in range(plan.shards):
             if index in missing:
-                _write_part(source, plan, folder, validate, index, bar)
-            shard, ids = _read_note(folder, index)
+                _write_part(source, plan, folder, validate, index, bar, extender)
+            shard, ids, found = _read_note(folder, index)
             for position, name in zip(plan.part(index), ids, strict=True):
                 if name in places:
                     first, other = places[name]
@@ -140,16 +166,26 @@ def _write_shards(
             if index not in missing:
                 bar.update(len(ids))
             shards.append(shard)
-    return tuple(shards)
+            measured.append(found)
+    return tuple(shards), extender.merged(measured) if extender else {}
 
 
 def _write_part(
-    source: Source, plan: Plan, folder: epath.Path, validate: bool, index: int, bar: tqdm
+    source: Source,
+    plan: Plan,
+    folder: epath.Path,
+    validate: bool,
+    index: int,
+    bar: tqdm,
+    extender: Extender | None = None,
 ) -> None:
     ids: list[str] = []
     triplets = _watched(source.read(plan.part(index)), ids, bar, validate)
-    shard = write_shard(folder / plan.file(index), map(encode_triplet, triplets))
-    entry = {"shard": dataclasses.asdict(shard), "ids": ids}
+    extended = extender.extend(triplets) if extender else zip(triplets, itertools.repeat(None))
+    records = itertools.starmap(encode_triplet, extended)
+    shard = write_shard(folder / plan.file(index), records)
+    measured = extender.measured() if extender else {}
+    entry = {"shard": dataclasses.asdict(shard), "ids": ids, "measured": measured}
     write_atomically(_note(folder, index), json.dumps(entry) + "\n")
 
 
@@ -157,9 +193,9 @@ def _note(folder: epath.Path, index: int) -> epath.Path:
     return folder / _PROGRESS / f"{index:05d}.json"
 
 
-def _read_note(folder: epath.Path, index: int) -> tuple[Shard, list[str]]:
+def _read_note(folder: epath.Path, index: int) -> tuple[Shard, list[str], dict[str, Any]]:
     entry = read_json(_note(folder, index))
-    return Shard(**entry["shard"]), entry["ids"]
+    return Shard(**entry["shard"]), entry["ids"], entry.get("measured", {})
 
 
 def _is_finished(folder: epath.Path, index: int) -> bool:

@@ -17,12 +17,13 @@ from typing import Any
 
 from etils import epath
 
+from mre_jax.data.cache_command import add_cache_options, make_cache_maker, report
 from mre_jax.data.join import THRESHOLD, Judged, join
 from mre_jax.data.prepare import Spread, prepare
 from mre_jax.data.rewards import read_rewards
 from mre_jax.data.shards import SHARD_BYTES, plan_shards
 from mre_jax.data.sources import SOURCES, open_source
-from mre_jax.data.sources.selection import parse_shards, select
+from mre_jax.data.sources.selection import parse_shard, select
 from mre_jax.data.sources.source import Source
 from mre_jax.data.workers import by_beam, by_processes
 from mre_jax.errors import ConfigError
@@ -64,9 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     part = parser.add_argument_group("which examples")
     part.add_argument("--max-examples", type=int, help="the set ends after these")
     part.add_argument(
-        "--shards",
-        default="0:1",
-        metavar="I:N",
+        "--shard",
+        default="0/1",
+        metavar="I/N",
         help="part I, from 0, of N, as a set of its own in an --out of its own",
     )
     files = parser.add_argument_group("files")
@@ -82,6 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="decode every picture and compare the sizes of each pair",
     )
+    parser.add_argument(
+        "--cache",
+        metavar="MODEL",
+        help="also keep what this model's encoders say, as 'mre data cache' does; in one process",
+    )
+    add_cache_options(parser)
     work = parser.add_argument_group("work; the shards do not depend on it")
     work.add_argument("--workers", type=int, default=1, help="processes")
     work.add_argument(
@@ -94,26 +101,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the shards that the options ask for."""
-    options = parse_options(args.source, args.option)
+    options, spread = parse_options(args.source, args.option), _spread(args)
     source = open_source(args.source, args.path, **options)
     if args.rewards:
         source = _judged(source, args)
+    maker = make_cache_maker(args, args.cache) if args.cache else None
     plan = plan_shards(
         source,
-        select(len(source), args.max_examples, parse_shards(args.shards)),
+        select(len(source), args.max_examples, parse_shard(args.shard)),
         name=args.name or source.name,
         split=args.split,
         shard_bytes=round(args.shard_mb * 1e6),
         min_shards=args.min_shards,
         validate=args.validate,
+        extra_bytes=maker.cache.record_bytes if maker else 0,
     )
     settings = _settings(args, options, source)
-    spread = _spread(args)
-    manifest = prepare(source, plan, args.out, settings, validate=args.validate, spread=spread)
+    manifest = prepare(
+        source,
+        plan,
+        args.out,
+        settings | (maker.cache.settings() if maker else {}),
+        validate=args.validate and maker is None,  # the cache decodes every picture
+        spread=spread,
+        extender=maker,
+    )
     print(
         f"{args.out}: {manifest.count} examples in {len(manifest.shards)} shards, "
         f"{manifest.bytes / 1e6:.1f} MB, {manifest.hash[:16]}"
     )
+    for line in report(maker, manifest) if maker else ():
+        print(line)
     return 0
 
 
@@ -137,6 +155,8 @@ def parse_options(source: str, texts: Sequence[str]) -> dict[str, Any]:
 def _spread(args: argparse.Namespace) -> Spread | None:
     if args.workers < 1 or (args.workers > 1 and args.beam is not None):
         raise ConfigError(f"--workers {args.workers}: want at least 1, and 1 beside --beam")
+    if args.cache and (args.workers > 1 or args.beam is not None):
+        raise ConfigError("--cache works in one process, on all its devices: no --workers, --beam")
     if args.beam is not None:
         return functools.partial(by_beam, shlex.split(args.beam))
     return functools.partial(by_processes, args.workers) if args.workers > 1 else None
@@ -173,7 +193,7 @@ def _settings(args: argparse.Namespace, options: dict[str, Any], source: Source)
         "options": options,
         "examples": len(source),
         "max_examples": args.max_examples,
-        "part": args.shards,
+        "part": args.shard,
         "rewards": digest,
         "reward_key": source.report.key if isinstance(source, Judged) else None,
         "none_for_top": args.none_for_top,

@@ -1,5 +1,6 @@
 """The triplets of a prepared folder, any of them at any time."""
 
+import functools
 import threading
 import weakref
 from typing import IO, Any
@@ -8,7 +9,9 @@ import numpy as np
 from etils import epath
 from jaxtyping import Int64
 
+from mre_jax.data.cache import Cache
 from mre_jax.data.example import Features, decode_scores, decode_triplet
+from mre_jax.data.local_copy import local_copy
 from mre_jax.data.manifest import check_manifest
 from mre_jax.data.rewards import MAX_SCORE
 from mre_jax.data.tfrecord import open_shard, read_record, record_offsets
@@ -23,19 +26,20 @@ class RecordSource:
     files again where it arrives.
 
     Attributes:
-        path: the folder.
+        path: the folder; one in a bucket is read from its `local_copy`.
         manifest: of the folder.
     """
 
     def __init__(self, folder: epath.PathLike):
-        """Checks the folder against its manifest and builds the index from the records' headers.
+        """Checks the folder against its manifest, and builds the index from the records' headers.
 
         Raises:
             DataError: if a shard is missing, too many, of another size or number of records than
                 the manifest says, or damaged.
         """
         self.path = epath.Path(folder)
-        self.manifest = check_manifest(folder)
+        self._local = local_copy(folder)
+        self.manifest = check_manifest(self._local)
         parts = []
         for number, shard in enumerate(self.manifest.shards):
             offsets, lengths = record_offsets(self._file(number))
@@ -51,6 +55,11 @@ class RecordSource:
 
     def __len__(self) -> int:
         return len(self._index)
+
+    @functools.cached_property
+    def cache(self) -> Cache | None:
+        """What is cached in the records; None if nothing is."""
+        return Cache.of(self.manifest)
 
     def __getitem__(self, number: int) -> Triplet:
         """The triplet of one record.
@@ -97,7 +106,7 @@ class RecordSource:
         return data, f"{file}: record {record} at byte {offset}"
 
     def _file(self, shard: int) -> str:
-        return str(self.path / self.manifest.shards[shard].file)
+        return str(self._local / self.manifest.shards[shard].file)
 
     def _descriptor(self, shard: int) -> int:
         with self._lock:
@@ -111,7 +120,7 @@ class RecordSource:
         weakref.finalize(self, _close, self._files)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: vars(self)[name] for name in ("path", "manifest", "_index")}
+        return {name: vars(self)[name] for name in ("path", "_local", "manifest", "_index")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)

@@ -58,6 +58,7 @@ def plan_shards(
     shard_bytes: int = SHARD_BYTES,
     min_shards: int = 1,
     validate: bool = True,
+    extra_bytes: int = 0,
 ) -> Plan:
     """Chooses the number of shards by the size of some records, evenly spaced over the set.
 
@@ -70,6 +71,7 @@ def plan_shards(
         min_shards: never fewer, so that every host has one.
         validate: decode the pictures that are looked at: a sample that has to be mended later
             would be the sample of another set.
+        extra_bytes: what is added to every record.
 
     Raises:
         ConfigError: if a number is out of range, or there are fewer examples than shards.
@@ -90,7 +92,7 @@ def plan_shards(
         if validate:
             triplet.images()
         record = encode_triplet(triplet)
-        size += HEADER_BYTES + len(record) + FOOTER_BYTES
+        size += HEADER_BYTES + len(record) + FOOTER_BYTES + extra_bytes
         digest.update(hashlib.sha256(record).digest())
     shards = round(size * count / looked / shard_bytes)
     return Plan(name, split, positions, min(max(shards, min_shards), count), digest.hexdigest())

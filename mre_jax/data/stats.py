@@ -5,13 +5,14 @@ import io
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etils import epath
 from PIL import Image
 from tqdm import tqdm
 
+from mre_jax.data.cache import Cache
 from mre_jax.data.example import decode_triplet
 from mre_jax.data.manifest import Manifest, check_manifest
 from mre_jax.data.reward_text import CountTokens, Truncation, measure_truncation, reward_parts
@@ -54,6 +55,8 @@ class Stats:
         instruction_tokens: instructions by their number of tokens, with start and end.
         truncation: of the reward texts; None without a tokenizer.
         words: per perspective, the words of the texts that name a flaw.
+        cache: what is cached in the records; "" if nothing is.
+        rounding: largest and mean absolute error of what is cached, by its name.
     """
 
     name: str
@@ -77,6 +80,8 @@ class Stats:
     words: dict[str, Counter[str]] = dataclasses.field(
         default_factory=lambda: {name: Counter() for name in PERSPECTIVES}
     )
+    cache: str = ""
+    rounding: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
@@ -101,6 +106,8 @@ def collect(folder: epath.PathLike, count_tokens: CountTokens | None = None) -> 
     """
     manifest = check_manifest(folder)
     stats = Stats(manifest.name, len(manifest.shards), manifest.bytes)
+    if (cache := Cache.of(manifest)) is not None:
+        stats.cache, stats.rounding = str(cache), dict(manifest.measured.get("rounding", {}))
     judged: list[tuple[str, ...]] = []  # texts only: the pictures are dropped at once
     triplets = _read(epath.Path(folder), manifest)
     while batch := list(itertools.islice(triplets, _BATCH)):
@@ -201,6 +208,15 @@ def _lines(stats: Stats) -> Iterator[str]:
             yield f"{name:<12}{shares}{stats.below_top[name] / stats.judged:>9.1%}"
     if stats.truncation is not None:
         yield str(stats.truncation)
+    if stats.cache:
+        yield f"cache: {stats.cache}"
+        yield from rounding_lines(stats.rounding)
+
+
+def rounding_lines(rounding: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    """A line for each cached array: its largest and mean absolute error."""
+    for name, error in rounding.items():
+        yield f"rounding of {name}: at most {error['max']:.2g}, mean {error['mean']:.2g}"
 
 
 def _spread(lengths: Counter[int]) -> str:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from mre_jax.data.cache import DTYPES, Cache
+from mre_jax.data.cached_features import feature_name
 from mre_jax.data.manifest import Manifest
 from mre_jax.errors import ConfigError
 from mre_jax.files import write_atomically
@@ -43,7 +45,7 @@ def write_tfds_metadata(folder: epath.PathLike, manifest: Manifest) -> None:
                 data_dir=temporary,
                 module_name="",
             ),
-            features=_features(tfds),
+            features=_features(tfds, Cache.of(manifest)),
             description=_DESCRIPTION,
         )
         info.set_file_format("tfrecord")
@@ -68,9 +70,17 @@ def require_tfds() -> Any:
     return tensorflow_datasets
 
 
-def _features(tfds: Any) -> Any:
+def _features(tfds: Any, cache: Cache | None) -> Any:
+    cached = {}
+    if cache is not None:
+        dtype = DTYPES[cache.dtype].type
+        cached = {
+            feature_name(field): tfds.features.Tensor(shape=shape, dtype=dtype, encoding="bytes")
+            for field, shape in cache.shapes.items()
+        }
     return tfds.features.FeaturesDict(
         {
+            **cached,
             **{name: tfds.features.Text() for name in _TEXTS},
             # The records hold the pictures' files as they came, of any format.
             "original": tfds.features.Image(shape=(None, None, 3)),

@@ -7,21 +7,26 @@ be there.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import mmap
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
+import numpy as np
 from etils import epath
 
+from mre_jax.data.cache import Cache
+from mre_jax.data.cached_features import unpack
 from mre_jax.data.example import decode_features, decode_triplet
 from mre_jax.data.manifest import Manifest, Shard, find_faults, load_manifest
 from mre_jax.data.rewards import read_json
 from mre_jax.data.tfds_metadata import FILES
 from mre_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc, open_shard
-from mre_jax.errors import DataError
+from mre_jax.data.workers import map_processes
+from mre_jax.errors import ConfigError, DataError
 
 _HEADER, _CRC = struct.Struct("<QI"), struct.Struct("<I")
 _GZIP = b"\x1f\x8b"
@@ -88,6 +93,7 @@ def verify(
     *,
     images: bool = True,
     progress: Callable[[int], object] = lambda records: None,
+    workers: int = 1,
 ) -> Iterator[Damage]:
     """Yields every damage of a set.
 
@@ -95,10 +101,14 @@ def verify(
         folder: of `mre prepare`, on a local disk.
         images: decode every picture; most of the time goes there.
         progress: called with the number of records of every shard that is done.
+        workers: processes; what is found, and its order, does not depend on them.
 
     Raises:
+        ConfigError: if there is less than one worker.
         DataError: if there is no manifest to compare with.
     """
+    if workers < 1:
+        raise ConfigError(f"--workers {workers}: want at least 1")
     manifest = load_manifest(folder)
     folder = epath.Path(folder)
     yield from _verify_metadata(folder, manifest)
@@ -107,10 +117,13 @@ def verify(
         if fault.kind != "wrong_size":  # the walk tells what happened to it
             skip.add(fault.file)
             yield Damage(fault.file, None, None, fault.kind, fault.detail)
+    progress(sum(shard.count for shard in manifest.shards if shard.file in skip))
+    shards = [shard for shard in manifest.shards if shard.file not in skip]
+    check = functools.partial(check_shard, str(folder), manifest, images)
+    reports = map(check, shards) if workers == 1 else map_processes(workers, check, shards)
     seen: dict[str, str] = {}
-    for shard in manifest.shards:
-        if shard.file not in skip:
-            yield from _verify_shard(folder / shard.file, shard, manifest, images, seen)
+    for shard, report in zip(shards, reports, strict=True):
+        yield from _with_duplicates(shard.file, report, seen)
         progress(shard.count)
 
 
@@ -151,8 +164,45 @@ def _verify_metadata(folder: epath.Path, manifest: Manifest) -> Iterator[Damage]
             yield Damage(name, None, None, "bad_metadata", "other shards than in the manifest")
 
 
+class Report(NamedTuple):
+    """What was found in one shard.
+
+    Attributes:
+        damages: in the order of the records.
+        ids: of the whole records, with number and offset; of those that repeat one, nothing.
+    """
+
+    damages: list[Damage]
+    ids: dict[str, tuple[int, int]]
+
+
+def check_shard(folder: str, manifest: Manifest, images: bool, shard: Shard) -> Report:
+    """Looks at one shard by itself, in whatever process."""
+    seen: dict[str, tuple[int, int]] = {}
+    path = epath.Path(folder) / shard.file
+    return Report(list(_verify_shard(path, shard, manifest, images, seen)), seen)
+
+
+def _with_duplicates(name: str, report: Report, seen: dict[str, str]) -> Iterator[Damage]:
+    """The damages of a shard, with ids that stand in an earlier one too."""
+    repeated = [
+        Damage(name, number, offset, "duplicate_id", f"{id!r} is the id of {seen[id]} too")
+        for id, (number, offset) in report.ids.items()
+        if id in seen
+    ]
+    # Another content than the manifest's has then been explained.
+    damages = [d for d in report.damages if not (repeated and d.kind == "wrong_hash")]
+    yield from sorted([*damages, *repeated], key=lambda d: np.inf if d.record is None else d.record)
+    for id, (number, _) in report.ids.items():
+        seen.setdefault(id, f"{name} record {number}")
+
+
 def _verify_shard(
-    path: epath.Path, shard: Shard, manifest: Manifest, images: bool, seen: dict[str, str]
+    path: epath.Path,
+    shard: Shard,
+    manifest: Manifest,
+    images: bool,
+    seen: dict[str, tuple[int, int]],
 ) -> Iterator[Damage]:
     found = Counter[str]()
     digest = _sha256(path)
@@ -160,10 +210,14 @@ def _verify_shard(
     if twins and shard.file not in twins:
         yield Damage(path.name, None, None, "duplicate_file", f"has the content of {twins[0]}")
         return
-    count = 0
+    count, cache = 0, Cache.of(manifest)
     for item in walk(path):
         count += 1
-        damages = [item] if isinstance(item, Damage) else _verify_record(item, path, images, seen)
+        damages = (
+            iter([item])
+            if isinstance(item, Damage)
+            else _verify_record(item, path, images, cache, seen)
+        )
         for damage in damages:
             found[damage.kind] += 1
             yield damage
@@ -177,7 +231,11 @@ def _verify_shard(
 
 
 def _verify_record(
-    record: Record, path: epath.Path, images: bool, seen: dict[str, str]
+    record: Record,
+    path: epath.Path,
+    images: bool,
+    cache: Cache | None,
+    seen: dict[str, tuple[int, int]],
 ) -> Iterator[Damage]:
     def damage(kind: str, detail: object) -> Damage:
         text = str(detail).removeprefix(f"{_WHERE}: ")
@@ -193,14 +251,18 @@ def _verify_record(
     if empty:
         return
     try:
-        triplet, _ = decode_triplet(record.payload, _WHERE)
+        triplet, extra = decode_triplet(record.payload, _WHERE)
+        cached = {} if cache is None else unpack(cache, extra, _WHERE)
     except DataError as error:
         yield damage("bad_features", error)
         return
-    place = f"{path.name} record {record.number}"
+    for name, value in cached.items():
+        if not np.isfinite(value.astype(np.float32)).all():
+            yield damage("bad_features", f"cached {name} is not finite")
     if triplet.id in seen:
-        yield damage("duplicate_id", f"{triplet.id!r} is the id of {seen[triplet.id]} too")
-    seen.setdefault(triplet.id, place)
+        place = f"{path.name} record {seen[triplet.id][0]}"
+        yield damage("duplicate_id", f"{triplet.id!r} is the id of {place} too")
+    seen.setdefault(triplet.id, (record.number, record.offset))
     sizes = set()
     for decode in (triplet.original_image, triplet.edited_image) if images else ():
         try:

@@ -1,33 +1,49 @@
-"""Writing shards in other processes: of this machine, or of any Apache Beam runner."""
+"""Work on shards in other processes: of this machine, or of any Apache Beam runner."""
 
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
 
 from tqdm import tqdm
 
 from mre_jax.errors import ConfigError, MreError
 from mre_jax.processes import end_with_parent
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_processes(
+    workers: int, work: Callable[[Item], Result], items: Sequence[Item]
+) -> Iterator[Result]:
+    """Yields `work(item)` for every item, in order, from several processes.
+
+    Raises:
+        MreError: what a call raised; items that were begun are finished, no others are begun.
+    """
+    context = multiprocessing.get_context("spawn")  # the parent may hold threads
+    pool = ProcessPoolExecutor(
+        min(workers, max(len(items), 1)), context, initializer=end_with_parent
+    )
+    try:
+        yield from pool.map(work, items)
+    except BrokenProcessPool:
+        raise MreError("a worker was killed; run it again, with fewer --workers") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
 
 def by_processes(workers: int, write: Callable[[int], None], shards: Sequence[int]) -> None:
     """Calls `write` for every shard, in several processes.
 
     Raises:
-        MreError: what a call raised; shards that were begun are finished, no others are begun.
+        MreError: see `map_processes`.
     """
-    context = multiprocessing.get_context("spawn")  # the parent may hold threads
-    pool = ProcessPoolExecutor(min(workers, len(shards)), context, initializer=end_with_parent)
-    try:
-        for _ in tqdm(
-            pool.map(write, shards), total=len(shards), unit="shard", desc="prepare", disable=None
-        ):
-            pass
-    except BrokenProcessPool:
-        raise MreError("a worker was killed; run it again, with fewer --workers") from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    done = map_processes(workers, write, shards)
+    for _ in tqdm(done, total=len(shards), unit="shard", desc="prepare", disable=None):
+        pass
 
 
 def by_beam(options: Sequence[str], write: Callable[[int], None], shards: Sequence[int]) -> None:

@@ -174,7 +174,7 @@ def test_part_of_a_set_and_options_of_its_reader(toy, tmp_path):
     parts = []
     for index in range(2):
         out = tmp_path / f"part{index}"
-        options = ("--max-examples", "11", "--shards", f"{index}:2", "--option", "split=train")
+        options = ("--max-examples", "11", "--shard", f"{index}/2", "--option", "split=train")
         prepare_toy(toy, out, *options, "--split", "val", "--no-validate")
         parts += [decode_triplet(record)[0].id for record in records(out)]
         assert check_manifest(out).split == "val"

@@ -51,6 +51,14 @@ def test_shards_come_out_between_two_thirds_and_four_thirds_of_the_size_wanted()
     assert 0.67e6 < min(parts) <= max(parts) < 1.33e6
 
 
+def test_what_is_added_to_every_record_counts():
+    source = Sized([5000] * 100)
+    alone = plan(source, shard_bytes=10**5)
+    assert plan(source, shard_bytes=10**5, extra_bytes=15_000).shards == pytest.approx(
+        4 * alone.shards, abs=2
+    )
+
+
 def test_a_few_records_are_read_to_plan_and_the_plan_knows_them():
     source = Sized([100] * 5000)
     first = plan(source)

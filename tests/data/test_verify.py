@@ -240,6 +240,20 @@ def test_what_changes_names_or_sizes_is_refused_before_the_first_step(folder, sh
         check_manifest(folder)
 
 
+def test_several_processes_find_the_same(folder, capsys):
+    first, second, third = (folder / shard.file for shard in load_manifest(folder).shards)
+    change(second, id=[b"0000000"])
+    change(third, 2, edited=[b"no picture"])
+    flip(first, begin(first) + 40)
+    found = []
+    for workers in ("1", "2"):
+        assert cli.main(["data", "verify", str(folder), "--json", "--workers", workers]) == 65
+        found.append(json.loads(capsys.readouterr().out)["damages"])
+    assert found[0] == found[1]
+    assert [damage["kind"] for damage in found[0]] == ["bad_content", "duplicate_id", "bad_image"]
+    assert cli.main(["data", "verify", str(folder), "--workers", "0"]) == 78
+
+
 def test_pictures_need_not_be_decoded(folder, shard):
     change(shard, edited=[b"no picture"])
     assert [damage.kind for damage in verify(folder)] == ["bad_image"]

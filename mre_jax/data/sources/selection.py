@@ -8,16 +8,16 @@ from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
 
 
-def parse_shards(text: str) -> tuple[int, int]:
-    """Reads "2:8", part 2 (counted from 0) of 8.
+def parse_shard(text: str) -> tuple[int, int]:
+    """Reads "2/8", part 2 (counted from 0) of 8.
 
     Raises:
         ConfigError: if it is something else.
     """
-    match = re.fullmatch(r"(\d+):(\d+)", text)
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
     if match and int(match[1]) < int(match[2]):
         return int(match[1]), int(match[2])
-    raise ConfigError(f"shards {text!r}: want I:N with I from 0 to N-1, as 0:8")
+    raise ConfigError(f"--shard {text!r}: want I/N with I from 0 to N-1, as 0/8")
 
 
 def select(count: int, max_examples: int | None = None, shard: tuple[int, int] = (0, 1)) -> range:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mre_jax.data.sources.selection import parse_shards, read_triplets, select
+from mre_jax.data.sources.selection import parse_shard, read_triplets, select
 from mre_jax.data.sources.source import Keys
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
@@ -44,10 +44,10 @@ def test_shards_together_are_what_one_process_reads(count, limit, parts):
 
 
 def test_shards_are_read_from_the_command_line():
-    assert parse_shards("2:8") == (2, 8)
-    for wrong in ("8:8", "2", "2/8", "-1:8", "a:b", ""):
-        with pytest.raises(ConfigError, match="want I:N"):
-            parse_shards(wrong)
+    assert parse_shard("2/8") == (2, 8)
+    for wrong in ("8/8", "2", "2:8", "-1/8", "a/b", ""):
+        with pytest.raises(ConfigError, match="want I/N"):
+            parse_shard(wrong)
 
 
 def test_wrong_parts_are_refused():
