@@ -28,6 +28,9 @@ from mre_jax.weights.source import TensorSource, open_tensors, renamed
 
 REWARD_CLASS = "RewardUNet2DConditionModel"
 
+EDITOR = -1
+"""Stands for the input channels of an editor, which sees the original's latents beside its own."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Component:
@@ -101,7 +104,8 @@ def open_checkpoint(
     Args:
         path: local.
         weights: "ema" or "raw" where there are both; None prefers the moving average.
-        in_channels: what the UNet shall take; missing ones get zero weights. None leaves it.
+        in_channels: what the UNet shall take; missing ones get zero weights. `EDITOR` is twice the
+            channels of its latents, None leaves it.
         unet_config: entries that replace those of the UNet's configuration.
         base: a model folder for what `path` lacks.
         components: those to open; None is the lone one of a component's folder, else all.
@@ -240,6 +244,8 @@ def _adjusted(
     unet = changed(unet, **(entries or {}))
     if in_channels is None:
         return unet
+    if in_channels == EDITOR:
+        in_channels = 2 * UNetConfig.from_dict(unet.config).out_channels
     source = with_input_channels(unet.source, in_channels)
     if source is not unet.source:
         notes.append(

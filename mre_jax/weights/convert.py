@@ -9,13 +9,10 @@ from etils import epath
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.weights import verify as verification
-from mre_jax.weights.checkpoint import Checkpoint, open_checkpoint
+from mre_jax.weights.checkpoint import EDITOR, Checkpoint, open_checkpoint
 from mre_jax.weights.folder import read_json
 from mre_jax.weights.locate import local_path
 from mre_jax.weights.save import DTYPES, FORMATS, save_checkpoint
-
-# An editor's UNet sees the original image's latents beside the noisy ones.
-EDITOR_CHANNELS = 8
 
 
 def convert(
@@ -23,7 +20,7 @@ def convert(
     dst: epath.PathLike,
     *,
     weights: str | None = None,
-    in_channels: int = EDITOR_CHANNELS,
+    in_channels: int | None = None,
     config: epath.PathLike | None = None,
     base: epath.PathLike | None = None,
     tokenizer: bool = True,
@@ -39,7 +36,7 @@ def convert(
             path, `org/name@REVISION` or `gs://...`.
         dst: a new folder, local or `gs://...`.
         weights: "ema" or "raw" where there are both; None prefers the moving average.
-        in_channels: what the UNet shall take; missing ones get zero weights.
+        in_channels: what the UNet shall take; missing ones get zero weights. None is an editor's.
         config: a JSON file whose entries replace those of the UNet's configuration.
         base: a model folder for what `src` lacks, such as the tokenizer.
         tokenizer: False writes a model that lacks its tokenizer nevertheless.
@@ -62,7 +59,7 @@ def convert(
         model = open_checkpoint(
             source,
             weights=weights,
-            in_channels=in_channels,
+            in_channels=EDITOR if in_channels is None else in_channels,
             unet_config=None if config is None else read_json(Path(config)),
             base=None if base is None else Path(base),
         )
@@ -97,9 +94,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--in-channels",
         type=int,
-        default=EDITOR_CHANNELS,
         metavar="N",
-        help="input channels of the UNet; new ones start at zero (default: 8; 4 keeps SD1.5's)",
+        help="input channels of the UNet; new ones start at zero (default: an editor's, 8 for "
+        "Stable Diffusion; 4 keeps SD1.5's)",
     )
     parser.add_argument(
         "--config", metavar="FILE", help="JSON whose entries replace the UNet's configuration"

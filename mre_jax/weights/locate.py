@@ -83,6 +83,9 @@ _UNPINNED = re.compile(_REPOSITORY + r"(@[\w./-]+)?")
 # A model folder without the whole-model files that many repositories keep beside it.
 _PATTERNS = [
     *("model_index.json", "config.json", "*.index.json", "*/*.json", "*/*.txt"),
+    # A lone CLIP or ViT has its tokenizer and preprocessing beside its weights.
+    *("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"),
+    "preprocessor_config.json",
     *("diffusion_pytorch_model*.safetensors", "model*.safetensors", "*/*.safetensors"),
 ]
 _UNUSED = ["*.fp16.*", "*.non_ema.*"]

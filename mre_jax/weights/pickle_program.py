@@ -8,7 +8,7 @@ that no weight file needs end the reading, since a file that mentions them is no
 
 import pickletools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -47,8 +47,8 @@ class Inert:
     """The result of a harmless call, of which nothing is kept."""
 
 
-def run(program: bytes, origin: str) -> Any:
-    """The value that the pickle `program` describes.
+def run(program: bytes | IO[bytes], origin: str) -> Any:
+    """The value that the pickle `program` describes; of a file no more than the pickle is read.
 
     Dicts, lists, tuples, strings and numbers come back as themselves, tensors as `StoredTensor`
     and every other object as `Inert` or `Name`. A dict key that is not a plain value is replaced
@@ -195,10 +195,12 @@ class _Machine:
         self.stack.append(_CALLS.get(target, _inert)(*arguments))
 
     def persistent(self, _: Any) -> None:
-        _kind, storage_class, key, _location, size = self.pop()
+        # Before PyTorch 1.6 a sixth entry said that a storage is part of another; None is a whole.
+        _kind, storage_class, key, _location, size, *parts = self.pop()
         # Only a Name is looked up: hashing a tuple of the file's making could take for ever.
         dtype = _STORAGES.get(storage_class) if isinstance(storage_class, Name) else None
-        if dtype is None or not isinstance(key, str) or not _is_count(size):
+        whole = all(part is None for part in parts)
+        if dtype is None or not isinstance(key, str) or not _is_count(size) or not whole:
             raise ValueError("a storage is not described as PyTorch does")
         self.stack.append(Storage(dtype, key, size))
 

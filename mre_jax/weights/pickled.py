@@ -43,40 +43,18 @@ class PickledCheckpoint:
             raise DataError(f"{path}: its data.pkl of {program.size} bytes is not a state dict's")
         self._verified: set[str] = set()
         self._verify(programs[0])
-        self.tensors = _state_dict(run(self._bytes(program), str(path)), path)
+        self.tensors = state_dict(run(self._bytes(program), str(path)), path)
         for name, tensor in self.tensors.items():
-            self._require_inside(name, tensor)
+            member = self._members.get(f"{self._folder}data/{tensor.storage.key}")
+            if member is None:
+                raise DataError(f"{path} lacks the data of {name}; fetch it again")
+            require_inside(path, name, tensor, member.size)
 
     def read(self, tensor: StoredTensor) -> np.ndarray:
         """The array that `tensor` describes, C-contiguous."""
         member = f"{self._folder}data/{tensor.storage.key}"
         self._verify(member)
-        dtype = tensor.storage.dtype
-        if 0 in tensor.shape:
-            return np.zeros(tensor.shape, dtype)
-        flat = np.fromfile(
-            self.path,
-            dtype,
-            count=_extent(tensor),
-            offset=self._members[member].start + tensor.offset * dtype.itemsize,
-        )
-        strides = [stride * dtype.itemsize for stride in tensor.strides]
-        return np.asarray(np.lib.stride_tricks.as_strided(flat, tensor.shape, strides), order="C")
-
-    def _require_inside(self, name: str, tensor: StoredTensor) -> None:
-        """Refuse a tensor that reaches outside its storage, or is much larger than it."""
-        member = self._members.get(f"{self._folder}data/{tensor.storage.key}")
-        if member is None:
-            raise DataError(f"{self.path} lacks the data of {name}; fetch it again")
-        itemsize = tensor.storage.dtype.itemsize
-        stored = min(tensor.storage.size, member.size // itemsize)
-        elements = int(np.prod([int(n) for n in tensor.shape], dtype=object))
-        outside = elements > 0 and tensor.offset + _extent(tensor) > stored
-        # A stride of 0 may repeat a stored value, but not to more than the file's own size.
-        if outside or elements * itemsize > self.path.stat().st_size:
-            raise DataError(
-                f"{self.path}: the tensor {name} reaches outside its storage; fetch it again"
-            )
+        return window(self.path, self._members[member].start, tensor)
 
     def _require_little_endian(self) -> None:
         order = self._members.get(f"{self._folder}byteorder")
@@ -119,12 +97,6 @@ def _members(path: Path) -> dict[str, _Member]:
     """The members of the archive by name, each uncompressed, inside the file, and apart."""
     try:
         with path.open("rb") as file:
-            start = file.read(len(_LEGACY))
-            if start == _LEGACY:
-                raise DataError(
-                    f"{path} is in PyTorch's format before 1.6, which is not read here; load it "
-                    "where you trust it and save its tensors as safetensors"
-                )
             with zipfile.ZipFile(file) as archive:
                 entries = archive.infolist()
             members = {entry.filename: _member(file, entry, path) for entry in entries}
@@ -159,7 +131,12 @@ def _member(file, entry: zipfile.ZipInfo, path: Path) -> _Member:
     return _Member(start, entry.file_size, entry.CRC)
 
 
-def _state_dict(root: object, path: Path) -> dict[str, StoredTensor]:
+def state_dict(root: object, path: Path) -> dict[str, StoredTensor]:
+    """The tensors in what a file's pickle describes, or in its entry `state_dict`.
+
+    Raises:
+        DataError: when there are none.
+    """
     state = root.get("state_dict", root) if isinstance(root, dict) else None
     if not isinstance(state, dict):
         raise DataError(f"{path} holds no dict of tensors")
@@ -173,13 +150,38 @@ def _state_dict(root: object, path: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
+def window(path: Path, start: int, tensor: StoredTensor) -> np.ndarray:
+    """The array that `tensor` describes, C-contiguous, from its storage at `start` of a file."""
+    dtype = tensor.storage.dtype
+    if 0 in tensor.shape:
+        return np.zeros(tensor.shape, dtype)
+    offset = start + tensor.offset * dtype.itemsize
+    flat = np.fromfile(path, dtype, count=_extent(tensor), offset=offset)
+    strides = [stride * dtype.itemsize for stride in tensor.strides]
+    return np.asarray(np.lib.stride_tricks.as_strided(flat, tensor.shape, strides), order="C")
+
+
+def require_inside(path: Path, name: str, tensor: StoredTensor, size: int) -> None:
+    """Refuses a tensor that reaches outside its storage of `size` bytes, or is much larger.
+
+    Raises:
+        DataError: naming the tensor.
+    """
+    itemsize = tensor.storage.dtype.itemsize
+    stored = min(tensor.storage.size, size // itemsize)
+    elements = int(np.prod([int(n) for n in tensor.shape], dtype=object))
+    outside = elements > 0 and tensor.offset + _extent(tensor) > stored
+    # A stride of 0 may repeat a stored value, but not to more than the file's own size.
+    if outside or elements * itemsize > path.stat().st_size:
+        raise DataError(f"{path}: the tensor {name} reaches outside its storage; fetch it again")
+
+
 def _extent(tensor: StoredTensor) -> int:
     """How many elements of the storage the tensor spans, from its offset on."""
     pairs = zip(tensor.shape, tensor.strides, strict=True)
     return 1 + sum((size - 1) * stride for size, stride in pairs)
 
 
-_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _ENCRYPTED = 0x1
 _PROGRAM_LIMIT = 1 << 28
 _PIECE = 1 << 24

@@ -15,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from mre_jax.errors import DataError
+from mre_jax.weights import legacy
 from mre_jax.weights.pickled import PickledCheckpoint
 
 
@@ -127,13 +128,15 @@ class PickledFile(TensorSource):
     """One PyTorch `.bin`, `.pt` or `.ckpt` file, read without executing anything in it.
 
     Raises:
-        DataError: when the file is damaged, of the format before PyTorch 1.6, or asks to call
-            something.
+        DataError: when the file is damaged, or asks to call something.
     """
 
     def __init__(self, path: Path):
         self.origin = str(path)
-        self._checkpoint = PickledCheckpoint(path)
+        is_legacy = path.is_file() and _begins_with(path, legacy.MAGIC)
+        self._checkpoint: PickledCheckpoint | legacy.LegacyCheckpoint = (
+            legacy.LegacyCheckpoint(path) if is_legacy else PickledCheckpoint(path)
+        )
         self.tensors = {
             name: TensorInfo(tensor.shape, tensor.storage.dtype)
             for name, tensor in self._checkpoint.tensors.items()
@@ -246,6 +249,11 @@ def as_bytes(array: np.ndarray) -> memoryview:
 def is_floating(dtype: np.dtype) -> bool:
     """Whether `dtype` is a real floating-point type, bfloat16 included."""
     return dtype.kind == "f" or dtype == BFLOAT16
+
+
+def _begins_with(path: Path, start: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
 
 
 PICKLED_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth")

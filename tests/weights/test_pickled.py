@@ -236,12 +236,6 @@ def test_members_that_overlap_are_refused(tmp_path):
         PickledCheckpoint(tmp_path / "x.pt")
 
 
-def test_a_legacy_file_is_refused_with_the_remedy(tmp_path):
-    torch.save({"x": torch.ones(2)}, tmp_path / "x.pt", _use_new_zipfile_serialization=False)
-    with pytest.raises(DataError, match=r"before 1.6.*safetensors"):
-        PickledCheckpoint(tmp_path / "x.pt")
-
-
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"not a checkpoint", b"\x80\x02}."])
 def test_something_else_is_refused(tmp_path, content):
     (tmp_path / "x.bin").write_bytes(content)

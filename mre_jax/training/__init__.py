@@ -1,0 +1,1 @@
+"""Training: configuration, state, one jitted step, checkpoints, and the loop around them."""

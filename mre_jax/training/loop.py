@@ -1,0 +1,252 @@
+"""The loop of a run: read, step, log, save, validate, and stop for a reason that is written down.
+
+The device is kept busy: a step is dispatched while the one before it runs, and what it told is
+looked at one step late. Nothing in the loop draws random numbers; a run that is resumed at step s
+does what it would have done.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from tqdm import tqdm
+
+from mre_jax.data.batch import Batch
+from mre_jax.errors import DataError, MreError
+from mre_jax.training.checkpoint import Checkpoints
+from mre_jax.training.config import TrainConfig
+from mre_jax.training.inputs import Frozen
+from mre_jax.training.liveness import Watchdog
+from mre_jax.training.meter import Meter
+from mre_jax.training.metrics_log import MetricsLog
+from mre_jax.training.parallel import Layout
+from mre_jax.training.replicas import compare_replicas
+from mre_jax.training.run_directory import RunDirectory
+from mre_jax.training.state import State
+from mre_jax.training.step import Metrics, Step
+
+Batches = Callable[[int, int], Iterator[Batch]]
+"""Global batches of steps start .. stop-1."""
+
+Validate = Callable[[State, int], Any]
+
+
+class Preempted(MreError):
+    """The run was told to end, and saved; it may be started again at any time."""
+
+    exit_code = 75
+
+
+class Loop:
+    """One attempt at a run.
+
+    Args:
+        config: of the run.
+        step: of `make_step`.
+        frozen: the arrays it reads besides.
+        batches: from which it reads, from any step on.
+        layout: of the mesh.
+        run: opened.
+        checkpoints: of the run.
+        meta: kept with every checkpoint.
+        meter: of speed and losses.
+        log: None on processes that do not write.
+        validate: makes edits with a state; None is never.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        step: Step,
+        frozen: Frozen,
+        batches: Batches,
+        layout: Layout,
+        run: RunDirectory,
+        checkpoints: Checkpoints,
+        meta: dict[str, Any],
+        meter: Meter,
+        log: MetricsLog | None,
+        validate: Validate | None = None,
+    ):
+        self._config, self._step, self._frozen = config, step, frozen
+        self._batches, self._layout, self._run = batches, layout, run
+        self._checkpoints, self._meta, self._meter = checkpoints, meta, meter
+        self._log, self._validate = log, validate
+        self._begun: int | None = None
+        self._saving: tuple[int, float] | None = None
+
+    def __call__(self, state: State, start: int) -> State:
+        """Trains from step `start` to the last, and saves it.
+
+        Args:
+            state: used up.
+            start: steps that are in it.
+
+        Raises:
+            Preempted: after SIGTERM, with the state saved.
+            DataError: after too many steps in a row that were not finite, or if replicas differ.
+            SaveError: if a checkpoint could not be written.
+        """
+        guard = self._config.guard
+        with (
+            Watchdog(guard.watchdog_seconds) as watchdog,
+            jax.set_mesh(self._layout.mesh),
+            self._bar(start) as bar,
+            contextlib.closing(_Profiler(self._config, self._run)) as profiler,
+        ):
+            try:
+                state = self._train(state, start, watchdog, bar, profiler)
+            except Exception:
+                self._finish_save()
+                raise
+            watchdog.arm("the last checkpoint")
+            self._save_whole(state, self._config.steps)
+        return state
+
+    def _train(
+        self, state: State, start: int, watchdog: Watchdog, bar: Any, profiler: "_Profiler"
+    ) -> State:
+        steps = self._config.steps
+        watchdog.arm(f"step {start + 1}")
+        told: Metrics | None = None
+        batches = self._batches(start, steps)
+        for done in range(start + 1, steps + 1):
+            batch = self._read(batches)
+            profiler.before(done)
+            state, metrics = self._step(state, self._frozen, batch)
+            if told is not None:
+                self._look(told, done - 1, start, bar)
+            told = metrics
+            profiler.after(done, metrics)
+            self._after(state, told, done, watchdog)
+            watchdog.arm(f"step {done + 1}")
+        if told is not None:
+            self._look(told, steps, start, bar)
+        return state
+
+    def _bar(self, start: int) -> Any:
+        return tqdm(
+            total=self._config.steps,
+            initial=start,
+            unit="step",
+            desc=self._config.name,
+            disable=None if self._log is not None else True,
+        )
+
+    def _read(self, batches: Iterator[Batch]) -> Batch:
+        with self._meter.waiting():
+            return next(batches)
+
+    def _look(self, metrics: Metrics, done: int, start: int, bar: Any) -> None:
+        """Reads what a step told, which waits for it."""
+        host = jax.tree.map(np.asarray, metrics)
+        self._meter.add(host)
+        if done == start + 1:
+            self._run.event("first_step", step=done)
+        limit = self._config.guard.non_finite_limit
+        if host.skipped >= limit:
+            raise DataError(
+                f"step {done}: loss or gradient was not finite {limit} times in a row "
+                "(guard.non_finite_limit), and nothing was changed since; look at data and "
+                "learning rate, and resume from the last checkpoint"
+            )
+        bar.update()
+        if done % self._config.log.every == 0 or done == self._config.steps:
+            row = self._meter.row()
+            bar.set_postfix(loss=f"{row['loss']:.4f}")
+            self._run.event("step", step=done)
+            self._note_commit()
+            if self._log is not None:
+                self._log.write(done, row)
+
+    def _after(self, state: State, told: Metrics, done: int, watchdog: Watchdog) -> None:
+        """What is due between two steps."""
+        guard, validation = self._config.guard, self._config.validation
+        if guard.compare_replicas_every and done % guard.compare_replicas_every == 0:
+            compare_replicas(state, done)
+        if self._checkpoints.due(done) and done < self._config.steps and not told.skipped:
+            self._save(state, done)
+        if self._validate is not None and validation.every and done % validation.every == 0:
+            watchdog.arm(f"validation after step {done}", 10 * guard.watchdog_seconds)
+            began = time.monotonic()
+            self._validate(state, done)
+            if jax.process_count() > 1:
+                # Those that do not edit wait here, not in a step that the watchdog would end.
+                multihost_utils.sync_global_devices(f"validation after step {done}")
+            blocked = time.monotonic() - began
+            self._run.event("validation", step=done, blocked=blocked)
+            self._meter.pause(blocked)
+        if self._checkpoints.reached_preemption(done):
+            self._save_whole(state, done)
+            raise Preempted(f"told to end; saved step {done}: run the same command again")
+
+    def _save(self, state: State, done: int) -> None:
+        """Begins to save, when the save before it is done."""
+        began = time.monotonic()
+        self._run.event("save_begin", step=done)
+        saving = self._checkpoints.save(done, state, self._meta)
+        blocked = time.monotonic() - began
+        self._note_commit(waited=True)
+        self._begun = done
+        self._saving = (done, blocked) if saving else None
+        self._meter.pause(blocked)
+
+    def _save_whole(self, state: State, done: int) -> None:
+        """Saves, if that was not begun already, and waits until it is written."""
+        if self._begun != done:
+            self._save(state, done)
+        began = time.monotonic()
+        self._checkpoints.close()
+        self._note_commit(waited=True, blocked=time.monotonic() - began)
+
+    def _finish_save(self) -> None:
+        """Completes the save in progress when the run fails, so that it need not be done again."""
+        if jax.process_count() > 1:
+            return  # It takes all processes, and the others may know nothing of the failure.
+        with contextlib.suppress(MreError):
+            self._checkpoints.close()
+            self._note_commit()
+
+    def _note_commit(self, *, waited: bool = False, blocked: float = 0.0) -> None:
+        """Writes down that the save that was begun last is complete, if it is.
+
+        Args:
+            waited: until it was.
+            blocked: seconds that this took.
+        """
+        if self._saving is None:
+            return
+        step, before = self._saving
+        if waited or step in self._checkpoints.committed():
+            self._run.event("save_commit", step=step, blocked=round(before + blocked, 3))
+            self._saving = None
+
+
+class _Profiler:
+    """A trace of the steps that `log.profile_at` asks for, in RUN/tensorboard."""
+
+    def __init__(self, config: TrainConfig, run: RunDirectory):
+        self._first = config.log.profile_at
+        self._last = None if self._first is None else self._first + config.log.profile_steps - 1
+        self._folder = str(run.tensorboard)
+        self._running = False
+
+    def before(self, step: int) -> None:
+        if step == self._first:
+            jax.profiler.start_trace(self._folder)
+            self._running = True
+
+    def after(self, step: int, metrics: Metrics) -> None:
+        if self._running and step == self._last:
+            jax.block_until_ready(metrics)
+            self.close()
+
+    def close(self) -> None:
+        if self._running:
+            self._running = False
+            jax.profiler.stop_trace()

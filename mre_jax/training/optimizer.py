@@ -1,0 +1,74 @@
+"""AdamW as the released code has it, with the gradient's norm clipped first."""
+
+import functools
+from typing import Any
+
+import jax
+import optax
+from jaxtyping import Array, Int32
+
+from mre_jax.errors import ConfigError
+from mre_jax.training.config import OptimizerConfig
+
+
+def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """The learning rate by step, from 0: linear warm-up, then constant, cosine or linear to 0.
+
+    Raises:
+        ConfigError: if the warm-up takes all steps.
+    """
+    warmup, rate = config.warmup_steps, config.learning_rate
+    if warmup >= steps > 0:
+        raise ConfigError(f"optimizer.warmup_steps={warmup} must be below steps={steps}")
+    after = {
+        "constant": optax.constant_schedule(rate),
+        "cosine": optax.cosine_decay_schedule(rate, max(steps - warmup, 1)),
+        "linear": optax.linear_schedule(rate, 0.0, max(steps - warmup, 1)),
+    }[config.schedule]
+    if warmup:
+        after = optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), after], [warmup])
+
+    def schedule(count: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return after(count)
+
+    return schedule
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """Clipping to `max_grad_norm`, then AdamW, whose decay is decoupled (as in PyTorch).
+
+    Args:
+        steps: of the whole run, for schedules that end.
+    """
+    chain = optax.chain(
+        optax.clip_by_global_norm(config.max_grad_norm),
+        optax.adamw(
+            make_schedule(config, steps),
+            b1=config.beta1,
+            b2=config.beta2,
+            eps=config.epsilon,
+            weight_decay=config.weight_decay,
+        ),
+        optax.stateless(functools.partial(_scale_reward, factor=config.reward_rate_scale)),
+    )
+
+    def update(grads: Any, state: Any, params: Any = None) -> Any:
+        # Optax counts in integers and multiplies them with floats.
+        with jax.numpy_dtype_promotion("standard"):
+            return chain.update(grads, state, params)
+
+    return optax.GradientTransformation(chain.init, update)
+
+
+def _scale_reward(updates: Any, params: Any, *, factor: float) -> Any:
+    """Multiplies the updates of the reward's parts, which have a rate of their own."""
+    return {
+        name: update * factor if name.startswith("reward.") else update
+        for name, update in updates.items()
+    }
+
+
+def updates_made(state: Any) -> Int32[Array, ""]:
+    """How often an optimizer's state of `make_optimizer` was updated."""
+    return optax.tree.get_all_with_path(state, "count")[0][1]

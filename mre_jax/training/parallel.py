@@ -1,0 +1,115 @@
+"""How a run is laid out on its devices: a mesh of two axes, and where each array lives on it.
+
+The batch is split over both axes. Parameters have two layouts. In *storage* (float32 parameters,
+their moving average, the optimizer's moments) they are split over `fsdp`, and over `data` too with
+`mesh.shard_optimizer` (ZeRO-1, Rajbhandari et al. 2020). For *compute* they are cast and then
+gathered over `data`, so that half the bytes travel and every device keeps a copy only while it
+needs one; over `fsdp` they stay split until XLA gathers them layer by layer.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from mre_jax.errors import ConfigError
+from mre_jax.training.config import MeshConfig
+
+DATA, FSDP = "data", "fsdp"
+AXES = (DATA, FSDP)
+
+
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
+    """The mesh (data, fsdp) of all devices of all hosts.
+
+    Args:
+        config: sizes of the axes.
+        devices: None is `jax.devices()`.
+
+    Raises:
+        ConfigError: if the axes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    count = len(devices)
+    if count % config.fsdp:
+        raise ConfigError(f"mesh.fsdp={config.fsdp} does not divide the {count} devices")
+    data = count // config.fsdp if config.data == -1 else config.data
+    if data * config.fsdp != count:
+        raise ConfigError(
+            f"mesh.data={data} x mesh.fsdp={config.fsdp} is not the {count} devices there are; "
+            "mesh.data=-1 takes all of them"
+        )
+    return Mesh(np.asarray(devices).reshape(data, config.fsdp), AXES)
+
+
+class Layout(NamedTuple):
+    """Where a run's arrays live.
+
+    Attributes:
+        mesh: of all devices.
+        split: the axes over which stored parameters are split.
+    """
+
+    mesh: Mesh
+    split: tuple[str, ...]
+
+    @classmethod
+    def of(cls, config: MeshConfig, mesh: Mesh) -> "Layout":
+        """The layout that a configuration asks for on a mesh."""
+        return cls(mesh, AXES if config.shard_optimizer else (FSDP,))
+
+    @property
+    def replicated(self) -> NamedSharding:
+        """A copy on every device."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    @property
+    def batch(self) -> NamedSharding:
+        """The first axis split over all devices."""
+        return NamedSharding(self.mesh, PartitionSpec(AXES))
+
+    @property
+    def microbatches(self) -> NamedSharding:
+        """The second axis split over all devices, the first counts microbatches."""
+        return NamedSharding(self.mesh, PartitionSpec(None, AXES))
+
+    def storage(self, leaf: Any) -> NamedSharding:
+        """Of a stored array; `leaf` has a shape."""
+        return self._along(leaf.shape, self.split)
+
+    def compute(self, leaf: Any) -> NamedSharding:
+        """Of the copy that the networks read."""
+        return self._along(leaf.shape, (FSDP,))
+
+    def _along(self, shape: tuple[int, ...], axes: tuple[str, ...]) -> NamedSharding:
+        """The longest dimension that `axes` divide is split; an array without one is copied."""
+        parts = math.prod(self.mesh.shape[axis] for axis in axes)
+        fitting = [(size, -d) for d, size in enumerate(shape) if size % parts == 0 and size]
+        if parts == 1 or not fitting:
+            return self.replicated
+        dimension = -max(fitting)[1]
+        return NamedSharding(self.mesh, PartitionSpec(*[None] * dimension, axes))
+
+
+def check_batch(batch_size: int, accumulation: int, mesh: Mesh, hosts: int) -> None:
+    """Refuses a batch that does not divide, before anything is compiled.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    if batch_size % accumulation:
+        raise ConfigError(
+            f"optimizer.accumulation={accumulation} does not divide data.batch_size={batch_size}"
+        )
+    parts = accumulation * mesh.size
+    if batch_size % parts:
+        raise ConfigError(
+            f"data.batch_size={batch_size} does not divide over {mesh.size} devices"
+            + (f" x {accumulation} accumulated parts" if accumulation > 1 else "")
+            + f"; {max(1, batch_size // parts) * parts} would"
+        )
+    if batch_size % hosts:
+        raise ConfigError(f"data.batch_size={batch_size} does not divide over {hosts} hosts")

@@ -1,0 +1,365 @@
+"""The directory of a run, which explains itself whenever the run stops.
+
+    run.json        what the run is: configuration, hashes of its data and initial weights; and for
+                    each attempt, that is, start of a process: versions, commit, devices, arguments
+    config.yaml     the whole configuration, to read and to start another run with
+    events.jsonl    what happened when, to the reason of the end
+    metrics.jsonl   losses and speed
+    checkpoints/    the state
+    validation/     edits
+    tensorboard/    the metrics again
+
+Only process 0 writes (the checkpoints, which all write, apart).
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from mre_jax.errors import ConfigError, DataError, MreError
+from mre_jax.files import locked, write_atomically
+from mre_jax.training.config import TrainConfig
+from mre_jax.training.environment import git_id, topology, versions
+from mre_jax.training.json_lines import JsonLines, read_json_lines
+
+RUN, CONFIG, EVENTS, METRICS = "run.json", "config.yaml", "events.jsonl", "metrics.jsonl"
+CHECKPOINTS, VALIDATION, TENSORBOARD = "checkpoints", "validation", "tensorboard"
+
+KINDS = (
+    "job_start",
+    "init_done",
+    "restore_done",
+    "first_step",
+    "step",
+    "save_begin",
+    "save_commit",
+    "validation",
+    "stop",
+)
+"""Kinds of events, in the order of a run. Those from `restore_done` on carry `step`."""
+
+# What may change when a run goes on: nothing of it changes what the next step computes, but for
+# the rounding of another mesh. Sections end with a dot.
+FREE = (
+    "name",
+    "data.paths",
+    "data.threads",
+    "data.workers",
+    "data.ahead",
+    "mesh.",
+    "checkpoint.",
+    "validation.",
+    "log.",
+    "guard.",
+)
+FLAG = "--allow-config-change"
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """What a run is, wherever and however often it is started.
+
+    Attributes:
+        config: the resolved configuration.
+        data: `Manifest.hash` of each set, in the order of `config.data.paths`.
+        init: hash of the initial weights; None if they were not looked at.
+    """
+
+    config: TrainConfig
+    data: tuple[str, ...]
+    init: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in `run.json`."""
+        return {
+            "config_hash": self.config.hash,
+            "config": self.config.to_dict(),
+            "data": list(self.data),
+            "init": self.init,
+        }
+
+    @classmethod
+    def from_dict(cls, mapping: Mapping[str, Any], origin: str) -> "Identity":
+        """The inverse of `to_dict`.
+
+        Raises:
+            DataError: if it is not of that form; `origin` begins the message.
+        """
+        try:
+            config = TrainConfig.from_dict(mapping["config"], origin)
+            return cls(config, tuple(mapping["data"]), mapping["init"])
+        except (KeyError, TypeError, ConfigError) as error:
+            raise DataError(f"{origin} is not of this version's form ({error})") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A setting that is not what it was.
+
+    Attributes:
+        key: dotted.
+        was, now: its values.
+    """
+
+    key: str
+    was: Any
+    now: Any
+
+    def __str__(self) -> str:
+        return f"{self.key} was {self.was!r} and is {self.now!r}"
+
+
+def check_same_run(previous: Identity, new: Identity, *, allow: bool = False) -> list[Difference]:
+    """Refuses to go on with a run as another one.
+
+    Args:
+        previous: from the run's directory.
+        new: what is asked for now.
+        allow: change what must not change nevertheless.
+
+    Returns:
+        Everything that differs.
+
+    Raises:
+        ConfigError: naming every key that must not change and does, with both values.
+    """
+    differences = [*_differences(previous.config.to_dict(), new.config.to_dict())]
+    if previous.data != new.data:
+        was, now = (", ".join(h[:12] for h in hashes) for hashes in (previous.data, new.data))
+        differences.append(Difference("content of data.paths", was, now))
+    known = previous.init is not None and new.init is not None
+    if known and previous.init != new.init:
+        differences.append(Difference("content of model.init_from", previous.init, new.init))
+    refused = [
+        difference
+        for difference in differences
+        if not _is_free(difference.key, new.config, known_init=known)
+    ]
+    if refused and not allow:
+        raise ConfigError(
+            f"the run was begun otherwise: {'; '.join(map(str, refused))}; set it back, start "
+            f"another run, or pass {FLAG}"
+        )
+    return differences
+
+
+class RunDirectory:
+    """One process's view of the directory.
+
+    Args:
+        path: local or `gs://...`.
+        writes: whether this is the process that writes, `jax.process_index() == 0`. For the
+            others, all that writes does nothing.
+
+    Attributes:
+        path: the directory.
+        attempt: number of this start of the run, from 1; 0 before `opened`.
+    """
+
+    def __init__(self, path: epath.PathLike, *, writes: bool = True):
+        self.path = epath.Path(path)
+        self.writes = writes
+        self.attempt = 0
+        self._started = time.monotonic()
+        self._events: JsonLines | None = None
+        self._stopped = False
+
+    @property
+    def checkpoints(self) -> epath.Path:
+        """Where the state is saved."""
+        return self.path / CHECKPOINTS
+
+    @property
+    def validation(self) -> epath.Path:
+        """Where validation edits go; made by `opened`."""
+        return self.path / VALIDATION
+
+    @property
+    def tensorboard(self) -> epath.Path:
+        """Where TensorBoard's files go; made by `opened`."""
+        return self.path / TENSORBOARD
+
+    @property
+    def metrics(self) -> epath.Path:
+        """The file of metrics."""
+        return self.path / METRICS
+
+    def exists(self) -> bool:
+        """Whether a run was begun here."""
+        return (self.path / RUN).exists()
+
+    def identity(self) -> Identity:
+        """What the run in this directory is.
+
+        Raises:
+            DataError: if there is none, or it is not readable.
+        """
+        return Identity.from_dict(_read_run(self.path), str(self.path / RUN))
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """For each start of the run: time, arguments, versions, commit, topology, changes."""
+        return list(_read_run(self.path).get("attempts", []))
+
+    def events(self) -> list[dict[str, Any]]:
+        """All events so far, of all attempts."""
+        return read_json_lines(self.path / EVENTS)
+
+    @contextlib.contextmanager
+    def opened(
+        self,
+        identity: Identity,
+        *,
+        argv: Sequence[str] | None = None,
+        allow_config_change: bool = False,
+    ) -> Iterator["RunDirectory"]:
+        """Begins the run, or goes on with the one that is there, alone in this directory.
+
+        Leaving the block records why: an exception and its exit code, or that all is done, unless
+        `stop` told already.
+
+        Args:
+            identity: what is asked for.
+            argv: of the command; None is this process's.
+
+        Raises:
+            ConfigError: if another run is there; see `check_same_run`.
+            DataError: if what is there is not readable.
+            BusyError: if another process is at this run.
+        """
+        if not self.writes:
+            self._compare(identity, allow_config_change)
+            yield self
+            return
+        for folder in (self.path, self.validation, self.tensorboard):
+            folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.path, ".lock"):
+            changes = self._compare(identity, allow_config_change)
+            self._begin(identity, sys.argv if argv is None else argv, changes)
+            self._events = JsonLines(self.path / EVENTS)
+            self.event("job_start")
+            try:
+                yield self
+                self.stop("done", 0)
+            except BaseException as error:
+                self.stop(*_reason(error))
+                raise
+            finally:
+                self._events.flush()
+                self._events = None
+
+    def event(self, kind: str, **values: Any) -> None:
+        """Appends an event of one of `KINDS`.
+
+        Besides `values` it holds the wall clock's time, and the seconds since this attempt began
+        by a clock that nobody sets.
+
+        Args:
+            values: for JSON. `step` is the number of steps done; `blocked` the seconds that saving
+                or validating kept the device waiting; `reason` and `exit_code` are those of "stop".
+
+        Raises:
+            ValueError: for another kind.
+        """
+        if kind not in KINDS:
+            raise ValueError(f"{kind!r} is none of the events {', '.join(KINDS)}")
+        if self._events is None:
+            return
+        elapsed = round(time.monotonic() - self._started, 3)
+        row = {"event": kind, "attempt": self.attempt, "time": _now(), "elapsed": elapsed}
+        self._events.append({**row, **values})
+        if kind in ("save_commit", "stop"):  # what a bucket's reader must not miss
+            self._events.flush()
+
+    def stop(self, reason: str, exit_code: int, **values: Any) -> None:
+        """The event "stop"; only the first one of an attempt counts."""
+        if not self._stopped:
+            self._stopped = True
+            self.event("stop", reason=reason, exit_code=exit_code, **values)
+
+    def _compare(self, identity: Identity, allow: bool) -> list[Difference]:
+        return check_same_run(self.identity(), identity, allow=allow) if self.exists() else []
+
+    def _begin(
+        self, identity: Identity, argv: Sequence[str], changes: Sequence[Difference]
+    ) -> None:
+        attempts = self.attempts() if self.exists() else []
+        self.attempt = len(attempts) + 1
+        attempts.append(
+            {
+                "attempt": self.attempt,
+                "time": _now(),
+                "argv": list(argv),
+                "git": git_id(),
+                "versions": versions(),
+                "topology": topology(),
+                "changes": [str(change) for change in changes],
+            }
+        )
+        record = {**identity.to_dict(), "attempts": attempts}
+        write_atomically(self.path / RUN, json.dumps(record, indent=2) + "\n")
+        identity.config.save(self.path / CONFIG)
+
+
+def exit_reason(events: Sequence[Mapping[str, Any]]) -> str:
+    """How the last attempt ended, for a person; from `RunDirectory.events`."""
+    if not events:
+        return "never started"
+    last = events[-1]
+    if last["event"] == "stop":
+        return f"{last['reason']} (exit code {last['exit_code']})"
+    return f"killed or still running, last heard of at {last['time']}: {last['event']}"
+
+
+def committed_step(events: Sequence[Mapping[str, Any]]) -> int | None:
+    """The newest step whose checkpoint was finished; None if there is none."""
+    return max((row["step"] for row in events if row["event"] == "save_commit"), default=None)
+
+
+def _read_run(path: epath.Path) -> dict[str, Any]:
+    file = path / RUN
+    try:
+        record = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise DataError(f"{path} is no run: it has no {RUN}") from None
+    except ValueError as error:
+        raise DataError(f"{file} is damaged ({error})") from None
+    if not isinstance(record, dict):
+        raise DataError(f"{file} is damaged (no object)")
+    return record
+
+
+def _differences(was: Any, now: Any, key: str = "") -> Iterator[Difference]:
+    if isinstance(was, dict) and isinstance(now, dict):
+        for name in now:
+            yield from _differences(was[name], now[name], f"{key}.{name}" if key else name)
+    elif was != now:
+        yield Difference(key, was, now)
+
+
+def _is_free(key: str, config: TrainConfig, *, known_init: bool) -> bool:
+    if key == "steps":  # the rate of every step depends on it, unless constant
+        return config.optimizer.schedule == "constant"
+    if key == "model.init_from":  # the content decides, where it is known
+        return known_init
+    return any(key.startswith(free) if free.endswith(".") else key == free for free in FREE)
+
+
+def _reason(error: BaseException) -> tuple[str, int]:
+    if isinstance(error, MreError):
+        return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 130
+    if isinstance(error, SystemExit):
+        return "exit", error.code if isinstance(error.code, int) else 1
+    return f"{type(error).__name__}: {error}".partition("\n")[0], MreError.exit_code
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")

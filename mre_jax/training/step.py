@@ -1,0 +1,208 @@
+"""One optimizer step, compiled once: encode, predict, differentiate, update, average.
+
+A step whose loss or gradient is not finite changes nothing but the count of such steps in a row.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float32, Int32
+
+from mre_jax.data.batch import Batch
+from mre_jax.diffusion.loss import squared_error
+from mre_jax.diffusion.schedule import NoiseSchedule
+from mre_jax.models.unet import UNet
+from mre_jax.training.config import TrainConfig
+from mre_jax.training.inputs import Encoders, Frozen, Inputs, make_inputs
+from mre_jax.training.network import Network, Parameters
+from mre_jax.training.optimizer import make_schedule, updates_made
+from mre_jax.training.parallel import Layout
+from mre_jax.training.state import State
+
+TIME_BINS = 4
+SCORE_BINS = 6
+
+
+class Metrics(NamedTuple):
+    """What a step tells, float32 scalars unless said otherwise.
+
+    Attributes:
+        loss: the weighted mean over the batch.
+        grad_norm: before clipping.
+        param_norm: after the step.
+        learning_rate: of the step.
+        skipped: steps in a row, this one included, that were not finite.
+        time_loss, time_count: sum of the unweighted losses, and number, of the examples in each
+            quarter of the timesteps.
+        score_loss, score_count: likewise for the rounded mean score, 0 to 5, of those with one.
+    """
+
+    loss: Float32[Array, ""]
+    grad_norm: Float32[Array, ""]
+    param_norm: Float32[Array, ""]
+    learning_rate: Float32[Array, ""]
+    skipped: Int32[Array, ""]
+    time_loss: Float32[Array, f" {TIME_BINS}"]
+    time_count: Float32[Array, f" {TIME_BINS}"]
+    score_loss: Float32[Array, f" {SCORE_BINS}"]
+    score_count: Float32[Array, f" {SCORE_BINS}"]
+
+
+Step: TypeAlias = Callable[[State, Frozen, Batch], tuple[State, Metrics]]
+
+
+def make_step(
+    config: TrainConfig,
+    unet: Network,
+    encoders: Encoders,
+    schedule: NoiseSchedule,
+    optimizer: optax.GradientTransformation,
+    layout: Layout,
+) -> Any:
+    """The jitted step. It uses up the state it is given.
+
+    Args:
+        schedule: of the noise, with the prediction type that is trained.
+        optimizer: from `make_optimizer`.
+        layout: where state and batch live.
+    """
+    rate = make_schedule(config.optimizer, config.steps)
+    decay = config.model.ema_decay
+    loss = functools.partial(_loss, unet=unet)
+    prepare = functools.partial(
+        make_inputs,
+        encoders=encoders,
+        schedule=schedule,
+        loss=config.loss,
+        with_reward=takes_reward(config),
+    )
+    bins = functools.partial(_bins, timesteps=schedule.num_train_timesteps)
+
+    def step(state: State, frozen: Frozen, batch: Batch) -> tuple[State, Metrics]:
+        params = _for_compute(state["params"], config.model.compute_dtype, layout)
+        # The rounding of the copy is not differentiated: its gradient is that of the parameters.
+        gradient = jax.value_and_grad(loss, has_aux=True)
+
+        def part(micro: Batch) -> tuple[Parameters, Any]:
+            inputs = prepare(micro, frozen)
+            (value, errors), grads = gradient(params, inputs)
+            return _for_storage(grads, layout), (value, bins(inputs, errors, micro))
+
+        grads, (value, counted) = _accumulated(part, batch, config.optimizer.accumulation, layout)
+
+        norm = optax.tree.norm(grads)
+        updates = updates_made(state["optimizer"])
+        changes, moments = optimizer.update(grads, state["optimizer"], state["params"])
+        stepped: Any = optax.apply_updates(state["params"], changes)
+        average = state["ema"]
+        if decay is not None:
+            average = _averaged(average, stepped, updates, decay)
+        finite = jnp.isfinite(value) & jnp.isfinite(norm)
+        before = {name: state[name] for name in ("params", "ema", "optimizer")}
+        after = {"params": stepped, "ema": average, "optimizer": moments}
+        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
+        skipped = jnp.where(finite, 0, state["skipped"] + 1)
+        state = {**kept, "step": state["step"] + 1, "skipped": skipped}
+        metrics = Metrics(
+            value,
+            norm,
+            optax.tree.norm(kept["params"]),
+            jnp.asarray(rate(updates), jnp.float32),
+            skipped,
+            *counted,
+        )
+        # On every device, so that every host can read them.
+        metrics = jax.lax.with_sharding_constraint(metrics, layout.replicated)
+        return _for_storage(state, layout), metrics
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def takes_reward(config: TrainConfig) -> bool:
+    """Whether the run's UNet reads rewards."""
+    return config.model.reward is not None and config.model.reward.enabled
+
+
+def _loss(
+    params: Parameters, inputs: Inputs, *, unet: Network
+) -> tuple[Float32[Array, ""], Float32[Array, " b"]]:
+    """The mean of the weighted errors, and the errors."""
+    network: UNet = unet.module(params)
+    output = network(inputs.sample, inputs.timesteps, inputs.text, inputs.reward)
+    errors = squared_error(output, inputs.target)
+    return jnp.mean(errors * inputs.weight), errors
+
+
+def _for_compute(params: Parameters, dtype: str, layout: Layout) -> Parameters:
+    """The copy the networks read: matrices cast first, so that only half the bytes are gathered."""
+
+    def copy(x: Array) -> Array:
+        x = x.astype(dtype) if x.ndim > 1 else x
+        return jax.lax.with_sharding_constraint(x, layout.compute(x))
+
+    return jax.tree.map(copy, params)
+
+
+def _for_storage(tree: Any, layout: Layout) -> Any:
+    """Arrays as they are stored: floats in float32, split as `layout.storage` says."""
+
+    def place(x: Array) -> Array:
+        x = x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x
+        return jax.lax.with_sharding_constraint(x, layout.storage(x))
+
+    return jax.tree.map(place, tree)
+
+
+def _accumulated(
+    part: Callable[[Batch], tuple[Parameters, Any]], batch: Batch, count: int, layout: Layout
+) -> tuple[Parameters, Any]:
+    """Mean gradients and loss, and summed counts, of `count` parts of a batch one by one."""
+    if count == 1:
+        return part(batch)
+
+    def add(total: Parameters, micro: Batch) -> tuple[Parameters, Any]:
+        grads, told = part(micro)
+        return jax.tree.map(jnp.add, total, grads), told
+
+    micros = _microbatches(batch, count, layout)
+    shapes = jax.eval_shape(lambda m: part(jax.tree.map(lambda x: x[0], m))[0], micros)
+    zeros = _for_storage(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), layout)
+    total, (values, counted) = jax.lax.scan(add, zeros, micros)
+    grads = jax.tree.map(lambda g: g / count, total)
+    return grads, (jnp.mean(values), jax.tree.map(lambda x: x.sum(0), counted))
+
+
+def _microbatches(batch: Batch, count: int, layout: Layout) -> Batch:
+    """[b ...] as [count b/count ...]; every device's examples stay on it."""
+
+    def split(x: Array) -> Array:
+        x = x.reshape(len(x) // count, count, *x.shape[1:]).swapaxes(0, 1)
+        return jax.lax.with_sharding_constraint(x, layout.microbatches)
+
+    return jax.tree.map(split, batch)
+
+
+def _averaged(average: Parameters, params: Parameters, updates: Array, decay: float) -> Parameters:
+    """The moving average; its decay rises as (1 + n) / (10 + n) with the n updates before.
+
+    The first update replaces it, as in diffusers' `EMAModel`.
+    """
+    n = updates.astype(jnp.float32)
+    rising = jnp.where(n > 0, (1 + n) / (10 + n), 0.0)
+    weight = 1 - jnp.minimum(decay, rising)
+    return jax.tree.map(lambda a, p: a + weight * (p - a), average, params)
+
+
+def _bins(
+    inputs: Inputs, errors: Float32[Array, " b"], batch: Batch, *, timesteps: int
+) -> tuple[Array, Array, Array, Array]:
+    """Sums and counts of the errors by quarter of the timesteps and by score."""
+    times = jax.nn.one_hot(inputs.timesteps * TIME_BINS // timesteps, TIME_BINS)
+    rounded = jnp.rint(jnp.mean(jnp.asarray(batch.scores), axis=-1)).astype(jnp.int32)
+    # Without a score no bin: -1 is none.
+    scores = jax.nn.one_hot(jnp.where(jnp.asarray(batch.present), rounded, -1), SCORE_BINS)
+    return errors @ times, times.sum(0), errors @ scores, scores.sum(0)

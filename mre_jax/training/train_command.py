@@ -1,0 +1,246 @@
+"""`mre train CONFIG key=value ...`: train, or go on with a run.
+
+The same command on every worker of a pod; workers find each other. A run goes on from the newest
+sound checkpoint of its directory, by itself. Exit codes: 0 done; 65 data or numbers are bad, and 78
+the configuration is: do not retry; 70 crash: retry a few times; 75 told to end, saved: run again.
+"""
+
+import argparse
+import dataclasses
+import functools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from mre_jax import compile_cache
+from mre_jax.data.augment import Augmentation
+from mre_jax.data.batch import Batch, Tokenize
+from mre_jax.data.cache import Cache, check_cache
+from mre_jax.data.device import prefetch
+from mre_jax.data.loader import Loader, Reading
+from mre_jax.data.record_source import RecordSource
+from mre_jax.data.reward_text import reward_text
+from mre_jax.errors import ConfigError, DataError
+from mre_jax.models.reward_config import PERSPECTIVES
+from mre_jax.training import flops
+from mre_jax.training.checkpoint import Checkpoints
+from mre_jax.training.config import TrainConfig, load_config
+from mre_jax.training.liveness import guarded, start_distributed
+from mre_jax.training.loop import Loop
+from mre_jax.training.meter import Meter
+from mre_jax.training.metrics_log import MetricsLog
+from mre_jax.training.optimizer import make_optimizer
+from mre_jax.training.parallel import Layout, check_batch, make_mesh
+from mre_jax.training.run_directory import FLAG, Identity, RunDirectory
+from mre_jax.training.start import Needs, Start, load_start
+from mre_jax.training.state import State, abstract_state, fresh_state
+from mre_jax.training.step import make_step, takes_reward
+from mre_jax.training.text_cuts import TextCuts
+from mre_jax.training.validation import Validation
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `mre train`."""
+    parser.add_argument("config", help="a file of configs/, or of your own")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="as optimizer.learning_rate=1e-4"
+    )
+    parser.add_argument("--run", required=True, help="the run's directory, local or gs://...")
+    parser.add_argument(
+        FLAG, action="store_true", help="go on although configuration or data have changed"
+    )
+    parser.add_argument(
+        "--alone",
+        action="store_true",
+        help="join no other processes; SIGTERM then ends the run without a checkpoint",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains as the configuration says."""
+    config = load_config(args.config, args.overrides)
+    if not args.alone:
+        start_distributed()
+    compile_cache.enable()
+    return guarded(lambda: train(config, args.run, allow_config_change=args.allow_config_change))
+
+
+def train(config: TrainConfig, folder: str | Path, *, allow_config_change: bool = False) -> int:
+    """Trains a run to its last step, from wherever it is.
+
+    Args:
+        config: of the run.
+        folder: of the run; made if it is not there.
+        allow_config_change: go on with a run whose configuration or data were others.
+
+    Returns:
+        0.
+
+    Raises:
+        ConfigError, DataError: before anything is compiled, for what does not fit; and as `Loop`.
+    """
+    mesh = make_mesh(config.mesh)
+    layout = Layout.of(config.mesh, mesh)
+    check_batch(config.data.batch_size, config.optimizer.accumulation, mesh, jax.process_count())
+    sources, loader = open_data(config)
+    start = load_start(config, layout, _needs(loader.reads_cache))
+    cuts = TextCuts(start.tokenizer)
+    loader = _fitted(loader, start, cuts, config)
+    writes = jax.process_index() == 0
+    directory = RunDirectory(folder, writes=writes)
+    identity = Identity(config, tuple(s.manifest.hash for s in sources), start.weights)
+    with directory.opened(identity, allow_config_change=allow_config_change):
+        directory.event("init_done")
+        checkpoints = _checkpoints(config, directory)
+        state, done = _restored(config, start, layout, checkpoints, directory)
+        if done >= config.steps:
+            print(f"{folder}: all {config.steps} steps are done")
+            return 0
+        log = _log(config, directory, done) if writes else None
+        try:
+            loop = Loop(
+                config,
+                step=make_step(
+                    config,
+                    start.unet,
+                    start.encoders,
+                    start.schedule,
+                    make_optimizer(config.optimizer, config.steps),
+                    layout,
+                ),
+                frozen=start.frozen,
+                batches=functools.partial(_batches, loader, layout),
+                layout=layout,
+                run=directory,
+                checkpoints=checkpoints,
+                meta={"config": config.hash, "data": list(identity.data), "init": start.weights},
+                meter=_meter(config, start),
+                log=log,
+                validate=Validation(config, start.unet, start.schedule, layout, directory, log)
+                if config.validation.every
+                else None,
+            )
+            loop(state, done)
+        finally:
+            if writes:
+                cuts.tell()
+            if log is not None:
+                log.close()
+    return 0
+
+
+def open_data(config: TrainConfig) -> tuple[list[RecordSource], Loader]:
+    """The sets of a run, and the loader that reads them, as yet without a tokenizer.
+
+    Raises:
+        ConfigError, DataError: for a set that is missing, damaged, or lacks what the run needs.
+    """
+    data = config.data
+    sources = [RecordSource(path) for path in data.paths]
+    if data.min_score:
+        sources = [source.with_min_score(data.min_score) for source in sources]
+    if takes_reward(config):
+        for source in sources:
+            if source[0].scores is None:
+                raise DataError(
+                    f"{source.path}: no rewards in it, and model.reward asks for them; prepare it "
+                    "with --rewards, or set model.reward=null"
+                )
+    loader = Loader(
+        sources,
+        batch_size=data.batch_size,
+        seed=config.seed,
+        weights=data.weights,
+        augmentation=Augmentation(
+            data.resolution, resize_to=data.resize, filter=data.filter, flip=data.flip
+        ),
+        dropout=config.loss.dropout,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+        join_reward=functools.partial(
+            reward_text, none_for_top=data.none_for_top, perspectives=_perspectives(config)
+        ),
+        reading=Reading(data.threads, data.workers, data.ahead),
+        cache=data.cache,
+    )
+    return sources, loader
+
+
+def _perspectives(config: TrainConfig) -> tuple[str, ...]:
+    reward = config.model.reward
+    return PERSPECTIVES if reward is None else reward.perspectives
+
+
+def _needs(cache: Cache | None) -> Needs:
+    return Needs(vae=cache is None, text_encoder=cache is None or cache.text is None)
+
+
+def _fitted(loader: Loader, start: Start, tokenize: Tokenize, config: TrainConfig) -> Loader:
+    """The loader with a tokenizer, if its pictures or its cache are such as the encoders take."""
+    if config.data.resolution % start.downscale:
+        raise ConfigError(
+            f"data.resolution={config.data.resolution} must be a multiple of {start.downscale}, "
+            "the pixels that the VAE makes one latent of"
+        )
+    if loader.reads_cache is not None:
+        check_cache(
+            loader.sources,
+            start.hashes,
+            none_for_top=config.data.none_for_top,
+            perspectives=_perspectives(config),
+        )
+    return dataclasses.replace(loader, tokenize=tokenize)
+
+
+def _batches(loader: Loader, layout: Layout, start: int, stop: int) -> Iterator[Batch]:
+    return prefetch(loader.batches(start, stop), layout.mesh)
+
+
+def _checkpoints(config: TrainConfig, directory: RunDirectory) -> Checkpoints:
+    checkpoint = config.checkpoint
+    return Checkpoints(
+        directory.checkpoints,
+        every=checkpoint.every,
+        keep=checkpoint.keep,
+        keep_every=checkpoint.keep_every,
+        pinned=checkpoint.pinned,
+    )
+
+
+def _restored(
+    config: TrainConfig,
+    start: Start,
+    layout: Layout,
+    checkpoints: Checkpoints,
+    directory: RunDirectory,
+) -> tuple[State, int]:
+    """The newest sound state of the run, or the one before its first step."""
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    ema = config.model.ema_decay is not None
+    abstract = abstract_state(start.unet.abstract, optimizer, layout, ema=ema)
+    checkpoints.check_space(abstract)
+    if checkpoints.committed():
+        for param in start.params.values():  # They would stand in the way of those restored.
+            param.delete()
+    restored = checkpoints.restore_newest(abstract)
+    if restored is None:
+        return fresh_state(start.params, optimizer, layout, ema=ema), 0
+    for reason in restored.skipped:
+        print(f"warning: {reason}; going back to step {restored.step}", file=sys.stderr)
+    directory.event("restore_done", step=restored.step)
+    return restored.state, restored.step
+
+
+def _log(config: TrainConfig, directory: RunDirectory, done: int) -> MetricsLog:
+    tensorboard = directory.tensorboard if config.log.tensorboard else None
+    return MetricsLog(directory.metrics, tensorboard=tensorboard, start=done)
+
+
+def _meter(config: TrainConfig, start: Start) -> Meter:
+    """Counts the UNet's operations; the frozen encoders' are not what is trained."""
+    side = config.data.resolution // start.downscale
+    work = flops.training(start.unet_config, side, side) * config.data.batch_size
+    devices = jax.devices()
+    return Meter(config.data.batch_size, work / len(devices), flops.peak(devices[0]))

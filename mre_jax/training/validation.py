@@ -1,0 +1,133 @@
+"""Edits that a run makes of itself now and then, with the same pictures and noise each time."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from mre_jax.diffusion.schedule import NoiseSchedule
+from mre_jax.editing.items import read_items
+from mre_jax.editing.pipeline import EditPipeline
+from mre_jax.editing.request import EditRequest
+from mre_jax.editing.settings import SamplingSettings
+from mre_jax.image import write_png
+from mre_jax.models.layers import Compute
+from mre_jax.training.config import ModelConfig, TrainConfig
+from mre_jax.training.metrics_log import MetricsLog
+from mre_jax.training.network import Network
+from mre_jax.training.parallel import Layout
+from mre_jax.training.run_directory import RunDirectory
+from mre_jax.training.start import compute_of
+from mre_jax.training.state import State
+from mre_jax.weights.checkpoint import open_checkpoint
+from mre_jax.weights.load import Model
+from mre_jax.weights.locate import local_path
+from mre_jax.weights.rule import load
+
+_GAP, _LINE = 6, 16
+
+
+class Validation:
+    """Makes the edits and shows them in RUN/validation and TensorBoard.
+
+    Process 0 edits, with its first device; the others return at once.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        unet: Network,
+        schedule: NoiseSchedule,
+        layout: Layout,
+        run: RunDirectory,
+        log: MetricsLog | None,
+    ):
+        """Reads the list of edits, so that a mistake in it ends the run before it begins.
+
+        Raises:
+            DataError: naming the line or picture.
+        """
+        validation = config.validation
+        defaults = {
+            "guidance_scale": validation.guidance_scale,
+            "image_guidance_scale": validation.image_guidance_scale,
+        }
+        items = read_items(str(validation.items), defaults)[: validation.count]
+        size = config.data.resolution
+        self._requests: list[EditRequest] = [item.request((size, size)) for item in items]
+        self._settings = SamplingSettings(validation.steps)
+        self._model, self._unet, self._schedule = config.model, unet, schedule
+        self._run, self._log = run, log
+        dtype = compute_of(config.model).dtype
+        # Cast first, as in a step: half the bytes travel, and the network computes the same.
+        self._gather = jax.jit(
+            lambda params: {k: x.astype(dtype) if x.ndim > 1 else x for k, x in params.items()},
+            out_shardings=layout.replicated,
+        )
+        self._around: Callable[..., Model] | None = None
+
+    def __call__(self, state: State, done: int) -> None:
+        """Edits with the moving average, or with the parameters where there is none."""
+        params = self._gather(state["ema"] or state["params"])
+        whole = {name: x.addressable_data(0) for name, x in params.items()}
+        if jax.process_index() != 0:
+            return
+        edited = self._pipeline(whole).edit(self._requests, self._settings, batch_size=8)
+        sheet = draw_sheet(self._requests, edited)
+        write_png(Image.fromarray(sheet), self._run.validation / f"{done:08d}.png")
+        if self._log is not None:
+            self._log.image(done, "validation", sheet)
+
+    def _pipeline(self, params: Any) -> EditPipeline:
+        if self._around is None:
+            self._around = _load_around(self._model)
+        pipeline = EditPipeline(self._around(unet=self._unet.module(params)))
+        pipeline.schedule = self._schedule
+        return pipeline
+
+
+def draw_sheet(
+    requests: Sequence[EditRequest], edited: Sequence[Image.Image]
+) -> UInt8[np.ndarray, "H W 3"]:
+    """A column per edit: the instruction, the original, the result."""
+    width = max(128, *(request.image.width for request in requests))
+    height = max(request.image.height * width // request.image.width for request in requests)
+    columns = len(requests)
+    sheet = Image.new(
+        "RGB",
+        (columns * (width + _GAP) + _GAP, 2 * (height + _GAP) + _LINE + _GAP),
+        "white",
+    )
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    for column, (request, result) in enumerate(zip(requests, edited, strict=True)):
+        left = _GAP + column * (width + _GAP)
+        pen.text((left, 2), request.prompt[: width // 6], "black", font)
+        for row, picture in enumerate((request.image, result)):
+            shown = picture.resize((width, picture.height * width // picture.width))
+            sheet.paste(shown, (left, _LINE + _GAP + row * (height + _GAP)))
+    return np.asarray(sheet)
+
+
+def _load_around(model: ModelConfig) -> Callable[..., Model]:
+    """All of an editor but its UNet, which the returned function takes."""
+    compute = compute_of(model)
+    compute = Compute(compute.dtype, compute.attention)
+    with local_path(model.init_from) as path:
+        opened = open_checkpoint(path)
+        networks = {
+            name: load(part.network(compute), part.source, dtype=compute.dtype)
+            for name, part in opened.components.items()
+            if name != "unet"
+        }
+    return functools.partial(
+        Model,
+        **networks,
+        files=opened.files,
+        configs={},
+        origin=model.init_from,
+        weights=opened.weights,
+    )

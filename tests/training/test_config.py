@@ -1,0 +1,278 @@
+import dataclasses
+import typing
+
+import pytest
+
+from mre_jax.errors import ConfigError
+from mre_jax.training.config import TrainConfig, load_config
+from mre_jax.training.overrides import keys
+
+SMALL = """
+name: small
+steps: 4
+model: {init_from: models/tiny}
+data: {paths: [shards], batch_size: 4}
+"""
+
+OUT_OF_RANGE = [
+    "name=''",
+    "steps=0",
+    "seed=-1",
+    "model.init_from=''",
+    "model.in_channels=0",
+    "model.compute_dtype=float16",
+    "model.attention=fast",
+    "model.ema_decay=1",
+    "model.reward.form=other",
+    "model.reward.perspectives=[]",
+    "data.paths=[]",
+    "data.batch_size=0",
+    "data.weights=[1,2]",
+    "data.weights=[0]",
+    "data.resolution=0",
+    "data.resize=100",
+    "data.filter=nearest",
+    "data.flip=1.5",
+    "data.min_score=6",
+    "data.cache=yes please",
+    "data.threads=0",
+    "data.workers=-1",
+    "data.ahead=0",
+    "loss.dropout=0.4",
+    "loss.dropout=.nan",
+    "loss.reward_dropout=-0.1",
+    "loss.prediction_type=noise",
+    "loss.score_weighting=cubic",
+    "loss.min_snr_gamma=0",
+    "optimizer.learning_rate=.inf",
+    "optimizer.beta1=1",
+    "optimizer.beta2=-1",
+    "optimizer.epsilon=0",
+    "optimizer.weight_decay=-1",
+    "optimizer.max_grad_norm=0",
+    "optimizer.schedule=step",
+    "optimizer.warmup_steps=-1",
+    "optimizer.accumulation=0",
+    "optimizer.accumulation=3",
+    "mesh.data=0",
+    "mesh.fsdp=0",
+    "checkpoint.every=0",
+    "checkpoint.keep=0",
+    "checkpoint.keep_every=0",
+    "checkpoint.pinned=[-1]",
+    "validation.every=-1",
+    "validation.count=0",
+    "validation.steps=0",
+    "validation.guidance_scale=0.5",
+    "validation.image_guidance_scale=.nan",
+    "log.every=0",
+    "log.profile_at=-1",
+    "log.profile_steps=0",
+    "guard.non_finite_limit=0",
+    "guard.compare_replicas_every=-1",
+    "guard.watchdog_seconds=-1",
+]
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    return path
+
+
+def refused(path, *overrides):
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_defaults_are_the_papers_recipe(small):
+    config = load_config(small)
+    optimizer = config.optimizer
+    assert (optimizer.learning_rate, optimizer.weight_decay) == (5e-5, 1e-2)
+    assert (optimizer.beta1, optimizer.beta2, optimizer.epsilon) == (0.9, 0.999, 1e-8)
+    assert (optimizer.schedule, optimizer.warmup_steps, optimizer.max_grad_norm) == (
+        "constant",
+        0,
+        1.0,
+    )
+    assert (config.data.resolution, config.loss.dropout) == (256, 0.05)
+    assert config.model.reward is None
+
+
+def test_override_wins_over_file_and_file_over_base(tmp_path, small):
+    child = tmp_path / "more" / "child.yaml"
+    child.parent.mkdir()
+    child.write_text("base: ../small.yaml\nsteps: 5\ndata: {flip: 0.25}\n")
+    config = load_config(child, ["steps=6"])
+    assert (config.steps, config.data.flip, config.data.batch_size) == (6, 0.25, 4)
+    assert config.data.paths == ("shards",)
+
+
+def test_a_base_that_leads_back_is_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("base: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("base: ../" + tmp_path.name + "/a.yaml\n")
+    assert "leads back" in refused(tmp_path / "a.yaml")
+
+
+def test_values_are_yaml(small):
+    config = load_config(
+        small,
+        [
+            "optimizer.learning_rate=1e-4",
+            "data.paths=[a, gs://bucket/b]",
+            "data.weights=[1, 2.5]",
+            "model.init_from=a=b",
+            "log.tensorboard=false",
+            "model.ema_decay=null",
+            "validation.items=null",
+        ],
+    )
+    assert config.optimizer.learning_rate == 1e-4
+    assert config.data.paths == ("a", "gs://bucket/b")
+    assert config.data.weights == (1.0, 2.5)
+    assert config.model.init_from == "a=b"
+    assert config.log.tensorboard is False and config.model.ema_decay is None
+
+
+def test_a_reward_can_be_switched_on_in_part_and_off(small):
+    config = load_config(small, ["model.reward.text=false", "model.reward.form=released"])
+    assert config.model.reward.form == "released"
+    assert not config.model.reward.text and config.model.reward.score
+    assert load_config(small, ["model.reward={}"]).model.reward.form == "paper"
+    assert load_config(small, ["model.reward.text=false", "model.reward=null"]).model.reward is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("data.batchsize=8", "data.batch_size"),
+        ("batch_size=8", "data.batch_size"),
+        ("lr_rate=1", "learning_rate"),
+        ("model.rewards.form=paper", "model.reward"),
+        ("model.reward.perspective=[quality]", "model.reward.perspectives"),
+        ("step=8", "steps"),
+    ],
+)
+def test_unknown_key_is_named_with_the_nearest(small, wrong, meant):
+    message = refused(small, wrong)
+    assert f"no setting {wrong.partition('=')[0].removesuffix('.form')}" in message
+    assert meant in message.rpartition(";")[2]
+
+
+def test_unknown_key_of_a_file_names_the_file(small):
+    small.write_text(SMALL + "optimiser: {}\n")
+    assert refused(small).startswith(f"{small}: there is no setting optimiser; did you mean opti")
+
+
+@pytest.mark.parametrize(
+    ("override", "wanted"),
+    [
+        ("data.batch_size=many", "a whole number"),
+        ("data.batch_size=2.5", "a whole number"),
+        ("data.batch_size=null", "a whole number"),
+        ("data.flip=true", "a number"),
+        ("data.paths=shards", "a list of texts"),
+        ("data.weights=[true]", "a list of numbers or null"),
+        ("model.remat=perhaps", "true or false"),
+        ("model.init_from=", "text"),
+        ("data=4", "a section"),
+        ("data=null", "a section"),
+        ("model.reward=paper", "a section"),
+    ],
+)
+def test_wrong_type_names_key_and_type(small, override, wanted):
+    message = refused(small, override)
+    assert message.startswith(f"command line: {override.partition('=')[0]}=")
+    assert wanted in message
+
+
+@pytest.mark.parametrize("override", OUT_OF_RANGE)
+def test_out_of_range_names_the_key(small, override):
+    assert override.partition("=")[0] in refused(small, override)
+
+
+def test_every_key_but_switches_is_tried_out_of_range():
+    tried = {override.partition("=")[0] for override in OUT_OF_RANGE}
+    untried = set(keys(TrainConfig)) - tried
+    switches = {key for key in untried if _hint(key) is bool}
+    assert untried - switches == {
+        "model.reward.score_width",  # checked against the UNet, with the heads
+        "model.reward.num_attention_heads",
+        "validation.items",  # needed or not by validation.every
+    }
+
+
+def test_validation_without_pictures_is_refused(small):
+    assert "validation.items" in refused(small, "validation.every=10")
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("name: x\n", "lacks steps"),
+        (SMALL.replace("init_from: models/tiny", "remat: true"), "lacks model.init_from"),
+        (SMALL.replace("model: {init_from: models/tiny}\n", ""), "lacks model.init_from"),
+        ("name: [\n", "line 2"),
+        ("- a\n", "key: value"),
+        (SMALL + "steps: 5\n", "duplicate"),
+        (SMALL + "base: 3\n", "base=3"),
+        (SMALL + "log: {every: '${nothing}'}\n", "nothing"),
+    ],
+)
+def test_a_file_that_is_no_configuration(small, text, part):
+    small.write_text(text)
+    message = refused(small)
+    assert str(small) in message and part in message
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    assert "none.yaml is no file" in refused(tmp_path / "none.yaml")
+    assert str(tmp_path) in refused(tmp_path)
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    assert "no text" in refused(tmp_path / "bytes.yaml")
+
+
+@pytest.mark.parametrize("argument", ["steps", "=5", "steps=[1"])
+def test_an_argument_that_is_no_setting(small, argument):
+    assert argument in refused(small, argument)
+
+
+def test_nothing_in_a_file_is_executed(small, tmp_path):
+    target = tmp_path / "made"
+    small.write_text(SMALL + f"seed: !!python/object/apply:os.mkdir ['{target}']\n")
+    refused(small)
+    assert not target.exists()
+
+
+def test_saved_and_loaded_again_is_equal(small, tmp_path):
+    config = load_config(small, ["model.reward.perspectives=[quality]", "checkpoint.pinned=[3]"])
+    config.save(tmp_path / "resolved.yaml")
+    assert load_config(tmp_path / "resolved.yaml") == config
+    assert TrainConfig.from_dict(config.to_dict()) == config
+    assert hash(config) == hash(TrainConfig.from_dict(config.to_dict()))
+
+
+def test_hash_sees_every_setting_and_nothing_else(small):
+    config = load_config(small)
+    hashes = {config.hash, load_config(small, ["steps=4"]).hash}
+    assert len(hashes) == 1
+    for override in ("seed=1", "model.reward={}", "data.paths=[other]", "log.every=11"):
+        hashes.add(load_config(small, [override]).hash)
+    assert len(hashes) == 5
+
+
+def test_from_dict_names_its_origin(small):
+    mapping = load_config(small).to_dict() | {"colour": 1}
+    with pytest.raises(ConfigError, match=r"run\.json: there is no setting colour"):
+        TrainConfig.from_dict(mapping, "run.json")
+
+
+def _hint(key):
+    schema = TrainConfig
+    for part in key.split("."):
+        hint = typing.get_type_hints(schema)[part]
+        schema = next((c for c in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(c)), 0)
+    return hint

@@ -1,0 +1,167 @@
+"""A run ends, with a reason and in bounded time, whatever happens to one of its processes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mre_jax.errors import ConfigError, DataError
+from mre_jax.training.checkpoint import Checkpoints
+from mre_jax.training.liveness import Watchdog, guarded, start_distributed
+from tests.training.figures import Figures
+
+
+class TestGuarded:
+    """A process that is alone leaves in the ordinary way."""
+
+    def test_the_exit_code_of_a_command_is_kept(self):
+        assert guarded(lambda: 3) == 3
+
+    def test_an_error_of_the_user_goes_to_the_command_line(self):
+        with pytest.raises(DataError, match="a bad shard"):
+            guarded(raising(DataError("a bad shard")))
+
+    def test_an_exit_is_an_exit(self):
+        with pytest.raises(SystemExit) as raised:
+            guarded(raising(SystemExit(75)))
+        assert raised.value.code == 75
+
+    def test_a_crash_shows_its_stack_and_may_be_retried(self, capsys):
+        with pytest.raises(SystemExit) as raised:
+            guarded(raising(ZeroDivisionError("a bug")))
+        assert raised.value.code == 70
+        assert "ZeroDivisionError: a bug" in capsys.readouterr().err
+
+
+def raising(error):
+    def main():
+        raise error
+
+    return main
+
+
+class TestStart:
+    @pytest.fixture(autouse=True)
+    def no_variables(self, monkeypatch):
+        for name in ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"):
+            monkeypatch.delenv(name, raising=False)
+
+    def test_half_a_description_is_refused(self, monkeypatch):
+        monkeypatch.setenv("JAX_NUM_PROCESSES", "2")
+        with pytest.raises(ConfigError, match="belong together"):
+            start_distributed()
+
+    def test_a_count_that_is_no_number_is_named(self, monkeypatch):
+        monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
+        with pytest.raises(ConfigError, match="JAX_NUM_PROCESSES=two is not a number"):
+            start_distributed()
+
+    def test_processes_are_counted_from_0(self):
+        with pytest.raises(ConfigError, match="process 2 of 2"):
+            start_distributed("localhost:1", processes=2, process=2)
+
+
+HANGING = """
+import sys, time
+from mre_jax.training.liveness import Watchdog
+with Watchdog(1.0, first_seconds=5.0) as watchdog:
+    watchdog.arm("step 1")
+    time.sleep(1.5)
+    for step in range(2, 6):
+        watchdog.arm(f"step {step}")
+        time.sleep(0.05)
+    print("healthy", flush=True)
+    END
+print("left", flush=True)
+time.sleep(2)
+"""
+
+
+def test_a_step_that_hangs_ends_the_process_with_its_stacks():
+    """The first step, which compiles, has longer."""
+    code = HANGING.replace("END", "time.sleep(60)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert done.stdout == "healthy\n"
+    assert done.returncode == 70
+    assert "error: step 5 hangs" in done.stderr
+    assert 'File "<string>", line' in done.stderr
+
+
+def test_a_watchdog_that_is_left_or_off_ends_nothing():
+    code = HANGING.replace("END", "")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout) == (0, "healthy\nleft\n")
+    with Watchdog(0) as watchdog:
+        watchdog.arm("step 1", seconds=0.0)
+        time.sleep(0.05)
+
+
+def start(happens, folder, count):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    several = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": str(count)}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.training.failing_process", happens, str(folder)],
+            env=os.environ | (several | {"JAX_PROCESS_ID": str(number)} if count > 1 else {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(count)
+    ]
+
+
+def events(out):
+    return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("happens", "code", "says", "limit"),
+    [
+        ("exception", 70, "ZeroDivisionError: a bug", 30),
+        ("everywhere", 65, "error: a bad shard on every host", 10),
+        ("hang", 70, "error: step 7 hangs", 30),
+    ],
+)
+def test_r7_what_happens_to_one_process_ends_both(tmp_path, happens, code, says, limit):
+    figures = Figures("R7")
+    processes = start(happens, tmp_path, 2)
+    outputs = [process.communicate(timeout=200) for process in processes]
+    ended = time.time()
+    joined = [next(e for e in events(out) if e["event"] == "joined") for out, _ in outputs]
+    assert [event["processes"] for event in joined] == [2, 2]
+    assert processes[1].returncode == code
+    assert says in outputs[1][1]
+    assert "/failing_process.py" in outputs[1][1] or code == 65
+    assert processes[0].returncode != 0
+    seconds = ended - max(event["time"] for event in joined)
+    assert seconds < limit
+    figures.report(f"{happens}: both of 2 processes gone after {seconds:.1f} s, exit {code}")
+
+
+@pytest.mark.slow
+def test_r6_a_process_that_is_alone_saves_when_told_to_end(tmp_path):
+    figures = Figures("R6")
+    (process,) = start("preemption", tmp_path, 1)
+    for line in process.stdout:
+        if '"step": 3' in line:
+            break
+    told = time.time()
+    process.send_signal(signal.SIGTERM)
+    out, errors = process.communicate(timeout=100)
+    assert process.returncode == 75, errors
+    noticed, saved = events(out)[-2:]
+    assert (noticed["event"], saved["event"]) == ("noticed", "saved")
+    assert Checkpoints(tmp_path, every=1, keep=1).committed() == [saved["step"]]
+    figures.report(
+        f"SIGTERM to 1 process: noticed after {noticed['time'] - told:.1f} s, "
+        f"saved after {saved['time'] - told:.1f} s, exit 75"
+    )

@@ -1,0 +1,58 @@
+"""However a run is laid out on its devices, it is the same run."""
+
+import jax
+import numpy as np
+import pytest
+
+from tests.training.tiny_run import largest_difference, tiny_run
+
+STEPS = 3
+LAYOUTS = {
+    "data": {},
+    "data, whole optimizer": {"mesh__shard_optimizer": False},
+    "data and fsdp": {"mesh__fsdp": 2},
+    "data and fsdp, whole optimizer": {"mesh__fsdp": 2, "mesh__shard_optimizer": False},
+    "fsdp": {"mesh__fsdp": 8},
+    "accumulated": {"optimizer__accumulation": 2, "mesh__fsdp": 2, "devices": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return tiny_run().train_steps(STEPS)
+
+
+def check(name, one_device):
+    run = tiny_run(**{"devices": 8, **LAYOUTS[name]})
+    state, told = run.train_steps(STEPS)
+    for ours, alone in zip(told, one_device[1], strict=True):
+        np.testing.assert_allclose(ours.loss, alone.loss, rtol=1e-5)
+        np.testing.assert_allclose(ours.grad_norm, alone.grad_norm, rtol=1e-4)
+        np.testing.assert_array_equal(ours.time_count, alone.time_count)
+    assert largest_difference(state["params"], one_device[0]["params"]) < 1e-3
+    for leaf in jax.tree.leaves(state):
+        assert leaf.sharding == run.layout.storage(leaf)
+
+
+def test_eight_devices_train_as_one(one_device):
+    check("data and fsdp", one_device)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if name != "data and fsdp"])
+def test_every_layout_trains_as_one_device(one_device, name):
+    check(name, one_device)
+
+
+def test_a_sharded_state_takes_its_share_of_a_device():
+    """ZeRO-1: parameters, average and moments are split, but for what does not divide."""
+
+    def share(**settings):
+        state = tiny_run(devices=8, **settings).state()
+        leaves = jax.tree.leaves(state)
+        on_one = sum(leaf.addressable_data(0).nbytes for leaf in leaves)
+        return on_one / sum(leaf.nbytes for leaf in leaves)
+
+    assert share(mesh__fsdp=2) < 0.2
+    assert share(mesh__shard_optimizer=False) == 1
+    assert 0.5 <= share(mesh__fsdp=2, mesh__shard_optimizer=False) < 0.6

@@ -1,0 +1,288 @@
+"""`mre train`: a run to its end and on again, and every mistake named before anything compiles."""
+
+import io
+import shutil
+from contextlib import redirect_stderr
+
+import jax
+import numpy as np
+import pytest
+import yaml
+
+from mre_jax import cli
+from mre_jax.training import checkpoint_folder, train_command
+from mre_jax.training.json_lines import read_json_lines
+from mre_jax.training.parallel import make_mesh
+from mre_jax.training.run_directory import RunDirectory, exit_reason
+from tests.data.cached import cache_toy
+from tests.data.prepared import prepare_toy, write_toy
+from tests.training.figures import Figures
+from tests.training.train_files import STEPS, train, write_config
+from tests.weights import tiny
+
+
+def use_one_device(patch):
+    """A program for one device compiles in half the time."""
+    patch.setattr(train_command, "make_mesh", lambda mesh: make_mesh(mesh, jax.devices()[:1]))
+
+
+def interrupt(*args):
+    """In place of `make_step`."""
+    raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def files(editor, shards):
+    return {"editor": editor, "shards": shards}
+
+
+@pytest.fixture
+def config(tmp_path, files):
+    return write_config(tmp_path / "config.yaml", **files)
+
+
+class TestRun:
+    """One run in three attempts: to step 4, on to the end, and once more."""
+
+    @pytest.fixture(scope="class")
+    def attempts(self, tmp_path_factory, files):
+        folder = tmp_path_factory.mktemp("run")
+        config = write_config(folder / "config.yaml", **files)
+        with pytest.MonkeyPatch.context() as patch, redirect_stderr(io.StringIO()) as told:
+            use_one_device(patch)
+            codes = [train(config, folder / "run", *more) for more in (("steps=4",), (), ())]
+        return RunDirectory(folder / "run"), codes, told.getvalue()
+
+    def test_it_ends_well_each_time(self, attempts):
+        run, codes, _ = attempts
+        assert codes == [0, 0, 0]
+        assert exit_reason(run.events()) == "done (exit code 0)"
+
+    def test_every_step_is_logged_once(self, attempts):
+        rows = read_json_lines(attempts[0].metrics)
+        assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+        assert all(np.isfinite(row["loss"]) for row in rows)
+
+    def test_it_went_on_where_it_was(self, attempts):
+        events = attempts[0].events()
+        restored = [row["step"] for row in events if row["event"] == "restore_done"]
+        assert restored == [4, STEPS]
+        first = [row["step"] for row in events if row["event"] == "first_step"]
+        assert first == [1, 5]
+
+    def test_the_directory_explains_it(self, attempts):
+        run = attempts[0]
+        identity = run.identity()
+        assert identity.config.steps == STEPS
+        assert len(identity.data) == 1
+        assert identity.init
+        assert [a["attempt"] for a in run.attempts()] == [1, 2, 3]
+        assert "steps was 4 and is 6" in run.attempts()[1]["changes"]
+        saved = yaml.safe_load((run.path / "config.yaml").read_text())
+        assert saved["data"]["batch_size"] == 8
+
+    def test_checkpoints_are_kept_as_configured(self, attempts):
+        kept = sorted(int(path.name) for path in attempts[0].checkpoints.iterdir())
+        assert kept == [4, STEPS]
+
+    def test_texts_that_are_cut_are_told_of_in_one_line(self, attempts):
+        lines = [line for line in attempts[2].splitlines() if "texts" in line]
+        assert len(lines) == 2, "one for each attempt that read texts"
+        assert "have more than 16 tokens" in lines[0]
+
+
+REFUSED = {
+    "a batch that does not divide": (
+        ["data.batch_size=12"],
+        78,
+        "data.batch_size=12 does not divide over 8 devices; 8 would",
+    ),
+    "parts that do not divide": (
+        ["data.batch_size=16", "optimizer.accumulation=4"],
+        78,
+        "data.batch_size=16 does not divide over 8 devices x 4 accumulated parts; 32 would",
+    ),
+    "a mesh that does not fit": (["mesh.fsdp=3"], 78, "mesh.fsdp=3 does not divide the 8 devices"),
+    "a mesh of other sizes": (
+        ["mesh.data=2"],
+        78,
+        "mesh.data=2 x mesh.fsdp=1 is not the 8 devices",
+    ),
+    "a key that does not exist": (
+        ["optimizer.learning_rat=1"],
+        78,
+        "optimizer.learning_rat; did you mean optimizer.learning_rate?",
+    ),
+    "a value of another type": (
+        ["steps=many"],
+        78,
+        "steps='many' must be a whole number",
+    ),
+    "a value out of range": (["loss.dropout=0.5"], 78, "loss.dropout=0.5 must be in 0 to 1/3"),
+    "a warm-up longer than the run": (
+        ["optimizer.warmup_steps=9"],
+        78,
+        "optimizer.warmup_steps=9 must be below steps=6",
+    ),
+    "a resolution without latents": (
+        ["data.resolution=17"],
+        78,
+        "data.resolution=17 must be a multiple of 2",
+    ),
+    "a UNet that cannot read an original": (
+        ["model.in_channels=12"],
+        78,
+        "model.in_channels=12 must be 8",
+    ),
+    "a set that is not there": (["data.paths=[nowhere]"], 65, "nowhere"),
+    "a model that is not there": (["model.init_from=nowhere"], 65, "nowhere"),
+    "a cache that is not there": (["data.cache=required"], 78, "no cache in it"),
+    "a list of edits that is not there": (
+        ["validation.every=2", "validation.items=nowhere.jsonl"],
+        65,
+        "nowhere.jsonl",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """The networks of `never_compiles`, by model."""
+    return {}
+
+
+@pytest.fixture
+def never_compiles(monkeypatch, loaded):
+    """Fails where a step is made. The networks, which nobody uses, are loaded once."""
+    load = train_command.load_start
+
+    def load_once(config, *args):
+        key = config.model.init_from, config.model.in_channels
+        if key not in loaded:
+            loaded[key] = load(config, *args)
+        return loaded[key]
+
+    def make_step(*args):
+        pytest.fail("the step was made although the configuration is wrong")
+
+    monkeypatch.setattr(train_command, "load_start", load_once)
+    monkeypatch.setattr(train_command, "make_step", make_step)
+
+
+def refused(capsys, code, message, *arguments):
+    """One line on stderr, and the exit code that supervisors read."""
+    assert train(*arguments) == code
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("mre train: ")
+    assert message in lines[0]
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_mistakes_are_named_before_anything_compiles(
+    case, config, tmp_path, capsys, never_compiles
+):
+    settings, code, message = REFUSED[case]
+    refused(capsys, code, message, config, tmp_path / "run", *settings)
+
+
+def test_a_disk_that_is_too_small(config, tmp_path, capsys, monkeypatch, never_compiles):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1 << 20)
+    monkeypatch.setattr(checkpoint_folder.shutil, "disk_usage", lambda path: usage)
+    message = "make room, or lower checkpoint.keep"
+    refused(capsys, 78, message, config, tmp_path / "run")
+
+
+def test_a_set_without_rewards_for_a_reward(toy, tmp_path, files, capsys, never_compiles):
+    bare = tmp_path / "bare"
+    assert cli.main(["prepare", "instruct_pix2pix", str(toy / "triplets"), "--out", str(bare)]) == 0
+    capsys.readouterr()
+    config = write_config(tmp_path / "config.yaml", **{**files, "shards": bare})
+    refused(capsys, 65, "no rewards in it", config, tmp_path / "run")
+
+
+def test_a_cache_of_other_weights(editor, shards, tmp_path, capsys, never_compiles):
+    cached = cache_toy(shards, editor, tmp_path / "cached", "--resolution", "16")
+    other = tmp_path / "other"
+    shutil.copytree(editor, other)
+    vae = tiny.make_vae()
+    for parameter in vae.parameters():
+        parameter.data.mul_(1.5)
+    vae.save_pretrained(other / "vae")
+    capsys.readouterr()
+    config = write_config(tmp_path / "config.yaml", other, cached)
+    refused(capsys, 78, "its cache was made by another VAE", config, tmp_path / "run")
+
+
+class TestResumeAsAnother:
+    """A run that was begun is gone on with as it is, or not at all."""
+
+    @pytest.fixture(scope="class")
+    def begun(self, tmp_path_factory, files):
+        """The directory of a run that ended before its first step; not to be changed."""
+        folder = tmp_path_factory.mktemp("begun")
+        config = write_config(folder / "config.yaml", **files)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(train_command, "make_step", interrupt)
+            assert train(config, folder / "run") == 130
+        return folder / "run"
+
+    def test_r15_each_changed_key_is_named(self, begun, config, capsys, never_compiles):
+        figures = Figures("R15")
+        changes = [
+            *("optimizer.learning_rate=1e-4", "loss.dropout=0.1", "seed=1", "data.batch_size=16"),
+            *("data.flip=0", "model.ema_decay=0.5", "model.compute_dtype=bfloat16"),
+        ]
+        for change in changes:
+            key = change.partition("=")[0]
+            refused(capsys, 78, f"{key} was ", config, begun, change)
+        figures.report(f"`mre train` with a changed key: refused {len(changes)}/{len(changes)}")
+
+    def test_other_data(self, begun, editor, tmp_path, capsys, never_compiles):
+        other = prepare_toy(write_toy(tmp_path / "toy", 16), tmp_path / "others")
+        capsys.readouterr()
+        config = write_config(tmp_path / "other.yaml", editor, other)
+        refused(capsys, 78, "content of data.paths was ", config, begun)
+
+    def test_other_weights(self, begun, editor, shards, tmp_path, capsys, never_compiles):
+        other = tmp_path / "other"
+        shutil.copytree(editor, other)
+        tiny.make_unet(
+            block_out_channels=[32],
+            down_block_types=["CrossAttnDownBlock2D"],
+            up_block_types=["CrossAttnUpBlock2D"],
+        ).half().float().save_pretrained(other / "unet")
+        capsys.readouterr()
+        config = write_config(tmp_path / "other.yaml", other, shards)
+        refused(capsys, 78, "content of model.init_from was ", config, begun)
+
+    def test_what_changes_no_step_may_change(self, begun, config, tmp_path, monkeypatch):
+        monkeypatch.setattr(train_command, "make_step", interrupt)
+        run = tmp_path / "run"
+        shutil.copytree(begun, run)
+        free = ["steps=9", "checkpoint.keep=1", "log.every=5", "data.threads=2", "mesh.fsdp=2"]
+        assert train(config, run, *free) == 130
+        assert train(config, run, "seed=1", "--allow-config-change") == 130
+        assert "seed was 0 and is 1" in RunDirectory(run).attempts()[-1]["changes"]
+
+
+@pytest.mark.slow
+def test_cached_examples_train_as_pictures_do(tmp_path, files, monkeypatch):
+    """To the rounding of a float16 cache."""
+    use_one_device(monkeypatch)
+    cached = cache_toy(
+        files["shards"], files["editor"], tmp_path / "cached", "--text", "--resolution", "16"
+    )
+    losses = []
+    for name, shards in (("pictures", files["shards"]), ("cached", cached)):
+        config = write_config(tmp_path / f"{name}.yaml", files["editor"], shards)
+        assert train(config, tmp_path / name) == 0
+        losses.append([row["loss"] for row in read_json_lines(tmp_path / name / "metrics.jsonl")])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
+
+
+def test_the_command_asks_for_a_run_directory(config, capsys):
+    with pytest.raises(SystemExit) as raised:
+        cli.main(["train", str(config)])
+    assert raised.value.code == 2
+    assert "--run" in capsys.readouterr().err

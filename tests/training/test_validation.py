@@ -1,0 +1,93 @@
+"""Edits that a run makes of itself: the same pictures and noise each time, on a sheet."""
+
+import json
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from mre_jax.editing.request import EditRequest
+from mre_jax.errors import DataError
+from mre_jax.training.config import load_config
+from mre_jax.training.optimizer import make_optimizer
+from mre_jax.training.parallel import Layout, make_mesh
+from mre_jax.training.run_directory import Identity, RunDirectory
+from mre_jax.training.start import Needs, load_start
+from mre_jax.training.state import fresh_state
+from mre_jax.training.validation import Validation, draw_sheet
+from tests.training.train_files import write_config
+
+SIDE = 16
+
+
+@pytest.fixture(scope="module")
+def config(editor, shards, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("validation")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), np.uint8)
+    lines = []
+    for number, picture in enumerate(pixels):
+        Image.fromarray(picture).save(folder / f"{number}.png")
+        lines.append(json.dumps({"id": f"{number}", "image": f"{number}.png", "prompt": "abc"}))
+    (folder / "items.jsonl").write_text("\n".join(lines))
+    path = write_config(
+        folder / "config.yaml",
+        editor,
+        shards,
+        model={"reward": None},
+        validation={"every": 2, "items": str(folder / "items.jsonl"), "steps": 2},
+    )
+    return load_config(path)
+
+
+@pytest.fixture(scope="module")
+def layout(config):
+    return Layout.of(config.mesh, make_mesh(config.mesh))
+
+
+@pytest.fixture(scope="module")
+def start(config, layout):
+    return load_start(config, layout, Needs())
+
+
+def validation(config, start, layout, folder):
+    run = RunDirectory(folder)
+    with run.opened(Identity(config, ("d",), "w")):
+        pass
+    return Validation(config, start.unet, start.schedule, layout, run, None)
+
+
+def test_a_sharded_state_edits_the_same_each_time(config, start, layout, tmp_path):
+    """Twice from one state, with the average; its parameters are something else."""
+    state = fresh_state(start.params, make_optimizer(config.optimizer, 6), layout, ema=True)
+    state["params"] = jax.tree.map(lambda x: 0 * x, state["params"])
+    validate = validation(config, start, layout, tmp_path)
+    with jax.set_mesh(layout.mesh):
+        validate(state, 2)
+        validate(state, 4)
+    first, second = (tmp_path / "validation" / f"{step:08d}.png" for step in (2, 4))
+    assert first.read_bytes() == second.read_bytes()
+    sheet = np.asarray(Image.open(first))
+    assert sheet.shape[2] == 3
+    assert len(np.unique(sheet)) > 50
+
+
+def test_a_list_that_cannot_be_edited_is_refused_at_the_start(config, start, layout, tmp_path):
+    (tmp_path / "items.jsonl").write_text('{"id": "a", "image": "missing.png", "prompt": "x"}')
+    other = replace(
+        config, validation=replace(config.validation, items=str(tmp_path / "items.jsonl"))
+    )
+    with pytest.raises(DataError, match=r"missing\.png"):
+        validation(other, start, layout, tmp_path / "run")
+
+
+def test_the_sheet_shows_each_pair_under_its_instruction():
+    red, blue = (Image.new("RGB", (128, 128), colour) for colour in ("red", "blue"))
+    wide = Image.new("RGB", (256, 128), "lime")
+    sheet = draw_sheet([EditRequest(red, "blue"), EditRequest(wide, "same")], [blue, wide])
+    colours = {tuple(int(v) for v in pixel) for pixel in sheet.reshape(-1, 3)}
+    assert {(255, 0, 0), (0, 0, 255), (0, 255, 0), (255, 255, 255)} <= colours
+    red_rows = np.where((sheet == (255, 0, 0)).all(-1).any(1))[0]
+    blue_rows = np.where((sheet == (0, 0, 255)).all(-1).any(1))[0]
+    assert red_rows.max() < blue_rows.min(), "the result stands below the original"
