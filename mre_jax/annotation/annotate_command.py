@@ -1,0 +1,152 @@
+"""`mre annotate DATA --judge ... --out JOURNAL`: have a judge score every edit of a set.
+
+    mre annotate toy --judge toy --out toy.jsonl --rewards RewardEdit.json
+    mre annotate triplets --judge openai:gpt-4o-2024-08-06 --out run.jsonl --max-usd 50 --dry-run
+    mre annotate --out run.jsonl --rewards RewardEdit.json
+
+Run the same command again to go on after a stop: what the journal answers is not asked again. The
+last line needs neither data nor judge. The key of a model is read from OPENAI_API_KEY alone.
+Instructions and pictures are sent to the model's server, and nowhere else.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mre_jax.annotation.compaction import write_compaction
+from mre_jax.annotation.items import AUTO, Items, open_items
+from mre_jax.annotation.questions import ask_about
+from mre_jax.annotation.statistics import collect
+from mre_jax.data.prepare_command import parse_options
+from mre_jax.data.sources import SOURCES
+from mre_jax.errors import BusyError, ConfigError
+from mre_jax.judges.arguments import add_judge_arguments, budget_from, judge_from
+from mre_jax.judges.asking import run_all
+from mre_jax.judges.estimate import answered_keys, estimate
+from mre_jax.judges.journal import Journal
+from mre_jax.judges.judge import Judge
+from mre_jax.judges.picture import parse_encoding
+from mre_jax.judges.prompt_pack import PACKS, PromptPack, load_pack
+from mre_jax.judges.question import Question
+from mre_jax.judges.verdict import Verdict
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `mre annotate`."""
+    parser.add_argument(
+        "data",
+        nargs="?",
+        help="a public set, a folder of `mre prepare` or of `mre toy`; without it, the journal is "
+        "summed up",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="JOURNAL", help="file to fill")
+    parser.add_argument(
+        "--rewards", metavar="FILE", help="write the scores as RewardEdit_20K.json at the end"
+    )
+    what = parser.add_argument_group("what is asked")
+    what.add_argument(
+        "--source", default=AUTO, help=f"layout of the set: prepared, {', '.join(SOURCES)}"
+    )
+    what.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="of its reader"
+    )
+    what.add_argument("--max-examples", type=int, help="the set ends after these")
+    what.add_argument(
+        "--pack", default=PACKS[0], help=f"prompts: {', '.join(PACKS)}, or a .toml file"
+    )
+    what.add_argument(
+        "--picture", default="as-is", help="as-is, jpeg:QUALITY or jpeg:QUALITY:HEIGHT"
+    )
+    what.add_argument(
+        "--self-consistency",
+        type=int,
+        default=0,
+        metavar="N",
+        help="ask about N of the triplets twice",
+    )
+    add_judge_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Asks what the journal does not answer yet, then sums it up."""
+    if args.data is None:
+        if args.judge or args.dry_run:
+            raise ConfigError("no DATA to annotate: give a set, or --out and --rewards alone")
+    else:
+        pack, encoding = load_pack(args.pack), parse_encoding(args.picture)
+        judge = judge_from(args)
+        options = parse_options(args.source, args.option)
+        items = open_items(args.data, args.source, options, args.max_examples)
+        if not 0 <= args.self_consistency <= items.count:
+            raise ConfigError(
+                f"--self-consistency {args.self_consistency}: want 0 to {items.count}, the triplets"
+            )
+        questions = ask_about(
+            items, pack, encoding, toy=judge.name == "toy", twice=args.self_consistency
+        )
+        if args.dry_run:
+            print(estimate(judge, questions, answered_keys(args.out)))
+            return 0
+        _annotate(args, judge, items, pack, questions)
+    return _sum_up(args)
+
+
+def _annotate(
+    args: argparse.Namespace,
+    judge: Judge,
+    items: Items,
+    pack: PromptPack,
+    questions: Iterator[Question],
+) -> None:
+    missing = 0
+    stopped: Verdict | None = None
+    total = items.count * len(pack.perspectives)
+    with (
+        Journal(args.out) as journal,
+        tqdm(total=total, unit="answer", desc="annotate", disable=None) as bar,
+    ):
+
+        def handle(verdict: Verdict) -> bool:
+            nonlocal missing, stopped
+            bar.update(not verdict.repeat)
+            missing += verdict.status in ("http_error", "missing")
+            if verdict.status == "budget_stopped":
+                stopped = verdict
+            return stopped is None
+
+        run_all(
+            judge,
+            questions,
+            journal,
+            handle,
+            concurrency=args.concurrency,
+            budget=budget_from(args),
+            again=args.again,
+        )
+        spent = journal.spent
+    if stopped is not None or missing:
+        print(collect(args.out))
+    if stopped is not None:
+        raise ConfigError(
+            f"--max-usd {args.max_usd}: {spent:.2f} USD are spent or may be, and the next question "
+            "is not covered; give more to go on"
+        )
+    if missing:
+        raise BusyError(f"{missing} questions have no answer; run it again to ask them once more")
+
+
+def _sum_up(args: argparse.Namespace) -> int:
+    statistics = collect(args.out)
+    print(statistics)
+    models = ", ".join(f"{name} ({count})" for name, count in statistics.models.most_common())
+    with Journal(args.out) as journal:
+        print(f"{args.out}: {statistics.requests} requests, {journal.spent:.2f} USD; by {models}")
+    if args.rewards:
+        made = write_compaction(args.out, args.rewards)
+        left = (
+            f", {made.incomplete} items left out for want of an answer" if made.incomplete else ""
+        )
+        print(f"{args.rewards}: {len(made.rewards)} rewards{left}")
+    return 0

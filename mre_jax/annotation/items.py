@@ -1,0 +1,113 @@
+"""The triplets to be annotated, under the names that their rewards will have.
+
+Named as `mre prepare --rewards` will look for them: by folder or id where a set has such names,
+otherwise by row. A set that is prepared already goes by the ids in its shards.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from etils import epath
+
+from mre_jax.data.example import decode_triplet
+from mre_jax.data.manifest import FILE, check_manifest
+from mre_jax.data.sources import open_source
+from mre_jax.data.sources.selection import read_triplets, select
+from mre_jax.data.sources.source import Source
+from mre_jax.data.tfrecord import read_records
+from mre_jax.data.triplets import Triplet
+from mre_jax.errors import ConfigError, DataError
+
+AUTO, PREPARED = "auto", "prepared"
+
+
+@dataclasses.dataclass(frozen=True)
+class Items:
+    """Triplets with the names of their rewards.
+
+    Attributes:
+        path: of the set.
+        count: triplets.
+        read: starts reading them, as (name, triplet), in the order of the set.
+    """
+
+    path: str
+    count: int
+    read: Callable[[], Iterator[tuple[str, Triplet]]]
+
+
+def open_items(
+    path: str,
+    source: str = AUTO,
+    options: Mapping[str, Any] | None = None,
+    max_examples: int | None = None,
+) -> Items:
+    """Opens a set.
+
+    Args:
+        path: of its file or folder: of a public set, of `mre prepare` or of `mre toy`.
+        source: its layout, as `mre prepare` takes it, "prepared", or "auto": prepared shards, the
+            folder of `mre toy`, and InstructPix2Pix folders are told by what they hold.
+        options: of the layout's reader.
+        max_examples: the set ends after these.
+
+    Raises:
+        ConfigError: if the layout cannot be told, or the rewards could not be told apart.
+        DataError: if the set is missing, empty or damaged.
+    """
+    path, source = _layout(path, source)
+    if source == PREPARED:
+        if options:
+            raise ConfigError(f"{path}: a prepared set has no --option")
+        return _prepared(path, max_examples)
+    return _of_source(open_source(source, path, **(options or {})), max_examples)
+
+
+def _layout(path: str, source: str) -> tuple[str, str]:
+    folder = epath.Path(path)
+    if source != AUTO:
+        return path, source
+    if not folder.exists():
+        raise DataError(f"{path}: no such file or folder")
+    if (folder / FILE).exists():
+        return path, PREPARED
+    if (folder / "toy.json").exists():
+        return str(folder / "triplets"), "instruct_pix2pix"
+    if (folder / "seeds.json").exists():
+        return path, "instruct_pix2pix"
+    raise ConfigError(
+        f"{path}: its layout cannot be told; give --source, as `mre prepare` takes it"
+    )
+
+
+def _of_source(source: Source, max_examples: int | None) -> Items:
+    if not len(source):
+        raise DataError(f"{source.path}: no examples in it")
+    keys = source.keys()
+    names = [str(row) for row in keys.rows] if keys.names is None else list(keys.names)
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"{source.path}: several examples have one name, and so would their rewards; take one "
+            "pair of each folder (--option seeds=one)"
+        )
+    count = len(select(len(source), max_examples))
+
+    def read() -> Iterator[tuple[str, Triplet]]:
+        return zip(names, read_triplets(source, max_examples=max_examples), strict=False)
+
+    return Items(source.path, count, read)
+
+
+def _prepared(path: str, max_examples: int | None) -> Items:
+    manifest = check_manifest(path)
+    count = len(select(manifest.count, max_examples))
+
+    def triplets() -> Iterator[tuple[str, Triplet]]:
+        for shard in manifest.shards:
+            for number, record in enumerate(read_records(epath.Path(path) / shard.file)):
+                triplet, _ = decode_triplet(record, f"{shard.file}: record {number}")
+                yield triplet.id, triplet
+
+    return Items(path, count, lambda: itertools.islice(triplets(), count))

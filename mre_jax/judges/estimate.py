@@ -1,0 +1,133 @@
+"""What judging would take: requests, tokens, batches, money. Nothing is sent."""
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from mre_jax.errors import ConfigError
+from mre_jax.judges.journal import read_verdicts
+from mre_jax.judges.judge import Judge, request_key
+from mre_jax.judges.openai_batch import MAX_BYTES, MAX_LINES, PRICE, BatchJudge
+from mre_jax.judges.openai_judge import OpenAIJudge
+from mre_jax.judges.question import Question
+from mre_jax.judges.verdict import FINAL
+
+_ANSWER_TOKENS = 40  # of a score and a sentence
+
+
+@dataclasses.dataclass
+class Estimate:
+    """What is still to be asked of a model.
+
+    Attributes:
+        judge: its name.
+        model: its name at the server.
+        answered: questions that the journal answers.
+        requests: one a question that it does not.
+        prompt_tokens: of these, about.
+        completion_tokens, most_completion_tokens: about, and at most.
+        batches: files that the Batch API would take them in.
+        usd, batch_usd: about, each request by itself and in batches; None without a price.
+        most_usd: the most, as it is reserved, in the way the judge asks; None without a price.
+        priced: date of the price, or "yours".
+        warning: what is known of the model's retirement.
+    """
+
+    judge: str
+    model: str
+    answered: int = 0
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    most_completion_tokens: int = 0
+    batches: int = 0
+    usd: float | None = None
+    batch_usd: float | None = None
+    most_usd: float | None = None
+    priced: str = ""
+    warning: str | None = None
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"{self.judge}: {self.requests} requests, {self.answered} answered before"
+        yield (
+            f"input about {self.prompt_tokens / 1e6:.3f} million tokens, output about "
+            f"{self.completion_tokens / 1e6:.3f}, at most {self.most_completion_tokens / 1e6:.3f}"
+        )
+        yield (
+            f"in batches: {self.batches}, of at most {MAX_LINES} requests and "
+            f"{MAX_BYTES // 10**6} MB"
+        )
+        if self.usd is None:
+            yield f"no price is known for {self.model}; give --price"
+        else:
+            yield (
+                f"about {self.usd:.2f} USD, in batches {self.batch_usd:.2f}; at most "
+                f"{self.most_usd:.2f} as asked for (prices: {self.priced})"
+            )
+        if self.warning:
+            yield self.warning
+
+
+def estimate(
+    judge: Judge, questions: Iterable[Question], answered: Collection[str] = ()
+) -> Estimate:
+    """Counts what is to be asked; reads every picture's header.
+
+    Args:
+        judge: one of `openai` or `openai-batch`.
+        questions: all, read once.
+        answered: keys that are not asked again; see `answered_keys`.
+
+    Raises:
+        ConfigError: for a judge that sends nothing to anybody.
+    """
+    model = judge.judge if isinstance(judge, BatchJudge) else judge
+    if not isinstance(model, OpenAIJudge):
+        raise ConfigError(f"judge {judge.name} sends nothing; there is nothing to estimate")
+    seen = set(answered)
+    found = Estimate(judge.name, model.chat.model)
+    most = 0.0
+    lines = size = 0
+    for question in questions:
+        key = request_key(judge, question)
+        if key in seen:
+            found.answered += 1
+            continue
+        seen.add(key)
+        found.requests += 1
+        found.prompt_tokens += model.tokens(question)
+        most += judge.worst_usd(question)
+        length = _line_bytes(question)
+        lines, size = lines + 1, size + length
+        if lines > MAX_LINES or size > MAX_BYTES or found.batches == 0:
+            lines, size = 1, length
+            found.batches += 1
+    each = min(_ANSWER_TOKENS, model.chat.max_tokens)
+    found.completion_tokens = found.requests * each
+    found.most_completion_tokens = found.requests * model.chat.max_tokens
+    facts = model.facts
+    if facts.usd is not None:
+        factor = PRICE if isinstance(judge, BatchJudge) else 1.0  # what its price includes
+        found.usd = facts.cost(found.prompt_tokens, found.completion_tokens) / factor
+        found.batch_usd = found.usd * PRICE
+        found.most_usd, found.priced = most, facts.priced
+    found.warning = facts.warning(datetime.datetime.now(datetime.UTC).date())
+    return found
+
+
+def answered_keys(journal: Path) -> set[str]:
+    """The keys that a journal answers; none if there is no journal yet."""
+    if not journal.exists():
+        return set()
+    return {verdict.key for verdict in read_verdicts(journal) if verdict.status in FINAL}
+
+
+def _line_bytes(question: Question) -> int:
+    """About the length of its line in a batch's file."""
+    texts = json.dumps([question.prompt.system, question.prompt.message(question.instruction)])
+    return 1000 + len(texts) + sum(len(picture) * 4 // 3 for picture in question.pictures)

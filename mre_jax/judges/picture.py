@@ -1,0 +1,103 @@
+"""Making pictures ready to be sent to a judge, in a way that can be written down.
+
+as-is               the file itself; converted to PNG if no judge would read it
+jpeg:95             JPEG of this quality
+jpeg:75:512         the same, resized to this height, as the released evaluation does
+"""
+
+import dataclasses
+import io
+import re
+
+from PIL import Image
+
+from mre_jax.errors import ConfigError, DataError
+from mre_jax.image import decode_image
+from mre_jax.judges.question import AS_IS
+
+_MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """How pictures are encoded.
+
+    Attributes:
+        quality: of the JPEG, from 1 to 100; None sends the files as they are.
+        height: pixels to resize to, keeping the shape; None keeps the size.
+    """
+
+    quality: int | None = None
+    height: int | None = None
+
+    def __str__(self) -> str:
+        if self.quality is None:
+            return AS_IS
+        return f"jpeg:{self.quality}" + (f":{self.height}" if self.height else "")
+
+    def encode(self, data: bytes, name: str) -> bytes:
+        """The file to send; `name` is what errors call it.
+
+        Raises:
+            DataError: if it is no picture; see `mre_jax.image.decode_image`.
+        """
+        if self.quality is None:
+            if picture_format(data, name) in _MIME:
+                return data
+            return _save(decode_image(data, name), "PNG")
+        image = decode_image(data, name)
+        if self.height is not None:
+            width = max(1, round(image.width * self.height / image.height))
+            image = image.resize((width, self.height), Image.Resampling.LANCZOS)
+        return _save(image, "JPEG", quality=self.quality)
+
+
+def parse_encoding(text: str) -> Encoding:
+    """Reads "as-is", "jpeg:75" or "jpeg:75:512".
+
+    Raises:
+        ConfigError: if it is something else.
+    """
+    if text == AS_IS:
+        return Encoding()
+    match = re.fullmatch(r"jpeg:(\d{1,3})(?::(\d{1,4}))?", text)
+    if not match or not 1 <= int(match[1]) <= 100 or (match[2] and int(match[2]) < 16):
+        raise ConfigError(f"picture {text!r}: want as-is, jpeg:QUALITY or jpeg:QUALITY:HEIGHT")
+    return Encoding(int(match[1]), int(match[2]) if match[2] else None)
+
+
+def picture_format(data: bytes, name: str) -> str:
+    """The file format, from the header.
+
+    Raises:
+        DataError: if it is no picture.
+    """
+    return _header(data, name)[0]
+
+
+def picture_size(data: bytes, name: str) -> tuple[int, int]:
+    """Width and height in pixels, from the header.
+
+    Raises:
+        DataError: if it is no picture.
+    """
+    return _header(data, name)[1]
+
+
+def mime_type(data: bytes) -> str:
+    """What the file is called in a message; only for files that `Encoding.encode` made."""
+    return _MIME[picture_format(data, "picture")]
+
+
+def _header(data: bytes, name: str) -> tuple[str, tuple[int, int]]:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return str(image.format), image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise DataError(f"{name}: not a picture") from None
+
+
+def _save(image: Image.Image, kind: str, **options: int) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()

@@ -1,0 +1,70 @@
+"""One question to a judge: an edit, seen from one perspective."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mre_jax.judges.prompt_pack import Prompt, PromptPack
+
+_SCHEMA = 1
+AS_IS = "as-is"
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What a judge is asked.
+
+    Attributes:
+        item: name of the edit, unique in its set.
+        perspective: one of the pack's.
+        pack: where the prompt is from.
+        instruction: what the edit was asked to do.
+        original: file of the picture before the edit, exactly as it is sent.
+        edited: file of the picture after the edit, likewise.
+        extra: what an exact judge needs besides: {"scene": ..., "edit": ...} of the toy world. No
+            part of the key.
+        encoding: how the pictures were made ready to be sent; see `judges.picture`.
+        repeat: 0, or the number of a repetition that is to be asked anew.
+
+    Raises:
+        ConfigError: if the pack does not have the perspective.
+    """
+
+    item: str
+    perspective: str
+    pack: PromptPack
+    instruction: str
+    original: bytes = dataclasses.field(repr=False)
+    edited: bytes = dataclasses.field(repr=False)
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+    encoding: str = AS_IS
+    repeat: int = 0
+
+    def __post_init__(self) -> None:
+        self.pack.prompt(self.perspective)
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.pack.prompt(self.perspective)
+
+    @property
+    def pictures(self) -> tuple[bytes, ...]:
+        """The files of the pictures that the prompt shows, in its order."""
+        return tuple(getattr(self, name) for name in self.prompt.pictures)
+
+    @functools.cached_property
+    def key(self) -> str:
+        """SHA-256 of all that determines the question, whoever answers; see `judge.request_key`."""
+        values = {
+            "schema": _SCHEMA,
+            "perspective": self.perspective,
+            "prompt": self.prompt.hash,
+            "encoding": self.encoding,
+            "pictures": [hashlib.sha256(picture).hexdigest() for picture in self.pictures],
+            "instruction": self.instruction,
+            "repeat": self.repeat,
+        }
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

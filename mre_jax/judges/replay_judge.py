@@ -1,0 +1,70 @@
+"""The answers of a journal, without asking anybody."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from mre_jax.errors import DataError
+from mre_jax.judges.journal import read_verdicts
+from mre_jax.judges.judge import verdict_for
+from mre_jax.judges.question import Question
+from mre_jax.judges.verdict import FINAL, Verdict
+
+
+class ReplayJudge:
+    """Answers the very questions, prompt, pictures and instruction, that a journal answers.
+
+    Args:
+        path: of the journal.
+
+    Raises:
+        DataError: if it is missing, or two models have answered the same question in it.
+    """
+
+    def __init__(self, path: str):
+        self._path = path
+        self._verdicts: dict[str, Verdict] = {}
+        for verdict in read_verdicts(path):
+            if verdict.status not in FINAL:
+                continue
+            other = self._verdicts.get(verdict.question)
+            if other is not None and other.model != verdict.model:
+                raise DataError(
+                    f"{path}: {other.model!r} and {verdict.model!r} both judge {verdict.item!r}, "
+                    f"{verdict.perspective}; keep one journal a judge"
+                )
+            self._verdicts[verdict.question] = verdict
+
+    @property
+    def name(self) -> str:
+        return f"replay:{self._path}"
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        keys = "".join(sorted(verdict.key for verdict in self._verdicts.values()))
+        return {"replay": hashlib.sha256(keys.encode()).hexdigest()}
+
+    def worst_usd(self, question: Question) -> float:
+        return 0.0
+
+    async def ask(self, question: Question) -> Verdict:
+        """The recorded answer, or "missing"."""
+        found = self._verdicts.get(question.key)
+        if found is None:
+            return verdict_for(self, question, "missing", text=f"not in {self._path}")
+        return verdict_for(
+            self,
+            question,
+            found.status,
+            score=found.score,
+            passed=found.passed,
+            text=found.text,
+            raw=found.raw,
+            model=found.model,
+        )
+
+    def halt(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass

@@ -1,0 +1,202 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mre_jax import cli
+from mre_jax.annotation.compaction import compact
+from mre_jax.data.join import join
+from mre_jax.data.rewards import read_rewards
+from mre_jax.data.sources import open_source
+from mre_jax.errors import BusyError, ConfigError, DataError
+from mre_jax.judges.journal import read_verdicts
+from tests.judges.conftest import KEY
+from tests.judges.questions import picture
+from tests.judges.server import MODEL
+
+JUDGE = f"openai:{MODEL}"
+COMMAND = """
+import sys
+from mre_jax import cli
+cli.COMMANDS["annotate"] = ("mre_jax.annotation.annotate_command", "")
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_the_toy_judge_finds_the_toy_world_s_own_rewards(toy, annotate, tmp_path, capsys):
+    journal, rewards = tmp_path / "j.jsonl", tmp_path / "R.json"
+    assert annotate(toy, "--judge", "toy", "--out", journal, "--rewards", rewards) == 0
+    assert json.loads(rewards.read_text()) == json.loads((toy / "RewardEdit.json").read_text())
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[1].startswith("following")
+    assert "12 rewards" in shown
+    assert shown.count("100.0%") >= 3  # the coverage
+    size = journal.stat().st_size
+    annotate(toy, "--judge", "toy", "--out", journal)
+    assert journal.stat().st_size == size
+    # What `mre prepare --rewards` does with it.
+    source = open_source("instruct_pix2pix", toy / "triplets")
+    assert len(join(source, read_rewards(rewards))) == 12
+
+
+def test_a_journal_alone_is_summed_up(toy, annotate, tmp_path, capsys):
+    annotate(toy, "--judge", "toy", "--out", tmp_path / "j", "--max-examples", 3)
+    capsys.readouterr()
+    annotate("--out", tmp_path / "j", "--rewards", tmp_path / "R.json")
+    assert len(read_rewards(tmp_path / "R.json")) == 3
+    assert "by toy-1 (9)" in capsys.readouterr().out
+
+
+def test_some_are_asked_twice_and_compared(toy, annotate, tmp_path, capsys):
+    journal = tmp_path / "j"
+    annotate(toy, "--judge", "toy", "--out", journal, "--self-consistency", 5)
+    repeated = [v for v in read_verdicts(journal) if v.repeat]
+    assert len(repeated) == 15
+    assert "asked twice, quality: 100.0% of 5 the same" in capsys.readouterr().out
+    assert len(compact(journal).rewards) == 12
+
+
+def test_a_prepared_set_is_annotated_by_its_ids(toy, annotate, server, tmp_path):
+    shards = tmp_path / "shards"
+    assert cli.main(["prepare", "instruct_pix2pix", f"{toy}/triplets", "--out", str(shards)]) == 0
+    annotate(shards, "--judge", JUDGE, "--base-url", server.url, "--out", tmp_path / "j")
+    assert set(compact(tmp_path / "j").rewards) == set(read_rewards(toy / "RewardEdit.json"))
+    assert server.requests.total() == 36
+
+
+def test_a_set_without_folders_finds_its_rewards_again(annotate, server, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").write_bytes(picture())
+    rows = [{"original": "a.png", "edited": "b.png", "instruction": f"go {n}"} for n in range(2)]
+    table = tmp_path / "t.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["--source", "table", "--judge", JUDGE, "--base-url", server.url]
+    annotate(table, *words, "--out", tmp_path / "j", "--rewards", tmp_path / "R.json")
+    assert len(join(open_source("table", table), read_rewards(tmp_path / "R.json"))) == 2
+
+
+def test_the_pictures_are_sent_as_asked_for(toy, annotate, server, tmp_path):
+    words = [toy, "--judge", JUDGE, "--base-url", server.url, "--max-examples", 1]
+    annotate(*words, "--out", tmp_path / "j")
+    annotate(*words, "--out", tmp_path / "j", "--picture", "jpeg:75:64")
+    assert server.requests.total() == 6  # other bytes are another question
+    with pytest.raises(DataError, match="asked about with two instructions or pictures"):
+        compact(tmp_path / "j")
+
+
+def test_the_ceiling_ends_it_and_more_money_goes_on(toy, annotate, server, tmp_path, capsys):
+    words = [toy, "--judge", JUDGE, "--base-url", server.url, "--out", tmp_path / "j"]
+    with pytest.raises(ConfigError, match=r"--max-usd 0\.05: 0\.0\d USD are spent"):
+        annotate(*words, "--max-usd", 0.05)
+    first = server.requests.total()
+    assert 0 < first < 36
+    assert "coverage" in capsys.readouterr().out
+    annotate(*words, "--max-usd", 5)
+    assert server.requests.total() == 36
+
+
+def test_a_dry_run_needs_no_key_and_sends_nothing(toy, annotate, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    annotate(toy, "--judge", JUDGE, "--out", tmp_path / "j", "--dry-run", "--price", "1,2")
+    shown = capsys.readouterr().out
+    assert "36 requests, 0 answered before" in shown
+    assert "in batches: 1" in shown
+    assert "prices: yours" in shown
+    assert "shut down on 2027-01-14" in shown
+    assert not (tmp_path / "j").exists()
+
+
+def test_batches_by_the_same_command(toy, annotate, server, tmp_path):
+    words = ["--judge-option", "poll_seconds=0.01", "--judge-option", "lines=20"]
+    annotate(
+        toy, "--judge", f"openai-batch:{MODEL}", "--base-url", server.url, *words,
+        "--out", tmp_path / "j", "--rewards", tmp_path / "R.json",
+    )  # fmt: skip
+    assert len(read_rewards(tmp_path / "R.json")) == 12
+    assert (server.created, server.requests.total()) == (2, 36)
+
+
+def test_what_had_no_answer_is_said_and_asked_again(toy, annotate, server, tmp_path):
+    words = [toy, "--judge", JUDGE, "--base-url", server.url, "--out", tmp_path / "j"]
+    words += ["--max-examples", 1]
+    with pytest.raises(BusyError, match="3 questions have no answer; run it again"):
+        annotate(*words, "--judge-option", "timeout=0.000001")
+    annotate(*words)
+    assert len(compact(tmp_path / "j").rewards) == 1
+
+
+def test_answers_of_two_models_make_no_rewards(toy, annotate, server, tmp_path):
+    words = ["--base-url", server.url, "--out", tmp_path / "j", "--max-examples", 2]
+    annotate(toy, "--judge", JUDGE, *words)
+    annotate(toy, "--judge", "toy", "--out", tmp_path / "j", "--max-examples", 3)
+    with pytest.raises(DataError, match=rf"several models \({MODEL}, toy-1\)"):
+        compact(tmp_path / "j")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "no such file"),
+        (["TOY", "--judge", "gpt"], "judge 'gpt': want one of openai"),
+        (["TOY"], "no --judge"),
+        (["TMP", "--judge", "toy"], "layout cannot be told"),
+        (["/nowhere", "--judge", "toy"], "no such file"),
+        (["TOY", "--judge", "toy", "--dry-run"], "nothing to estimate"),
+        (["TOY", "--judge", "toy", "--price", "1,2"], "takes no --base-url"),
+        (["TOY", "--judge", "toy", "--self-consistency", "13"], "want 0 to 12"),
+        (["TOY", "--judge", "toy", "--pack", "nope"], "prompt pack 'nope'"),
+        (["TOY", "--judge", "toy", "--pack", "viescore"], "toy judge scores"),
+        (["TOY", "--judge", "toy", "--picture", "gif"], "picture 'gif'"),
+        (["TOY", "--judge", "toy", "--judge-option", "x=1"], "no option 'x'"),
+        (["TOY", "--judge", "toy", "--judge-option", "x"], "want NAME=VALUE"),
+        (["TOY", "--judge", "openai:mine", "--max-usd", "1"], "no price is known for mine"),
+        (["TOY", "--judge", JUDGE, "--max-usd", "-1"], "max-usd -1"),
+        (["--judge", "toy"], "no DATA"),
+    ],
+)
+def test_bad_input_is_named(toy, annotate, tmp_path, monkeypatch, words, message):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    places = {"TOY": toy, "TMP": tmp_path}
+    with pytest.raises((ConfigError, DataError), match=message):
+        annotate(*(places.get(word, word) for word in words), "--out", tmp_path / "j")
+
+
+def test_the_toy_judge_wants_the_toy_world(annotate, toy, tmp_path):
+    shutil.copytree(toy / "triplets", tmp_path / "t")
+    for path in (tmp_path / "t").glob("*/metadata.jsonl"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"metadata\.jsonl: no scene in it"):
+        annotate(tmp_path / "t", "--judge", "toy", "--out", tmp_path / "j")
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment_loses_nothing_and_pays_what_was_under_way_at_most(
+    toy, server, tmp_path
+):
+    journal, rewards = tmp_path / "j.jsonl", tmp_path / "R.json"
+    words = ["annotate", toy, "--judge", JUDGE, "--base-url", server.url, "--out", journal]
+    words += ["--rewards", rewards, "--concurrency", 3]
+    argv = [sys.executable, "-c", COMMAND, *map(str, words)]
+    environment = {**os.environ, "OPENAI_API_KEY": KEY}
+    server.latency = 0.2
+    kills = 0
+    while kills < 3:
+        before = server.requests.total()
+        process = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL)
+        while process.poll() is None and server.requests.total() < before + 6:
+            time.sleep(0.01)
+        assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
+    assert len(read_rewards(rewards)) == 12
+    assert 36 <= server.requests.total() <= 36 + 3 * kills
+    verdicts = list(read_verdicts(journal))
+    assert (len(verdicts), {v.status for v in verdicts}) == (36, {"ok"})
+    assert KEY not in done.stdout + done.stderr + journal.read_text()

@@ -1,0 +1,75 @@
+import datetime
+
+import pytest
+
+from mre_jax.errors import ConfigError
+from mre_jax.judges.estimate import estimate
+from mre_jax.judges.judge import make_judge
+from mre_jax.judges.model_facts import model_facts
+from tests.judges.questions import question
+from tests.judges.server import MODEL
+
+
+def test_a_name_stands_for_its_snapshots_and_the_longest_fits():
+    assert model_facts("gpt-4o-2024-08-06").usd == (2.5, 10.0)
+    assert model_facts("gpt-4o-2024-05-13").usd == (5.0, 15.0)
+    assert model_facts("gpt-4o-mini-2024-07-18").usd == (0.15, 0.6)
+    assert model_facts("gpt-4o-something-else").usd is None
+    assert model_facts("Qwen/Qwen2.5-VL-7B-Instruct").usd is None
+
+
+def test_a_price_of_one_s_own_counts():
+    facts = model_facts("gpt-4o", (1.0, 2.0))
+    assert facts.cost(1_000_000, 500_000) == 2.0
+    assert facts.priced == "yours"
+
+
+def test_retirement_is_told():
+    facts = model_facts("gpt-4o-2024-08-06")
+    assert "is announced to shut down on 2027-01-14" in facts.warning(datetime.date(2026, 1, 1))
+    assert "take another model" in facts.warning(datetime.date(2027, 2, 1))
+    assert model_facts("mine").warning(datetime.date(2027, 2, 1)) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "tokens"),
+    [
+        ("gpt-4o", (512, 512), 85 + 170),
+        ("gpt-4o", (1024, 1024), 85 + 170 * 4),
+        ("gpt-4o", (4096, 8192), 85 + 170 * 6),
+        ("gpt-4.1-mini", (1024, 1024), 1659),
+        ("mine", (512, 512), 256),
+    ],
+)
+def test_tokens_of_pictures(model, size, tokens):
+    """The first four are the examples and the rule of OpenAI's guide."""
+    assert model_facts(model).picture_tokens(*size) == tokens
+
+
+def test_an_estimate_counts_what_is_left_and_asks_nobody():
+    judge = make_judge(f"openai:{MODEL}", offline=True)
+    questions = [question(n) for n in range(10)]
+    from mre_jax.judges.judge import request_key
+
+    found = estimate(judge, questions, {request_key(judge, questions[0])})
+    assert (found.requests, found.answered, found.batches) == (9, 1, 1)
+    assert found.usd == pytest.approx(judge.facts.cost(found.prompt_tokens, 9 * 40))
+    assert found.batch_usd == found.usd / 2
+    assert found.most_usd == pytest.approx(sum(map(judge.worst_usd, questions[1:])))
+    halved = estimate(make_judge(f"openai-batch:{MODEL}", offline=True), questions[1:])
+    assert halved.usd == pytest.approx(found.usd)
+    assert halved.most_usd == pytest.approx(found.most_usd / 6)  # half of one attempt of three
+    assert "shut down" in str(found)
+
+
+def test_nothing_to_estimate():
+    with pytest.raises(ConfigError, match="nothing to estimate"):
+        estimate(make_judge("toy"), [])
+    unknown = estimate(make_judge("openai:mine", offline=True), [question()])
+    assert "no price is known for mine" in str(unknown)
+
+
+def test_the_worst_is_worse_than_any_answer():
+    """A token is at least a byte, so that the reservation covers every tokenizer."""
+    judge = make_judge(f"openai:{MODEL}", offline=True)
+    assert judge.worst_usd(question()) > judge.facts.cost(3 * judge.tokens(question()), 900)

@@ -1,0 +1,198 @@
+"""What becomes of every kind of answer: asked of a real server on the loopback."""
+
+import base64
+import logging
+from pathlib import Path
+
+import pytest
+
+from mre_jax.errors import BusyError, ConfigError
+from mre_jax.judges.journal import read_verdicts
+from mre_jax.judges.judge import make_judge
+from mre_jax.judges.pace import Pace
+from tests.judges.conftest import KEY
+from tests.judges.questions import EDITED, ORIGINAL, question
+from tests.judges.server import MODEL
+
+ONE = 1000 * 2.5e-6 + 20 * 10e-6  # US dollars of a good answer
+
+# kind of answer, how often, status, requests, paid answers, what is waited for
+MATRIX = [
+    ("ok", 0, "ok", 1, 1, []),
+    ("429", 2, "ok", 3, 1, [2, 2]),
+    ("429_long", 1, "ok", 2, 1, [7200]),
+    ("429_plain", 1, "ok", 2, 1, None),
+    ("500", 2, "ok", 3, 1, None),
+    ("503", 1, "ok", 2, 1, [1]),
+    ("500", 99, "http_error", 8, 0, None),
+    ("refusal", 99, "refused", 1, 1, []),
+    ("length", 99, "truncated", 1, 1, []),
+    ("content_filter", 99, "content_filter", 1, 1, []),
+    ("400_filter", 99, "content_filter", 1, 0, []),
+    ("400", 99, "http_error", 1, 0, []),
+    ("malformed", 1, "ok", 2, 2, []),
+    ("malformed", 99, "invalid", 3, 3, []),
+    ("out_of_range", 99, "invalid", 3, 3, []),
+    ("extra_key", 99, "invalid", 3, 3, []),
+    ("decimal", 99, "invalid", 3, 3, []),
+    ("eval", 99, "invalid", 3, 3, []),
+    ("no_choices", 1, "ok", 2, None, []),
+    ("html", 1, "ok", 2, None, []),
+    ("reset", 1, "ok", 2, None, None),
+]
+
+
+@pytest.mark.parametrize(("kind", "times", "status", "requests", "paid", "waits"), MATRIX)
+def test_every_answer_has_one_outcome(
+    ask, server, time, tmp_path, kind, times, status, requests, paid, waits
+):
+    asked = question(1, kind, times)
+    (verdict,) = ask([asked]).values()
+    assert verdict.status == status
+    assert (verdict.score, verdict.model) == (
+        (4, MODEL) if status == "ok" else (None, verdict.model)
+    )
+    assert verdict.requests == requests == server.requests.total()
+    assert verdict.text or status == "ok"
+    if paid is not None:
+        assert verdict.usd == pytest.approx(paid * ONE)
+    if waits is not None:
+        assert time.waits == pytest.approx(waits)
+    assert list(read_verdicts(tmp_path / "j.jsonl")) == [verdict]
+    # A second run asks again only what had no answer.
+    server.requests.clear()
+    ask([asked])
+    assert server.requests.total() == (verdict.requests if status == "http_error" else 0)
+
+
+def test_an_answer_that_cannot_be_read_keeps_its_words_and_is_not_run(ask):
+    (verdict,) = ask([question(1, "eval", 9)]).values()
+    assert verdict.raw == "__import__('os').system('touch /tmp/mre_pwned')"
+    assert not Path("/tmp/mre_pwned").exists()  # noqa: S108
+
+
+def test_a_slow_server_is_asked_again_and_may_have_been_paid(ask, server):
+    (verdict,) = ask([question(1, "slow", 1)], timeout=0.2).values()
+    assert (verdict.status, verdict.requests) == ("ok", 2)
+    assert verdict.usd > ONE
+
+
+def test_a_server_that_is_not_there(ask, time):
+    pace = Pace(clock=time.clock, sleep=time.sleep)
+    judge = make_judge(f"openai:{MODEL}", base_url="http://127.0.0.1:9/v1", pace=pace)
+    (verdict,) = ask([question()], judge=judge).values()
+    assert (verdict.status, verdict.usd) == ("http_error", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("401", "refuses the key"),
+        ("403", "refuses the key"),
+        ("404", "does not know model or path"),
+        ("no_money", "no money left"),
+        ("setting", "refuses a setting"),
+        ("wrong_model", f"asked '{MODEL}', and 'gpt-4o-mini-2024-07-18' answered"),
+    ],
+)
+def test_what_no_retry_can_mend_stops_everything_at_once(ask, server, kind, message):
+    questions = [question(0, kind, 99), *(question(n) for n in range(1, 50))]
+    with pytest.raises(ConfigError, match=message) as error:
+        ask(questions, concurrency=4)
+    assert server.requests.total() <= 12  # what was under way, not the fifty
+    assert KEY not in str(error.value)
+
+
+def test_a_stop_wakes_those_that_wait_for_hours(ask, server):
+    server.latency = 0.02
+    with pytest.raises(ConfigError, match="refuses the key"):
+        ask([question(0, "429_long", 99), question(1, "401", 9)], pace=Pace(), concurrency=2)
+
+
+def test_one_answer_s_wait_holds_for_all(ask, server, time):
+    ask([question(0, "429_long", 1), *(question(n) for n in range(1, 4))], concurrency=1)
+    assert time.now == pytest.approx(7200)
+
+
+def test_what_is_sent():
+    judge = make_judge(f"openai:{MODEL}", offline=True, seed=7, detail="low")
+    body = judge.chat.body(question(3, perspective="quality"))
+    assert body["max_completion_tokens"] == 300
+    assert (body["temperature"], body["seed"]) == (0.0, 7)
+    assert body["response_format"]["json_schema"]["strict"] is True
+    system, user = body["messages"]
+    assert system["content"].startswith("You are an advanced AI model")
+    text, image = user["content"]
+    assert "{instruction}" not in text["text"]
+    assert image["image_url"]["detail"] == "low"
+    head, _, data = image["image_url"]["url"].partition(",")
+    assert (head, base64.b64decode(data)) == ("data:image/png;base64", EDITED)
+    both = judge.chat.body(question(3))["messages"][1]["content"][1:]
+    sent = [base64.b64decode(part["image_url"]["url"].partition(",")[2]) for part in both]
+    assert sent == [ORIGINAL, EDITED]
+
+
+def test_models_that_think_get_no_temperature_and_room():
+    judge = make_judge("openai:gpt-5-mini-2025-08-07", offline=True)
+    body = judge.chat.body(question())
+    assert "temperature" not in body
+    assert body["max_completion_tokens"] == 4000
+
+
+def test_without_a_schema_the_papers_dictionary_is_read(ask):
+    (verdict,) = ask([question()], form="text").values()
+    assert (verdict.score, verdict.text) == (3, "It's dark.")
+
+
+def test_a_snapshot_may_answer_for_its_name():
+    judge = make_judge("openai:gpt-4o", offline=True)
+    judge.check_model("gpt-4o-2024-08-06")
+    for other in ("gpt-4o-mini", "gpt-4o-mini-2024-07-18"):
+        with pytest.raises(ConfigError):
+            judge.check_model(other)
+    make_judge("openai:mine", offline=True, model_echo="any").check_model("another")
+
+
+def test_the_key_is_in_no_output(ask, server, tmp_path, caplog, capfd, monkeypatch):
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(ConfigError) as error:
+        ask([question(1), question(2, "401", 9)], concurrency=1)
+    logging.getLogger("x").warning("header %s", {"Authorization": f"Bearer {KEY}"})
+    written = "".join(path.read_text() for path in tmp_path.iterdir())
+    shown = "".join(capfd.readouterr())
+    for text in (str(error.value), repr(error.value), written, caplog.text, shown):
+        assert KEY not in text
+        assert "canary" not in text
+    assert server.keys == {f"Bearer {KEY}"}  # where it belongs
+
+
+def test_a_key_is_needed_and_named(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
+        make_judge(f"openai:{MODEL}")
+    make_judge(f"openai:{MODEL}", base_url="http://127.0.0.1:8000/v1")  # vLLM needs none
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "message"),
+    [
+        ("openai", {}, "want openai:NAME"),
+        ("gpt-4o", {}, "want one of openai"),
+        ("toy:x", {}, "want toy"),
+        ("openai:m", {"form": "xml"}, "form 'xml'"),
+        ("openai:m", {"max_tokens": 0}, "max_tokens 0"),
+        ("openai:m", {"nope": 1}, "nope"),
+        ("openai:m", {"requests_per_minute": 0}, "requests per minute"),
+        ("openai:m", {"usd": (-1.0, 1.0)}, "price"),
+    ],
+)
+def test_bad_settings_are_named(spec, options, message):
+    with pytest.raises(ConfigError, match=message):
+        make_judge(spec, **({"offline": True} | options if spec == "openai:m" else options))
+
+
+def test_a_server_that_answers_nothing_ends_the_run(ask, server):
+    with pytest.raises(BusyError, match="20 items in a row had no answer"):
+        ask([question(n, "400", 99) for n in range(100)], concurrency=1)
+    assert server.requests.total() == 20
