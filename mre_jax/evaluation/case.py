@@ -1,0 +1,127 @@
+"""One edit that a benchmark asks for, and who made it."""
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mre_jax.errors import DataError
+from mre_jax.evaluation.results import Result
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What is to be edited, and what is known about a good answer.
+
+    Attributes:
+        id: unique in its benchmark; with the seed it decides the editor's noise.
+        group: the picture, which a bootstrap clusters by.
+        kind: type of the instruction; "" if the benchmark has none.
+        instruction: what to do.
+        original: file of the picture.
+        target: file of the ground truth, if there is one.
+        captions: what pictures show, by "original", "edited" and "edited_local".
+        extra: what an exact judge needs; see `judges.question.Question`.
+    """
+
+    id: str
+    group: str
+    kind: str
+    instruction: str
+    original: Path
+    target: Path | None = None
+    captions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Whose edits are evaluated, and where the results go.
+
+    Attributes:
+        suite, system, condition, checkpoint: see `Result`.
+        folder: of the results file.
+    """
+
+    suite: str
+    system: str
+    condition: str
+    checkpoint: str
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """For file names: the system and its condition."""
+        return safe_name(f"{self.system} {self.condition}".strip())
+
+    def result(
+        self,
+        case: Case,
+        edited: Path | None,
+        metric: str,
+        *,
+        value: float | None = None,
+        passed: bool | None = None,
+        status: str = "ok",
+        measure: str = "",
+        prompt_hash: str = "",
+        reason: str = "",
+    ) -> Result:
+        """The row of one value of one edit."""
+        return Result(
+            system=self.system,
+            condition=self.condition,
+            suite=self.suite,
+            item=case.id,
+            group=case.group,
+            kind=case.kind,
+            metric=metric,
+            value=value,
+            passed=passed,
+            status=status,
+            measure=measure,
+            prompt_hash=prompt_hash,
+            checkpoint=self.checkpoint,
+            reason=reason,
+            instruction=case.instruction,
+            original=self._relative(case.original),
+            edited=self._relative(edited) if edited else "",
+        )
+
+    def _relative(self, path: Path) -> str:
+        return Path(os.path.relpath(path, self.folder)).as_posix()
+
+
+def check_cases(cases: Sequence[Case], path: Path) -> list[Case]:
+    """The cases of a benchmark, complete and without repetition.
+
+    Raises:
+        DataError: if there is none, if two have one id, or if a picture is missing.
+    """
+    if not cases:
+        raise DataError(f"{path}: the set is empty")
+    seen: set[str] = set()
+    for case in cases:
+        if case.id in seen:
+            raise DataError(f"{path}: two items are called {case.id!r}; rename a picture")
+        seen.add(case.id)
+        if not case.instruction.strip():
+            raise DataError(f"{path}: item {case.id} has no instruction")
+    pictures = dict.fromkeys(case.original for case in cases)
+    missing = [str(picture) for picture in pictures if not picture.is_file()]
+    if missing:
+        raise DataError(
+            f"{path}: {len(missing)} of {len(pictures)} pictures are missing, the first "
+            f"{missing[0]}"
+        )
+    return list(cases)
+
+
+def safe_name(text: str) -> str:
+    """The text as part of an id or a file name: letters, digits, ".", "_" and "-"."""
+    name = _UNSAFE.sub("-", text).lstrip("._-")[:90]
+    return name or "unnamed"

@@ -1,0 +1,192 @@
+"""A checkpoint that makes the edits of a benchmark, by the machinery of `mre sample`."""
+
+import argparse
+import dataclasses
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+
+from mre_jax.data.rewards import read_json
+from mre_jax.editing import arguments
+from mre_jax.editing.items import Item
+from mre_jax.editing.output_folder import OutputFolder
+from mre_jax.editing.size import parse_size
+from mre_jax.errors import ConfigError, DataError
+from mre_jax.evaluation.case import Case
+from mre_jax.models.reward_config import PERSPECTIVES
+
+Scores = tuple[float, ...]
+
+NO_COMPLAINT = "None"
+"""The reward text of a perspective in which nothing went wrong."""
+
+
+@dataclasses.dataclass
+class Editor:
+    """A loaded checkpoint with everything that decides its pictures but the reward.
+
+    Attributes:
+        pipeline: on all devices.
+        settings: of sampling.
+        fields: of every `EditRequest`.
+        size, resolution: see `mre_jax.editing.size.target_size`.
+        batch_size: edits at a time on each device.
+        record: what else decides the pixels, for the folder's record.
+        words: the reward text of a score, per perspective; see `read_words`.
+    """
+
+    pipeline: Any
+    settings: Any
+    fields: Mapping[str, Any]
+    size: str | tuple[int, int]
+    resolution: int
+    batch_size: int
+    record: Mapping[str, Any]
+    words: Sequence[Mapping[str, str]] = ()
+
+    @property
+    def checkpoint(self) -> str:
+        """Hash of the weights."""
+        return self.pipeline.checkpoint
+
+    def condition(self, reward: Scores | None) -> str:
+        """The name of a reward in results: "5,5,5"; "" for a checkpoint that takes none."""
+        from mre_jax.editing.request import BEST_REWARD
+
+        if not self.pipeline.takes_reward:
+            return ""
+        scores = reward or self.fields["reward_scores"] or BEST_REWARD
+        return ",".join(f"{score:g}" for score in scores)
+
+    def edit(
+        self, cases: Sequence[Case], folder: Path, reward: Scores | None = None
+    ) -> dict[str, Path]:
+        """Makes the edits that `folder` does not hold yet; returns all of them by case id.
+
+        The noise of an edit depends on the seed and the case's id alone, so that it is the same
+        under every reward, batch size and order.
+
+        Args:
+            folder: laid out as that of `mre sample`.
+            reward: following, preserving, quality; None is what the options ask for.
+
+        Raises:
+            MreError: as `mre_jax.editing.batch.sample`.
+        """
+        from mre_jax.editing.batch import sample
+
+        fields = dict(self.fields)
+        if reward is not None:
+            fields["reward_scores"] = reward
+            if self.words:
+                spoken = (said.get(f"{n:g}") for said, n in zip(self.words, reward, strict=True))
+                fields["reward_text"] = "; ".join(text or NO_COMPLAINT for text in spoken)
+        items = [
+            Item(
+                case.id,
+                str(case.original),
+                epath.Path(case.original),
+                {**fields, "prompt": case.instruction},
+            )
+            for case in cases
+        ]
+        out = OutputFolder(folder)
+        with out.opened(self._settings(), _versions()):
+            sample(
+                self.pipeline,
+                items,
+                out,
+                self.settings,
+                size=self.size,
+                resolution=self.resolution,
+                batch_size=self.batch_size * self.pipeline.device_count,
+                checkpoint=self.checkpoint,
+            )
+        return {case.id: folder / "images" / f"{case.id}.png" for case in cases}
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "checkpoint": self.checkpoint,
+            **dataclasses.asdict(self.settings),
+            "size": self.size,
+            "resolution": self.resolution,
+            "batch_size": self.batch_size,
+            **self.record,
+        }
+
+
+def load_editor(args: argparse.Namespace, size: str) -> Editor:
+    """Loads the checkpoint that the options of `mre_jax.editing.arguments` ask for.
+
+    Raises:
+        MreError: naming the option or file that is wrong.
+    """
+    if args.batch_size < 1:
+        raise ConfigError(f"--batch-size {args.batch_size} is not a positive number")
+    target = parse_size(size)
+    settings = arguments.settings(args)
+    fields = arguments.request_fields(args)
+    pipeline = arguments.load_pipeline(args).to_devices()
+
+    import jax
+
+    return Editor(
+        pipeline=pipeline,
+        settings=settings,
+        fields=fields,
+        size=target,
+        resolution=args.resolution,
+        batch_size=args.batch_size,
+        words=read_words(args.reward_words) if args.reward_words else (),
+        record={
+            "dtype": args.dtype,
+            "attention": args.attention,
+            "platform": jax.default_backend(),
+        },
+    )
+
+
+def read_words(path: str) -> list[dict[str, str]]:
+    """The file of --reward-words: {"following": {"0": "The edit is missing."}, ...}.
+
+    Raises:
+        DataError: if it is of another shape.
+    """
+    content = read_json(epath.Path(path))
+    try:
+        return [{str(k): str(v) for k, v in content[name].items()} for name in PERSPECTIVES]
+    except (AttributeError, KeyError, TypeError):
+        raise DataError(
+            f"{path}: want an object of texts by score for each of {', '.join(PERSPECTIVES)}"
+        ) from None
+
+
+def parse_rewards(text: str) -> list[Scores]:
+    """Reads a sweep: "0,3,5" is 0,0,0 and 3,3,3 and 5,5,5; "5/0/0" is one of single scores.
+
+    Raises:
+        ConfigError: if a part is neither a score nor three, or stands twice.
+    """
+    from mre_jax.editing.request import check_scores
+
+    rewards: list[Scores] = []
+    for part in text.split(","):
+        numbers = part.split("/")
+        try:
+            scores = [float(number) for number in numbers]
+        except ValueError:
+            raise ConfigError(
+                f"--rewards {text!r}: {part!r} is no score; want 0,3,5 or 5/0/0,0/5/0"
+            ) from None
+        reward = check_scores(scores * 3 if len(scores) == 1 else scores, "--rewards")
+        if reward in rewards:
+            raise ConfigError(f"--rewards {text!r}: {part!r} stands in it twice")
+        rewards.append(reward)
+    return rewards
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("mre_jax", "jax", "flax")}

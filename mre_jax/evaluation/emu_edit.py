@@ -1,0 +1,58 @@
+"""`mre evaluate emu-edit`: Emu Edit's test set, which has captions and no true edits.
+
+clip_direction   whether the picture moved as its caption did
+clip_i, dino     edited beside original picture
+clip_t           edited picture and its caption
+l1               edited beside original picture
+"""
+
+import argparse
+from pathlib import Path
+
+from mre_jax.evaluation.arguments import add_system
+from mre_jax.evaluation.case_table import Columns, read_cases, read_rows
+from mre_jax.evaluation.measuring import Measured, add_networks, load_clip, load_dino
+from mre_jax.evaluation.run_edits import make_edits, opened, print_summary, rows_of
+
+SUITE = "emu-edit"
+COLUMNS = Columns(
+    id=("hash", "id", "idx"),
+    instruction=("instruction",),
+    picture=("image",),
+    kind=("task",),
+    captions={"original": ("input_caption",), "edited": ("output_caption",)},
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the suite."""
+    parser.add_argument(
+        "data", help="parquet files of emu_edit_test_set, or a .jsonl of its columns"
+    )
+    parser.add_argument("--split", default="test", help="of the parquet files (%(default)s)")
+    add_system(parser)
+    add_networks(parser, "clip", "dino")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Makes the edits, or takes them, and measures them."""
+    pictures = Path(args.out) / "originals" / SUITE
+    cases = read_cases(read_rows(args.data, args.split), args.data, COLUMNS, pictures)
+    clip, dino = load_clip(args), load_dino(args)
+    with opened(args.out) as results:
+        for made, edited in make_edits(args, SUITE, cases):
+            measured = Measured(made, cases, edited, results)
+            measured.add_pixels(measured.originals, ("l1",))
+            if clip is not None:
+                before, after = measured.captions("original"), measured.captions("edited")
+                direction = clip.direction(measured.originals, measured.edited, before, after)
+                measured.add("clip_direction", direction, clip.measure)
+                similar = clip.clip_i(measured.edited, measured.originals)
+                measured.add("clip_i", similar, clip.measure)
+                measured.add("clip_t", clip.clip_t(measured.edited, after), clip.measure)
+            if dino is not None:
+                similar = dino.similarity(measured.edited, measured.originals)
+                measured.add("dino", similar, dino.measure)
+        rows = rows_of(results, SUITE, args.system)
+    print_summary(rows, args.out)
+    return 0

@@ -1,0 +1,104 @@
+"""`mre evaluate gedit`: GEdit-Bench, by a judge in the manner of VIEScore.
+
+The judge gives semantic consistency (`sc`) and perceptual quality (`pq`), each the smaller of two
+numbers from 0 to 10; `overall` is sqrt(sc pq) of the edit. The benchmark's number is the mean over
+its groups of their means.
+"""
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from mre_jax.errors import ConfigError
+from mre_jax.evaluation.arguments import add_judge, add_system
+from mre_jax.evaluation.case_table import Columns, read_cases, read_rows
+from mre_jax.evaluation.results import Result, select
+from mre_jax.evaluation.run_edits import evaluate_by_judge, opened, print_summary
+from mre_jax.evaluation.summary import macro_lines
+
+SUITE = "gedit"
+LANGUAGES = ("en", "cn", "all")
+COLUMNS = Columns(
+    id=("key", "id"),
+    instruction=("instruction",),
+    picture=("input_image_raw", "input_image", "source_image", "image"),
+    kind=("task_type", "kind"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the suite."""
+    parser.add_argument("data", help="parquet files of GEdit-Bench, or a .jsonl of its columns")
+    parser.add_argument("--split", help="of the parquet files")
+    parser.add_argument(
+        "--language", choices=LANGUAGES, default="en", help="of the instructions (%(default)s)"
+    )
+    add_system(parser)
+    add_judge(parser, pack="viescore")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Makes the edits, or takes them, and has them judged."""
+    rows = (
+        row
+        for row in read_rows(args.data, args.split)
+        if args.language in ("all", row[1].get("instruction_language", args.language))
+    )
+    pictures = Path(args.out) / "originals" / SUITE
+    cases = read_cases(rows, args.data, COLUMNS, pictures)
+    names = {
+        case.id: [
+            case.id,
+            *(
+                f"{top}{case.kind}/{language}/{case.id}"
+                for top in ("", "fullset/")
+                for language in LANGUAGES[:2]
+            ),
+        ]
+        for case in cases
+    }
+    judged = evaluate_by_judge(args, SUITE, cases, names=names)
+    if not judged:
+        return 0
+    totals = overall(judged)
+    with opened(args.out) as results:
+        results.add(totals)
+    judged = [row for row in judged if row.metric != "overall"] + totals
+    print_summary(judged, args.out, types=False)
+    for line in macro_lines(judged):
+        print(line)
+    return 0
+
+
+def overall(rows: Sequence[Result]) -> list[Result]:
+    """sqrt(sc pq) of every edit; of one that lacks a score, the status of that.
+
+    Raises:
+        ConfigError: if the prompts were others.
+    """
+    quality = {(row.condition, row.item): row for row in select(rows, metric="pq")}
+    totals = []
+    for row in select(rows, metric="sc"):
+        other = quality.get((row.condition, row.item))
+        if other is None:
+            raise ConfigError("overall needs the perspectives sc and pq of the pack viescore")
+        bad = next((part for part in (row, other) if part.value is None), None)
+        value = None
+        if row.value is not None and other.value is not None:
+            value = math.sqrt(row.value * other.value)
+        totals.append(
+            dataclasses.replace(
+                row,
+                metric="overall",
+                value=value,
+                passed=None,
+                status=bad.status if bad else "ok",
+                reason=bad.reason if bad else "",
+                prompt_hash=f"{row.prompt_hash}+{other.prompt_hash}",
+            )
+        )
+    if not totals:
+        raise ConfigError("overall needs the perspectives sc and pq of the pack viescore")
+    return totals

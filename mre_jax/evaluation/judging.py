@@ -1,0 +1,156 @@
+"""Edits of a benchmark before a judge: questions out, result rows in."""
+
+import io
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from mre_jax.evaluation.case import Case, Run
+from mre_jax.evaluation.results import Result, ResultsFile
+from mre_jax.image import read_image
+from mre_jax.judges.asking import run_all
+from mre_jax.judges.budget import Budget
+from mre_jax.judges.journal import Journal
+from mre_jax.judges.judge import Judge
+from mre_jax.judges.picture import Encoding, parse_encoding
+from mre_jax.judges.prompt_pack import PromptPack
+from mre_jax.judges.question import Question
+from mre_jax.judges.verdict import Verdict
+
+AS_EDITED = "as-edited"
+"""How pictures are sent: the edited file itself, and the original at its height."""
+
+_TOGETHER = 16  # verdicts that are written as rows at a time
+
+
+def judge_edits(
+    run: Run,
+    cases: Sequence[Case],
+    edited: Mapping[str, Path],
+    results: ResultsFile,
+    *,
+    judge: Judge,
+    pack: PromptPack,
+    journal: Journal,
+    pictures: str = AS_EDITED,
+    concurrency: int = 8,
+    budget: Budget | None = None,
+    again: Collection[str] = (),
+) -> None:
+    """Has every edit judged in every perspective of the pack, and writes a row for each.
+
+    Whatever the journal holds is not asked again. A case without a picture is "missing".
+
+    Args:
+        edited: pictures by case id.
+        pictures: `AS_EDITED`, or an encoding of `judges.picture`.
+        again: statuses that are asked again though they are final.
+
+    Raises:
+        MreError: as `judges.asking.run_all`.
+    """
+    absent = [case for case in cases if case.id not in edited]
+    results.add(
+        [
+            run.result(case, None, perspective, status="missing")
+            for case in absent
+            for perspective in pack.perspectives
+        ]
+    )
+    present = {case.id: case for case in cases if case.id in edited}
+    waiting: list[Result] = []
+    with tqdm(
+        total=len(present) * len(pack.perspectives), unit="answer", desc=run.name, disable=None
+    ) as bar:
+
+        def take(verdict: Verdict) -> None:
+            case = present[verdict.item]
+            waiting.append(_result(run, case, edited[case.id], verdict))
+            if len(waiting) >= _TOGETHER:
+                results.add(waiting)
+                waiting.clear()
+            bar.update()
+
+        try:
+            run_all(
+                judge,
+                ask_about(list(present.values()), edited, pack, pictures),
+                journal,
+                take,
+                concurrency=concurrency,
+                budget=budget,
+                again=again,
+            )
+        finally:
+            results.add(waiting)
+
+
+def check_pictures(pictures: str) -> str:
+    """The way to send pictures, if it is one.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    return pictures if pictures == AS_EDITED else str(parse_encoding(pictures))
+
+
+def ask_about(
+    cases: Sequence[Case], edited: Mapping[str, Path], pack: PromptPack, pictures: str
+) -> Iterator[Question]:
+    """A question for every case and perspective; pictures are read as they are needed."""
+    for case in cases:
+        original, edit = encode_pair(case.original, edited[case.id], pictures)
+        for perspective in pack.perspectives:
+            yield Question(
+                item=case.id,
+                perspective=perspective,
+                pack=pack,
+                instruction=case.instruction,
+                original=original,
+                edited=edit,
+                extra=case.extra,
+                encoding=pictures,
+            )
+
+
+def encode_pair(original: Path, edited: Path, pictures: str) -> tuple[bytes, bytes]:
+    """The files of original and edited picture as they are sent; see `judge_edits`.
+
+    Raises:
+        DataError: if one is no picture.
+    """
+    if pictures != AS_EDITED:
+        encoding = parse_encoding(pictures)
+        first, second = (encoding.encode(p.read_bytes(), str(p)) for p in (original, edited))
+        return first, second
+    height = read_image(edited).height
+    before = read_image(original)
+    as_is = Encoding()
+    if before.height == height:
+        first = as_is.encode(original.read_bytes(), str(original))
+    else:
+        width = max(1, round(before.width * height / before.height))
+        first = _png(before.resize((width, height), Image.Resampling.LANCZOS))
+    return first, as_is.encode(edited.read_bytes(), str(edited))
+
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def _result(run: Run, case: Case, edited: Path, verdict: Verdict) -> Result:
+    return run.result(
+        case,
+        edited,
+        verdict.perspective,
+        value=None if verdict.score is None else float(verdict.score),
+        passed=verdict.passed,
+        status=verdict.status,
+        measure=verdict.model,
+        prompt_hash=verdict.prompt_hash,
+        reason=verdict.text,
+    )

@@ -1,0 +1,145 @@
+"""`mre evaluate magicbrush`: distances to the true edits, single and multi turn (Table 2).
+
+CLIP-T is reported on local captions, as the official script takes it by default, and on global
+ones, "clip_t_global".
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from mre_jax.errors import ConfigError
+from mre_jax.evaluation.arguments import PRESET, add_system
+from mre_jax.evaluation.case import Case, Run
+from mre_jax.evaluation.editor import Editor, Scores, load_editor, parse_rewards
+from mre_jax.evaluation.edits_folder import find_edits
+from mre_jax.evaluation.magicbrush_sessions import (
+    MULTI,
+    SINGLE,
+    Session,
+    multi_name,
+    read_sessions,
+    single_name,
+)
+from mre_jax.evaluation.measuring import Measured, add_networks, load_clip, load_dino
+from mre_jax.evaluation.preset import PRESETS
+from mre_jax.evaluation.run_edits import opened, print_summary, rows_of
+
+TURNS = {"single": (SINGLE,), "multi": (MULTI,), "both": (SINGLE, MULTI)}
+_CLIP_T = {"clip_t": "edited_local", "clip_t_global": "edited"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the suite."""
+    parser.add_argument("data", help="folder of edit_sessions.json and images/")
+    parser.add_argument("--turns", choices=tuple(TURNS), default="both", help="(%(default)s)")
+    add_system(parser)
+    add_networks(parser, "clip", "dino")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Makes the edits, or takes them, and measures them."""
+    sessions = read_sessions(args.data)
+    suites = TURNS[args.turns]
+    clip, dino = load_clip(args), load_dino(args)
+    with opened(args.out) as results:
+        for condition, checkpoint, edits in _edits(args, sessions, suites):
+            for suite in suites:
+                made = Run(suite, args.system, condition, checkpoint, Path(args.out))
+                cases = cases_of(sessions, suite)
+                measured = Measured(made, cases, edits[suite], results)
+                measured.add_pixels(measured.targets, ("l1", "l2"))
+                if clip is not None:
+                    values = clip.clip_i(measured.edited, measured.targets)
+                    measured.add("clip_i", values, clip.measure)
+                    for metric, which in _CLIP_T.items():
+                        if all(which in case.captions for case in cases):
+                            texts = measured.captions(which)
+                            scores = clip.clip_t(measured.edited, texts)
+                            measured.add(metric, scores, clip.measure)
+                if dino is not None:
+                    similar = dino.similarity(measured.edited, measured.targets)
+                    measured.add("dino", similar, dino.measure)
+        rows = [row for suite in suites for row in rows_of(results, suite, args.system)]
+    print_summary(rows, args.out)
+    return 0
+
+
+def cases_of(sessions: Sequence[Session], suite: str) -> list[Case]:
+    """What a suite measures: every turn, or what each session comes to."""
+    if suite == SINGLE:
+        return [case for session in sessions for case in session.turns]
+    return [session.last for session in sessions]
+
+
+def _edits(
+    args: argparse.Namespace, sessions: Sequence[Session], suites: Sequence[str]
+) -> Iterator[tuple[str, str, dict[str, Mapping[str, Path]]]]:
+    """Condition, checkpoint and the pictures of each suite, for every reward."""
+    if args.images:
+        if args.rewards:
+            raise ConfigError("--rewards makes edits with --model; leave it out with --images")
+        yield args.condition, "", {suite: _found(args, sessions, suite) for suite in suites}
+        return
+    rewards = parse_rewards(args.rewards) if args.rewards else [None]
+    editor = load_editor(args, PRESETS[args.preset].size if args.size == PRESET else args.size)
+    for reward in rewards:
+        condition = editor.condition(reward)
+        name = Run("", args.system, condition, "", Path()).name
+        folder = Path(args.out) / "edits" / "magicbrush" / name
+        yield condition, editor.checkpoint, edit_sessions(editor, sessions, folder, reward, suites)
+
+
+def _found(args: argparse.Namespace, sessions: Sequence[Session], suite: str) -> dict[str, Path]:
+    cases = cases_of(sessions, suite)
+    name = single_name if suite == SINGLE else multi_name
+    names = {case.id: [name(case.id)] for case in cases}
+    return find_edits(args.images, cases, names=names, allow_missing=args.allow_missing)
+
+
+def edit_sessions(
+    editor: Editor,
+    sessions: Sequence[Session],
+    folder: Path,
+    reward: Scores | None,
+    suites: Sequence[str],
+) -> dict[str, Mapping[str, Path]]:
+    """Makes the edits of every session, turn by turn; returns them by suite and case id.
+
+    `folder/official` holds them under the official names.
+    """
+    turns = [case for session in sessions for case in session.turns]
+    first = [session.turns[0] for session in sessions]
+    made = editor.edit(turns if SINGLE in suites else first, folder / "single", reward)
+    _name_officially(folder / "official", made, single_name)
+    edits: dict[str, Mapping[str, Path]] = {SINGLE: made}
+    if MULTI in suites:
+        last = {session.name: made[session.turns[0].id] for session in sessions}
+        for number in range(2, max(len(session.turns) for session in sessions) + 1):
+            cases = [_own_turn(s, number, last[s.name]) for s in sessions if len(s.turns) >= number]
+            own = editor.edit(cases, folder / f"multi-{number}", reward)
+            _name_officially(folder / "official", own, multi_name)
+            last.update({case.group: own[case.id] for case in cases})
+        edits[MULTI] = {session.last.id: last[session.name] for session in sessions}
+    return edits
+
+
+def _own_turn(session: Session, number: int, before: Path) -> Case:
+    turn = session.turns[number - 1]
+    return Case(turn.id, turn.group, turn.kind, turn.instruction, before)
+
+
+def _name_officially(folder: Path, edits: Mapping[str, Path], name: Callable[[str], str]) -> None:
+    """Gives each edit its official name too, without a copy where the disk can do that."""
+    for id_, path in edits.items():
+        link = folder / f"{name(id_)}.png"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if link.exists():
+            continue
+        with contextlib.suppress(OSError):
+            os.link(path, link)
+            continue
+        shutil.copyfile(path, link)

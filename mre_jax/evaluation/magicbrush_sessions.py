@@ -1,0 +1,106 @@
+"""MagicBrush's test set as sessions of turns, and the names that its official script gives edits.
+
+    OUT/123/123_1.png        turn 1
+    OUT/123/123_inde_2.png   turn 2 of the true result of turn 1
+    OUT/123/123_iter_2.png   turn 2 of the system's own result of turn 1
+
+Single-turn evaluation takes `_1` and every `_inde_`, multi-turn the last `_iter_` of a session, or
+`_1` where there is one turn. The data's layout is that of `data.sources.magicbrush_folder`.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from mre_jax.data.rewards import read_json
+from mre_jax.errors import DataError
+from mre_jax.evaluation.case import Case, check_cases
+
+SINGLE, MULTI = "magicbrush-single", "magicbrush-multi"
+_SESSIONS = "edit_sessions.json"
+_CAPTIONS = {"edited_local": "local_captions.json", "edited": "global_captions.json"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """The turns of one picture; each is a `Case` whose original is the true result before it."""
+
+    name: str
+    turns: tuple[Case, ...]
+
+    @property
+    def last(self) -> Case:
+        """What a multi-turn edit comes to: the first picture, the last target."""
+        return dataclasses.replace(self.turns[-1], original=self.turns[0].original)
+
+
+def read_sessions(path: Path | str) -> list[Session]:
+    """Reads the folder, or the one that holds it as `test`.
+
+    Raises:
+        DataError: if a file or picture is missing or of another shape, or the set is empty.
+    """
+    folder = Path(path)
+    if not (folder / _SESSIONS).exists() and (folder / "test" / _SESSIONS).exists():
+        folder = folder / "test"
+    sessions = read_json(folder / _SESSIONS)
+    if not isinstance(sessions, dict):
+        raise DataError(f"{folder / _SESSIONS}: want an object of sessions")
+    captions = {
+        which: read_json(folder / name)
+        for which, name in _CAPTIONS.items()
+        if (folder / name).exists()
+    }
+    found = [_session(name, turns, folder, captions) for name, turns in sessions.items()]
+    cases = [case for session in found for case in session.turns]
+    check_cases(cases, folder)
+    for case in cases:
+        if case.target is None or not case.target.is_file():
+            raise DataError(f"{folder}: {case.target} is missing")
+    return found
+
+
+def single_name(case_id: str) -> str:
+    """The official name of a single-turn edit, without suffix."""
+    name, _, turn = case_id.rpartition("-")
+    return f"{name}/{name}_1" if turn == "1" else f"{name}/{name}_inde_{turn}"
+
+
+def multi_name(case_id: str) -> str:
+    """The official name of an edit of the system's own last result, without suffix."""
+    return single_name(case_id).replace("_inde_", "_iter_")
+
+
+def _session(name: str, turns: Any, folder: Path, captions: dict[str, Any]) -> Session:
+    where = f"{folder / _SESSIONS}: session {name}"
+    if not isinstance(turns, list) or not turns or Path(name).name != name:
+        raise DataError(f"{where}: want a list of turns")
+    cases = [
+        _turn(name, number, turn, folder, captions, f"{where}, turn {number}")
+        for number, turn in enumerate(turns, 1)
+    ]
+    return Session(name, tuple(cases))
+
+
+def _turn(
+    name: str, number: int, turn: Any, folder: Path, captions: dict[str, Any], where: str
+) -> Case:
+    for field in ("input", "output", "instruction"):
+        if not isinstance(turn, dict) or not isinstance(turn.get(field), str):
+            raise DataError(f"{where}: no text {field!r}")
+    pictures = folder / "images" / name
+    found = {}
+    for which, file in captions.items():
+        try:
+            found[which] = str(file[name][turn["output"]])
+        except (KeyError, TypeError):
+            raise DataError(f"{where}: no caption in {_CAPTIONS[which]}") from None
+    return Case(
+        id=f"{name}-{number}",
+        group=name,
+        kind="",
+        instruction=turn["instruction"],
+        original=pictures / turn["input"],
+        target=pictures / turn["output"],
+        captions=found,
+    )

@@ -1,0 +1,213 @@
+"""CLIP's metrics: how near pictures and texts are in the space that both share."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from flax import nnx
+from jaxtyping import Array, Float32, Float64, UInt8
+from PIL import Image
+
+from mre_jax.editing.tokens import Tokenizer
+from mre_jax.errors import ConfigError
+from mre_jax.evaluation.metrics.batched import Batched
+from mre_jax.evaluation.metrics.cosine import cosine, difference, unit
+from mre_jax.evaluation.metrics.preprocess import Picture, Preprocess
+from mre_jax.evaluation.metrics.weight_file import fingerprint, open_weights
+from mre_jax.models.clip import CLIPConfig, CLIPModel
+from mre_jax.models.layers import Compute, make_rngs
+from mre_jax.weights.folder import read_json
+from mre_jax.weights.locate import local_path
+from mre_jax.weights.rule import load
+from mre_jax.weights.source import TensorSource, renamed
+
+Scores = Float64[np.ndarray, " n"]
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class CLIPScores:
+    """Cosines of CLIP's features, one per item, in [-1, 1]; tables show 100 times some of them.
+
+    Args:
+        model: a full CLIP.
+        tokenizer: its own, or anything from texts to token ids [b t].
+        name: what tells these weights from others in `measure`.
+        batch_size: pictures or texts at a time on each device.
+        devices: None takes all of this process.
+
+    Attributes:
+        measure: network, weights and preprocessing, for the rows of results.
+    """
+
+    def __init__(
+        self,
+        model: CLIPModel,
+        tokenizer: Any,
+        name: str,
+        *,
+        batch_size: int = 16,
+        devices: Sequence[jax.Device] | None = None,
+    ):
+        preprocess = preprocess_of(model.config)
+        self.measure = f"{name}, {preprocess}"
+        self._tokenizer = tokenizer
+
+        def of_images(model: CLIPModel, pixels: UInt8[Array, "b H W 3"]) -> Float32[Array, "b e"]:
+            return model.get_image_features(preprocess.normalise(pixels))
+
+        self._images: Batched[Picture] = Batched(
+            model, of_images, preprocess.pixels, batch_size=batch_size, devices=devices
+        )
+        self._texts: Batched[np.ndarray] = Batched(
+            model, CLIPModel.get_text_features, np.asarray, batch_size=batch_size, devices=devices
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: epath.PathLike,
+        *,
+        batch_size: int = 16,
+        devices: Sequence[jax.Device] | None = None,
+    ) -> "CLIPScores":
+        """CLIP from a folder of transformers, such as that of clip-vit-base-patch32.
+
+        Args:
+            path: holds config.json, vocab.json and merges.txt (or tokenizer.json), and
+                model.safetensors or pytorch_model.bin; local or gs://.
+            batch_size, devices: see the class.
+
+        Raises:
+            DataError: when something is missing, damaged, or does not fit together.
+            ConfigError: for the folder of another network or preprocessing.
+        """
+        with local_path(path) as folder:
+            config = CLIPConfig.from_dict(read_json(folder / "config.json"))
+            _check_preprocessor(folder / "preprocessor_config.json", preprocess_of(config))
+            abstract = nnx.eval_shape(
+                lambda: CLIPModel(config, compute=Compute(), rngs=make_rngs(0))
+            )
+            source = _without_positions(open_weights(folder))
+            model = load(abstract, source)
+            tokens = config.text_config.max_position_embeddings
+            tokenizer = Tokenizer.from_files(_tokenizer_files(folder, tokens))
+            name = f"CLIP {_architecture(config)} ({fingerprint(source)})"
+        return cls(model, tokenizer, name, batch_size=batch_size, devices=devices)
+
+    def image_features(self, pictures: Iterable[Picture]) -> Float64[np.ndarray, "n e"]:
+        """Features of unit length.
+
+        Raises:
+            DataError: if there are none, or one cannot be read.
+        """
+        return unit(self._images(pictures))
+
+    def text_features(self, texts: Iterable[str]) -> Float64[np.ndarray, "n e"]:
+        """Features of unit length; a text that is too long is cut with a warning.
+
+        Raises:
+            DataError: if there are none.
+        """
+        texts = list(texts)
+        # Not in the threads of Batched: transformers' tokenizers take one call at a time.
+        return unit(self._texts(self._tokenizer(texts, "text") if texts else ()))
+
+    def clip_i(self, generated: Iterable[Picture], targets: Iterable[Picture]) -> Scores:
+        """MagicBrush's CLIP-I: generated picture and ground truth.
+
+        Raises:
+            DataError: as `image_features`, or for different numbers of both.
+        """
+        return cosine(self.image_features(generated), self.image_features(targets))
+
+    def clip_t(self, generated: Iterable[Picture], captions: Iterable[str]) -> Scores:
+        """MagicBrush's CLIP-T: generated picture and a caption of the ground truth.
+
+        Raises:
+            DataError: as `clip_i`.
+        """
+        return cosine(self.image_features(generated), self.text_features(captions))
+
+    def following(self, edited: Iterable[Picture], instructions: Iterable[str]) -> Scores:
+        """Table 7's "following": edited picture and instruction. Errors are those of `clip_i`."""
+        return self.clip_t(edited, instructions)
+
+    def preserving(self, originals: Iterable[Picture], edited: Iterable[Picture]) -> Scores:
+        """Table 7's "preserving": original and edited picture. Errors are those of `clip_i`."""
+        return self.clip_i(originals, edited)
+
+    def direction(
+        self,
+        originals: Iterable[Picture],
+        edited: Iterable[Picture],
+        original_captions: Iterable[str],
+        edited_captions: Iterable[str],
+    ) -> Scores:
+        """Whether the picture moved as its caption did (Gal et al. 2022, in Emu Edit's metrics).
+
+        The cosine between the difference of the pictures' unit features and that of the captions';
+        0 where nothing moved.
+
+        Raises:
+            DataError: as `clip_i`.
+        """
+        pictures = difference(self.image_features(edited), self.image_features(originals))
+        captions = difference(
+            self.text_features(edited_captions), self.text_features(original_captions)
+        )
+        return cosine(pictures, captions)
+
+
+def preprocess_of(config: CLIPConfig) -> Preprocess:
+    """What every released CLIP's preprocessor_config.json says, at the size of its network."""
+    side = config.vision_config.image_size
+    return Preprocess(side, side, CLIP_MEAN, CLIP_STD)
+
+
+def _without_positions(source: TensorSource) -> TensorSource:
+    """Without the buffers 0, 1, 2, ... that older files hold."""
+    return renamed(source, lambda name: None if name.endswith(".position_ids") else name)
+
+
+def _architecture(config: CLIPConfig) -> str:
+    width, patch = config.vision_config.hidden_size, config.vision_config.patch_size
+    return f"ViT-{_LETTERS.get(width, width)}/{patch}"
+
+
+def _tokenizer_files(folder: Path, tokens: int) -> Mapping[str, bytes]:
+    """The folder's tokenizer as `Tokenizer` wants it, cutting at the encoder's length."""
+    files = {name: (folder / name).read_bytes() for name in _TOKENIZER if (folder / name).is_file()}
+    config = folder / _TOKENIZER_CONFIG
+    settings = read_json(config) if config.is_file() else {}
+    files[_TOKENIZER_CONFIG] = json.dumps({**settings, "model_max_length": tokens}).encode()
+    return {f"tokenizer/{name}": data for name, data in files.items()}
+
+
+def _check_preprocessor(path: Path, preprocess: Preprocess) -> None:
+    """Refuses pictures other than what is made here; without the file they are the usual ones."""
+    given = read_json(path) if path.is_file() else {}
+    resize, crop = preprocess.resize, preprocess.crop
+    accepted: dict[str, tuple[Any, ...]] = {
+        "size": (resize, {"shortest_edge": resize}),
+        "crop_size": (crop, {"height": crop, "width": crop}),
+        "resample": (int(Image.Resampling.BICUBIC),),
+        "image_mean": (list(preprocess.mean),),
+        "image_std": (list(preprocess.std),),
+    }
+    for key, values in accepted.items():
+        if given.get(key, values[0]) not in values:
+            raise ConfigError(
+                f"{path}: {key} {given[key]!r} is not supported; for this network it must be "
+                f"{values[-1]!r}"
+            )
+
+
+_LETTERS = {768: "B", 1024: "L"}
+_TOKENIZER_CONFIG = "tokenizer_config.json"
+_TOKENIZER = ("vocab.json", "merges.txt", "tokenizer.json", "special_tokens_map.json")

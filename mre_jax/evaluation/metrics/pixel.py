@@ -1,0 +1,171 @@
+"""Distances between pictures pixel by pixel: L1, L2, PSNR and SSIM, in float64.
+
+Every function takes two batches of one shape and gives one value per picture. With a mask of what
+was edited (True is edited) it measures the rest, where a good editor changes nothing.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, UInt8
+from PIL import Image
+
+from mre_jax.errors import DataError
+from mre_jax.image import to_array
+
+Pixels = UInt8[np.ndarray, "b H W c"] | Float[np.ndarray, "b H W c"]
+Mask = Bool[np.ndarray, "b H W"]
+
+MEASURE = "RGB in [0, 1], bicubic (PIL) to the target's size"
+
+# Wang et al. 2004: a Gaussian window of 11x11, and constants that keep the ratio finite.
+_SIGMA = 1.5
+_RADIUS = 5
+_C1 = 0.01**2
+_C2 = 0.03**2
+
+
+def l1(generated: Pixels, target: Pixels, edited: Mask | None = None) -> Float64[np.ndarray, " b"]:
+    """Mean absolute difference, in [0, 1].
+
+    Args:
+        generated, target: 0..255 in uint8, or [0, 1] in floating point.
+        edited: what to leave out, at the pictures' size.
+
+    Raises:
+        DataError: for pictures of different sizes, values outside [0, 1], or a mask of another
+            size or that leaves nothing to measure.
+    """
+    a, b = _pair(generated, target)
+    return _mean(np.abs(a - b), edited)
+
+
+def l2(generated: Pixels, target: Pixels, edited: Mask | None = None) -> Float64[np.ndarray, " b"]:
+    """Mean squared difference, in [0, 1]; arguments and errors are those of `l1`."""
+    a, b = _pair(generated, target)
+    return _mean((a - b) ** 2, edited)
+
+
+def psnr(
+    generated: Pixels, target: Pixels, edited: Mask | None = None
+) -> Float64[np.ndarray, " b"]:
+    """Peak signal-to-noise ratio in dB, inf for equal pictures; otherwise as `l1`."""
+    with np.errstate(divide="ignore"):
+        return -10 * np.log10(l2(generated, target, edited))
+
+
+def ssim(
+    generated: Pixels, target: Pixels, edited: Mask | None = None
+) -> Float64[np.ndarray, " b"]:
+    """Structural similarity (Wang et al. 2004) per channel, averaged, at most 1.
+
+    The windows are those that lie inside the picture, and with a mask those that hold no edited
+    pixel. Arguments and errors are those of `l1`; a side below 11 pixels is an error too.
+    """
+    a, b = _pair(generated, target)
+    if min(a.shape[1:3]) <= 2 * _RADIUS:
+        raise DataError(
+            f"SSIM needs sides of {2 * _RADIUS + 1} pixels or more, not {_size(a)}; resize them"
+        )
+    mean_a, mean_b = _blurred(a), _blurred(b)
+    var_a = _blurred(a * a) - mean_a**2
+    var_b = _blurred(b * b) - mean_b**2
+    covariance = _blurred(a * b) - mean_a * mean_b
+    luminance = (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1)
+    structure = (2 * covariance + _C2) / (var_a + var_b + _C2)
+    if edited is not None:
+        edited = _windows_touching(_checked(edited, a))
+    return _mean(luminance * structure, edited)
+
+
+def measure_pair(
+    generated: Image.Image,
+    target: Image.Image,
+    edited: Bool[np.ndarray, "H W"] | None = None,
+) -> dict[str, float]:
+    """All four metrics of one picture by name, as MagicBrush takes them.
+
+    Args:
+        generated: resized to the size of `target` if it has another.
+        target: the ground truth, or the original.
+        edited: as for `l1`, at the size of `target`.
+
+    Raises:
+        DataError: as `l1` and `ssim`.
+    """
+    pair = to_array(match_size(generated, target))[None], to_array(target)[None]
+    mask = None if edited is None else edited[None]
+    return {name: float(metric(*pair, mask)[0]) for name, metric in METRICS.items()}
+
+
+def match_size(generated: Image.Image, target: Image.Image) -> Image.Image:
+    """`generated` at the size of `target`, by PIL's bicubic filter."""
+    if generated.size == target.size:
+        return generated
+    return generated.resize(target.size, Image.Resampling.BICUBIC)
+
+
+def _pair(generated: Pixels, target: Pixels) -> tuple[np.ndarray, np.ndarray]:
+    if generated.shape != target.shape:
+        raise DataError(
+            f"the generated picture is {_size(generated)} and its target {_size(target)}; "
+            "bring them to one size with match_size"
+        )
+    return _unit(generated), _unit(target)
+
+
+def _unit(pixels: Pixels) -> Float64[np.ndarray, "b H W c"]:
+    """Pixels in [0, 1]."""
+    if pixels.dtype == np.uint8:
+        return pixels / 255.0
+    # Written so that NaN fails it.
+    if not (np.issubdtype(pixels.dtype, np.floating) and np.all((pixels >= 0) & (pixels <= 1))):
+        raise DataError("pixels must be uint8, or floating point in [0, 1]; divide by 255")
+    return pixels.astype(np.float64)
+
+
+def _mean(values: np.ndarray, left_out: Mask | None) -> np.ndarray:
+    """The mean of each picture's values [b H W c], over what is not left out."""
+    if left_out is None:
+        return values.mean(axis=(1, 2, 3))
+    kept = ~_checked(left_out, values)
+    count = kept.sum(axis=(1, 2))
+    if not count.all():
+        raise DataError(
+            f"the mask of picture {int(np.argmin(count))} of the batch leaves nothing to measure"
+        )
+    return np.einsum("bhwc,bhw->b", values, kept) / (count * values.shape[3])
+
+
+def _checked(mask: Mask, pixels: np.ndarray) -> Mask:
+    if mask.dtype != bool or mask.shape != pixels.shape[:3]:
+        raise DataError(
+            f"the mask must be boolean and of the pictures' size {list(pixels.shape[:3])}, "
+            f"not {mask.dtype} {list(mask.shape)}"
+        )
+    return mask
+
+
+def _blurred(x: np.ndarray) -> np.ndarray:
+    """The Gaussian mean of every window that lies inside [b H W c]: [b H-10 W-10 c]."""
+    offsets = np.arange(-_RADIUS, _RADIUS + 1)
+    weights = np.exp(-0.5 * (offsets / _SIGMA) ** 2)
+    weights /= weights.sum()
+    for axis in (1, 2):
+        views = np.lib.stride_tricks.sliding_window_view(x, len(weights), axis)
+        x = views @ weights
+    return x
+
+
+def _windows_touching(mask: Mask) -> Mask:
+    """Which windows hold a pixel of the mask."""
+    side = 2 * _RADIUS + 1
+    windows = np.lib.stride_tricks.sliding_window_view(mask, (side, side), (1, 2))
+    return np.any(windows, axis=(3, 4), keepdims=False)
+
+
+def _size(pixels: np.ndarray) -> str:
+    return "x".join(map(str, pixels.shape[1:]))
+
+
+METRICS: dict[str, Callable[..., np.ndarray]] = {"l1": l1, "l2": l2, "psnr": psnr, "ssim": ssim}

@@ -1,0 +1,316 @@
+"""Result rows: one measured value of one edit, one JSON object a line.
+
+The file only grows. A row is written in one piece; the torn last line of a killed run is dropped
+by whoever opens the file next.
+"""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from mre_jax.errors import DataError
+from mre_jax.files import full_disk_is_an_error, write_atomically
+
+STATUSES = (
+    "ok",
+    "refused",
+    "content_filter",
+    "truncated",
+    "invalid",
+    "http_error",
+    "budget_stopped",
+    "missing",
+)
+
+WHOLE_SET = "all"
+"""The item, and the group, of a value that a whole set of edits has, as a FID."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One value, or the reason why there is none.
+
+    Attributes:
+        system: the editor's name in tables, as "InsPix2Pix".
+        condition: the reward that was asked for, as "5,5,5"; "" if none.
+        suite: the benchmark, as "real-edit".
+        item: unique within the suite, as "000-1", picture and instruction from 1.
+        group: what a bootstrap clusters by, the picture.
+        kind: type of the instruction; "" if the suite has none.
+        metric: "following", "preserving", "quality", "l1", "clip_i", "fid_64", ...
+        value: None unless `status` is "ok".
+        passed: a judge's yes or no; None for metrics without.
+        status: one of `STATUSES`.
+        measure: what made the value: the judge's snapshot, or the metric's network and
+            preprocessing.
+        prompt_hash: of the judge's prompt; "" for metrics without.
+        checkpoint: hash of the editor's weights; "" if unknown.
+        reason: the judge's words; "" if none.
+        instruction: what the editor was told.
+        original, edited: pictures, relative to the folder of the file the row is in; "" if none.
+    """
+
+    system: str
+    condition: str
+    suite: str
+    item: str
+    group: str
+    kind: str
+    metric: str
+    value: float | None
+    passed: bool | None
+    status: str
+    measure: str
+    prompt_hash: str
+    checkpoint: str
+    reason: str
+    instruction: str
+    original: str
+    edited: str
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def key(self) -> tuple[str, str, str, str, str]:
+        """What no two rows of a file share: system, condition, suite, item, metric."""
+        return self.system, self.condition, self.suite, self.item, self.metric
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as a JSON object."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, row: Any) -> "Result":
+        """Reads what `to_json` gives.
+
+        Raises:
+            DataError: naming the field that is missing, unknown, or of another type.
+        """
+        if not isinstance(row, dict):
+            raise DataError(f"want a JSON object, got {type(row).__name__}")
+        for name in _FIELDS:
+            if name not in row:
+                raise DataError(f"field {name!r} is missing")
+        for name in row:
+            if name not in _FIELDS:
+                raise DataError(f"unknown field {name!r}")
+        value = row["value"]
+        if isinstance(value, int) and not isinstance(value, bool):
+            row = {**row, "value": float(value)}
+        return cls(**row)
+
+
+_FIELDS = {field.name: field for field in dataclasses.fields(Result)}
+_TEXTS = tuple(name for name in _FIELDS if name not in ("value", "passed"))
+
+
+def _check(row: Result) -> None:
+    for name in _TEXTS:
+        if not isinstance(getattr(row, name), str):
+            raise DataError(f"field {name!r}: want a text, got {getattr(row, name)!r}")
+    if row.status not in STATUSES:
+        raise DataError(f"status {row.status!r} is not one of {', '.join(STATUSES)}")
+    if row.passed is not None and not isinstance(row.passed, bool):
+        raise DataError(f"field 'passed': want true, false or null, got {row.passed!r}")
+    if row.status != "ok":
+        if row.value is not None or row.passed is not None:
+            raise DataError(f"an item of status {row.status!r} has a value; it must have none")
+    elif not isinstance(row.value, float) or not math.isfinite(row.value):
+        raise DataError(f"field 'value': want a finite number, got {row.value!r}")
+
+
+def read_results(path: Path | str) -> list[Result]:
+    """Reads a whole file of rows, in its order.
+
+    Raises:
+        DataError: naming the line that is damaged, or both lines of a row that stands twice; or if
+            the file is missing or has no row.
+    """
+    return read_all([path])
+
+
+def read_all(paths: Sequence[Path | str]) -> list[Result]:
+    """`read_results` of several files, which may share no row either."""
+    rows: list[Result] = []
+    places: dict[tuple[str, ...], str] = {}
+    for path in paths:
+        found = _read(Path(path), places)
+        if not found:
+            raise DataError(f"{path}: no results in it")
+        rows += found
+    return rows
+
+
+def select(rows: Iterable[Result], **fields: str) -> list[Result]:
+    """The rows whose fields have these values: `select(rows, system="reward", metric="l1")`."""
+    return [
+        row for row in rows if all(getattr(row, name) == value for name, value in fields.items())
+    ]
+
+
+def append_results(path: Path | str, rows: Iterable[Result]) -> None:
+    """Appends rows in one write and flushes them to the disk. One process writes a file.
+
+    Raises:
+        DataError: if the disk is full.
+    """
+    path = Path(path)
+    data = "".join(_line(row) for row in rows).encode()
+    if not data:
+        return
+    with full_disk_is_an_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _drop_torn_line(path)
+        with path.open("ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class ResultsFile:
+    """A file of rows that runs fill and fill up, as a context manager; one process writes it.
+
+    A row that is there already is not written again. One that has changed since, because the item
+    had no value then or another picture, replaces the old one when the block is left.
+
+    Args:
+        path: of the file; made if it is not there.
+
+    Attributes:
+        rows: all rows, by key.
+
+    Raises:
+        DataError: as `read_results`.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        found = _read(self.path, {}) if self.path.exists() else []
+        self.rows = {row.key: row for row in found}
+        self._changed = False
+
+    def add(self, rows: Sequence[Result]) -> None:
+        """Takes rows in; new ones are on the disk when it returns.
+
+        Raises:
+            DataError: if a value is there that another judge, prompt, network or checkpoint made.
+        """
+        new = []
+        for row in rows:
+            old = self.rows.get(row.key)
+            if old == row:
+                continue
+            if old is None:
+                new.append(row)
+            else:
+                self._check_same_origin(old, row)
+                self._changed = True
+            self.rows[row.key] = row
+        append_results(self.path, new)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._changed:
+            write_atomically(self.path, "".join(_line(row) for row in self.rows.values()))
+
+    def _check_same_origin(self, old: Result, new: Result) -> None:
+        if old.status != "ok" or new.status != "ok":
+            return
+        names = ["checkpoint", "prompt_hash"] + ["measure"] * (old.item != WHOLE_SET)
+        for name in names:
+            if getattr(old, name) != getattr(new, name):
+                raise DataError(
+                    f"{self.path}: item {new.item}, {new.metric} of {new.system} is there with "
+                    f"{name} {getattr(old, name)!r}, not {getattr(new, name)!r}; take another "
+                    "--out, or another --system name"
+                )
+
+
+def check_comparable(rows: Sequence[Result]) -> None:
+    """Refuses rows of one metric that different judges, prompts or networks have measured.
+
+    Raises:
+        DataError: naming the metric and two of its measures or prompts.
+    """
+    first: dict[str, Result] = {}
+    for row in rows:
+        if row.status != "ok":
+            continue
+        seen = first.setdefault(row.metric, row)
+        for name, plural in (("measure", "judges or networks"), ("prompt_hash", "prompts")):
+            one, other = getattr(seen, name), getattr(row, name)
+            if one != other:
+                raise DataError(
+                    f"{row.metric}: measured by different {plural}, {one!r} (item {seen.item} of "
+                    f"{seen.system}) and {other!r} (item {row.item} of {row.system}); keep them in "
+                    "separate files"
+                )
+
+
+def _line(row: Result) -> str:
+    return json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _read(path: Path, places: dict[tuple[str, ...], str]) -> list[Result]:
+    """The rows of one file; `places` remembers where each key was seen."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    lines = data.split(b"\n")[:-1]  # what follows the last newline is a torn line, or nothing
+    rows: list[Result] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            row = Result.from_json(json.loads(line))
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            raise DataError(f"{where}: not JSON") from None
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from None
+        if row.key in places:
+            raise DataError(
+                f"{where}: item {row.item}, {row.metric} of {row.system} {row.condition} appears "
+                f"twice, here and in {places[row.key]}; keep one"
+            )
+        places[row.key] = where
+        rows.append(row)
+    return rows
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cuts off what a killed process left behind the last newline."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        keep = end
+        while keep:
+            start = max(0, keep - _BLOCK)
+            file.seek(start)
+            newline = file.read(keep - start).rfind(b"\n")
+            if newline >= 0:
+                keep = start + newline + 1
+                break
+            keep = start
+        if keep < end:
+            file.truncate(keep)
+
+
+_BLOCK = 1 << 16

@@ -1,0 +1,172 @@
+"""From the options of a suite to edits, one set for every reward that is asked for."""
+
+import argparse
+import contextlib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from mre_jax.errors import BusyError, ConfigError
+from mre_jax.evaluation.arguments import PRESET
+from mre_jax.evaluation.case import Case, Run
+from mre_jax.evaluation.edits_folder import Names, find_edits
+from mre_jax.evaluation.judging import ask_about, check_pictures, judge_edits
+from mre_jax.evaluation.preset import PRESETS
+from mre_jax.evaluation.results import Result, ResultsFile
+from mre_jax.evaluation.summary import summary_lines
+from mre_jax.evaluation.table_formats import plain
+from mre_jax.files import locked
+from mre_jax.judges.arguments import budget_from, judge_from
+from mre_jax.judges.estimate import Estimate, answered_keys, estimate
+from mre_jax.judges.journal import Journal
+from mre_jax.judges.judge import Judge
+from mre_jax.judges.prompt_pack import PromptPack, load_pack
+
+Edits = Iterator[tuple[Run, Mapping[str, Path]]]
+
+
+def make_edits(
+    args: argparse.Namespace,
+    suite: str,
+    cases: Sequence[Case],
+    *,
+    names: Names | None = None,
+) -> Edits:
+    """The run and the pictures by case id, for every reward.
+
+    Args:
+        args: of `arguments.add_system`.
+        names: see `find_edits`.
+
+    Raises:
+        MreError: naming the option, picture or checkpoint that is wrong.
+    """
+    out = Path(args.out)
+    if args.images:
+        if args.rewards:
+            raise ConfigError(
+                "--rewards makes edits with --model; name those of --images with "
+                "--condition, one reward at a time"
+            )
+        edited = find_edits(args.images, cases, names=names, allow_missing=args.allow_missing)
+        yield Run(suite, args.system, args.condition, "", out), edited
+        return
+    from mre_jax.evaluation.editor import load_editor, parse_rewards
+
+    rewards = parse_rewards(args.rewards) if args.rewards else [None]
+    editor = load_editor(args, PRESETS[args.preset].size if args.size == PRESET else args.size)
+    for reward in rewards:
+        run = Run(suite, args.system, editor.condition(reward), editor.checkpoint, out)
+        yield run, editor.edit(cases, out / "edits" / suite / run.name, reward)
+
+
+def evaluate_by_judge(
+    args: argparse.Namespace,
+    suite: str,
+    cases: Sequence[Case],
+    *,
+    names: Names | None = None,
+    targets: str = "",
+) -> list[Result]:
+    """Has the edits made and judged; returns the rows of this system.
+
+    With --dry-run it prints what that would cost, and returns none.
+
+    Args:
+        args: of `arguments.add_system` and `add_judge`.
+        targets: if not empty, the cases' targets are judged too, as a system of this name.
+
+    Raises:
+        MreError: as `make_edits` and `judge_edits`.
+    """
+    preset = PRESETS[args.preset]
+    pack = load_pack(args.pack or preset.pack)
+    pictures = check_pictures(args.pictures or preset.pictures)
+    judge = judge_from(args)  # a missing key is found before hours of editing
+    if args.dry_run:
+        print(_estimate(args, judge, cases, names, pack, pictures))
+        return []
+    with opened(args.out) as results, Journal(Path(args.out) / "judge.jsonl") as journal:
+        runs = make_edits(args, suite, cases, names=names)
+        if targets:
+            runs = itertools.chain([_targets(args, suite, cases, targets)], runs)
+        for index, (run, edited) in enumerate(runs):
+            if index:
+                judge = judge_from(args)  # the last run has closed its connections
+            judge_edits(
+                run,
+                cases,
+                edited,
+                results,
+                judge=judge,
+                pack=pack,
+                journal=journal,
+                pictures=pictures,
+                concurrency=args.concurrency,
+                budget=budget_from(args),
+                again=args.again,
+            )
+        return rows_of(results, suite, args.system, targets)
+
+
+@contextlib.contextmanager
+def opened(out: str | Path) -> Iterator[ResultsFile]:
+    """The results file of an output folder, for one process at a time.
+
+    Raises:
+        BusyError: if another process is at it.
+        DataError: if the file is damaged.
+    """
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, ".lock-evaluate"), ResultsFile(folder / "results.jsonl") as results:
+        yield results
+
+
+def rows_of(results: ResultsFile, suite: str, *systems: str) -> list[Result]:
+    """What the file holds of some systems in one suite."""
+    return [row for row in results.rows.values() if row.suite == suite and row.system in systems]
+
+
+def _estimate(
+    args: argparse.Namespace,
+    judge: Judge,
+    cases: Sequence[Case],
+    names: Names | None,
+    pack: PromptPack,
+    pictures: str,
+) -> Estimate:
+    """What judging would take; edits that are not made yet are taken to be like their originals."""
+    if args.images:
+        edited = find_edits(args.images, cases, names=names, allow_missing=args.allow_missing)
+    else:
+        edited = {case.id: case.original for case in cases}
+    asked = [case for case in cases if case.id in edited]
+    found = ask_about(asked, edited, pack, pictures)
+    return estimate(judge, found, answered_keys(Path(args.out) / "judge.jsonl"))
+
+
+def _targets(
+    args: argparse.Namespace, suite: str, cases: Sequence[Case], name: str
+) -> tuple[Run, Mapping[str, Path]]:
+    edited = {case.id: case.target for case in cases if case.target is not None}
+    return Run(suite, name, "", "", Path(args.out)), edited
+
+
+def print_summary(rows: Sequence[Result], out: str | Path, *, types: bool = True) -> None:
+    """Prints means, accuracies and coverage, by type too; nothing if there are no rows.
+
+    Raises:
+        ConfigError: if the money did not suffice for all rows.
+        BusyError: if some had no answer.
+    """
+    if not rows:
+        return
+    for line in summary_lines(rows, types=types):
+        print(plain(line) if not line.startswith(" ") else f"    {plain(line)}")
+    print(f"{Path(out) / 'results.jsonl'}: {len(rows)} results of {plain(rows[0].system)}")
+    statuses = [row.status for row in rows]
+    if stopped := statuses.count("budget_stopped"):
+        raise ConfigError(f"--max-usd: {stopped} scores are not covered; give more to go on")
+    if failed := statuses.count("http_error"):
+        raise BusyError(f"{failed} scores had no answer; run it again to ask once more")

@@ -1,0 +1,125 @@
+import json
+
+import pytest
+from PIL import Image
+
+from mre_jax.errors import ConfigError, DataError
+from mre_jax.evaluation import magicbrush
+from mre_jax.evaluation.magicbrush_sessions import multi_name, read_sessions, single_name
+from mre_jax.evaluation.results import read_results, select
+from tests.evaluation.commands import run
+from tests.evaluation.networks import FakeCLIP, FakeDINO
+
+GREY = {"input": 100, "output1": 120, "output2": 140}
+
+
+def picture(path, grey, size=16):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (size, size), (grey,) * 3).save(path)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two sessions, of two turns and of one."""
+    folder = tmp_path / "data"
+    sessions = {}
+    for name, turns in (("11", 2), ("22", 1)):
+        sessions[name] = []
+        for grey in ("input", *(f"output{n}" for n in range(1, turns + 1))):
+            picture(folder / "test" / "images" / name / f"{name}-{grey}.png", GREY[grey])
+        for turn in range(1, turns + 1):
+            before = f"{name}-output{turn - 1}.png" if turn > 1 else f"{name}-input.png"
+            entry = {"input": before, "mask": "m.png", "output": f"{name}-output{turn}.png"}
+            sessions[name].append({**entry, "instruction": f"turn {turn}"})
+    (folder / "test" / "edit_sessions.json").write_text(json.dumps(sessions))
+    for kind, text in (("local", "hat"), ("global", "a man with a hat")):
+        captions = {n: {t["output"]: text for t in turns} for n, turns in sessions.items()}
+        (folder / "test" / f"{kind}_captions.json").write_text(json.dumps(captions))
+    return folder
+
+
+def test_official_names():
+    assert [single_name("11-1"), single_name("11-2")] == ["11/11_1", "11/11_inde_2"]
+    assert [multi_name("11-1"), multi_name("11-2")] == ["11/11_1", "11/11_iter_2"]
+
+
+def test_the_official_scripts_pictures_are_measured(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(magicbrush, "load_clip", lambda args: FakeCLIP())
+    monkeypatch.setattr(magicbrush, "load_dino", lambda args: FakeDINO())
+    made = tmp_path / "made"
+    # Turn 1 as it should be, turn 2 ten steps too dark alone and twenty in a row; another size.
+    for name, grey in (("11/11_1", 120), ("11/11_inde_2", 130), ("11/11_iter_2", 120),
+                       ("22/22_1", 120)):  # fmt: skip
+        picture(made / f"{name}.png", grey, size=8)
+    out = tmp_path / "out"
+    assert run(magicbrush, data, "--system", "x", "--images", made, "--out", out) == 0
+    rows = read_results(out / "results.jsonl")
+    single, multi = (select(rows, suite=f"magicbrush-{turns}") for turns in ("single", "multi"))
+    l1 = {row.item: row.value for row in select(single, metric="l1")}
+    assert l1 == pytest.approx({"11-1": 0, "11-2": 10 / 255, "22-1": 0})
+    l1 = {row.item: row.value for row in select(multi, metric="l1")}
+    assert l1 == pytest.approx({"11-2": 20 / 255, "22-1": 0})
+    assert {row.group for row in multi} == {"11", "22"}
+    clip_t = {
+        row.metric: row.value for row in rows if row.item == "22-1" and "clip_t" in row.metric
+    }
+    grey = 120 / 255
+    assert clip_t == pytest.approx({"clip_t": grey + 3, "clip_t_global": grey + 16})
+    assert {row.metric for row in rows} == {
+        "l1", "l2", "clip_i", "clip_t", "clip_t_global", "dino"
+    }  # fmt: skip
+    # A session's own row shows where it began.
+    (row,) = (row for row in select(multi, metric="l1") if row.item == "11-2")
+    assert row.original.endswith("11-input.png") and row.instruction == "turn 2"
+
+
+@pytest.mark.slow
+def test_a_checkpoint_edits_turn_by_turn(data, editor, tmp_path):
+    out = tmp_path / "out"
+    options = ("--model", editor, "--steps", 2, "--size", "keep", "--batch-size", 1)
+    assert run(magicbrush, data, "--system", "tiny", *options, "--out", out) == 0
+    official = out / "edits" / "magicbrush" / "tiny-5-5-5" / "official"
+    names = sorted(path.relative_to(official).as_posix() for path in official.rglob("*.png"))
+    assert names == ["11/11_1.png", "11/11_inde_2.png", "11/11_iter_2.png", "22/22_1.png"]
+    # Equal noise and instruction, another picture to start from.
+    one, other = (official / f"11/11_{kind}_2.png" for kind in ("inde", "iter"))
+    assert one.read_bytes() != other.read_bytes()
+    # What was made is what is measured, and what the official tree's reader finds.
+    rows = read_results(out / "results.jsonl")
+    again = tmp_path / "again"
+    run(magicbrush, data, "--system", "tiny", "--images", official, "--out", again)
+    values = {(r.suite, r.item, r.metric): r.value for r in read_results(again / "results.jsonl")}
+    assert values == {(r.suite, r.item, r.metric): r.value for r in rows}
+
+
+def test_missing_turns_are_named(data, tmp_path):
+    picture(tmp_path / "made" / "11" / "11_1.png", 1)
+    options = ("--system", "x", "--images", tmp_path / "made", "--out", tmp_path / "out")
+    with pytest.raises(DataError, match=r"2 of 3 .* missing, the first 11/11_inde_2\.png"):
+        run(magicbrush, data, *options)
+    with pytest.raises(ConfigError, match="--rewards"):
+        run(magicbrush, data, *options, "--rewards", "0,5")
+
+
+def test_damaged_sets_are_refused(data):
+    target = data / "test" / "images" / "11" / "11-output2.png"
+    target.unlink()
+    with pytest.raises(DataError, match=r"11-output2\.png is missing"):
+        read_sessions(data)
+    picture(target, 1)
+    captions = data / "test" / "local_captions.json"
+    captions.write_text("{}")
+    with pytest.raises(DataError, match="no caption in local_captions"):
+        read_sessions(data)
+    captions.unlink()
+    assert "edited_local" not in read_sessions(data)[0].last.captions
+    sessions = data / "test" / "edit_sessions.json"
+    for text, message in (
+        ("[]", "want an object of sessions"),
+        ("{}", "the set is empty"),
+        ('{"11": []}', "session 11: want a list of turns"),
+        ('{"11": [{"input": "a"}]}', "session 11, turn 1: no text 'output'"),
+    ):
+        sessions.write_text(text)
+        with pytest.raises(DataError, match=message):
+            read_sessions(data)

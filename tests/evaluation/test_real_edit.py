@@ -1,0 +1,212 @@
+"""`mre evaluate real-edit` on a toy benchmark, its exact judge and a tiny editor."""
+
+import io
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mre_jax.errors import BusyError, ConfigError, DataError
+from mre_jax.evaluation import evaluate_command
+from mre_jax.evaluation.editor import parse_rewards
+from mre_jax.evaluation.judging import encode_pair
+from mre_jax.evaluation.preset import PRESETS
+from mre_jax.evaluation.real_edit_folder import read_real_edit
+from mre_jax.evaluation.results import read_results, select
+from mre_jax.files import locked
+from mre_jax.image import read_image
+from mre_jax.toyworld.benchmark import read_benchmark
+from mre_jax.toyworld.judge import score
+from tests.evaluation.commands import run
+
+SAMPLING = ("--steps", "2", "--size", "keep", "--batch-size", "1")
+
+
+def evaluate(*arguments):
+    return run(evaluate_command, "real-edit", *arguments)
+
+
+@pytest.fixture
+def copies(toy, tmp_path):
+    """A folder in which some system has left every picture as it was."""
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    for case in read_real_edit(toy / "benchmark"):
+        shutil.copy(case.original, folder / f"{case.id}.png")
+    return folder
+
+
+def test_a_folder_of_edits_is_judged_exactly(toy, copies, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ("--system", "copy", "--images", copies, "--judge", "toy", "--out", out)
+    assert evaluate(toy / "benchmark", *options) == 0
+    rows = read_results(out / "results.jsonl")
+    assert len(rows) == 14 * 3 and {row.status for row in rows} == {"ok"}
+    benchmark = read_benchmark(toy / "benchmark")
+    cases = read_real_edit(toy / "benchmark")
+    pictures = [read_image(copies / f"{case.id}.png") for case in cases]
+    candidates = np.stack(
+        [np.asarray(picture, np.float32) / np.float32(255) for picture in pictures]
+    )
+    expected = score(benchmark.scenes, benchmark.edits, candidates)
+    for column, metric in enumerate(("following", "preserving", "quality")):
+        found = {row.item: row for row in select(rows, metric=metric)}
+        for case, value in zip(cases, expected[:, column], strict=True):
+            assert found[case.id].value == pytest.approx(value)
+            assert found[case.id].kind == case.kind and found[case.id].group == case.group
+            assert (out / found[case.id].edited).resolve() == copies / f"{case.id}.png"
+    printed = capsys.readouterr().out
+    assert f"following {expected[:, 0].mean():.4g} accuracy 0.0% (14/14)" in printed
+    assert "\n    Style: " in printed
+
+
+def test_a_second_run_asks_nothing_again(toy, copies, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    options = ("--system", "copy", "--images", copies, "--judge", "toy", "--out", out)
+    evaluate(toy / "benchmark", *options)
+    before = (out / "results.jsonl").read_bytes()
+    monkeypatch.setattr("mre_jax.judges.toy_judge.ToyJudge.ask", None)
+    evaluate(toy / "benchmark", *options)
+    assert (out / "results.jsonl").read_bytes() == before
+
+
+def test_missing_edits_are_rows_of_their_own(toy, copies, tmp_path):
+    (copies / "000-3.png").unlink()
+    out = tmp_path / "out"
+    options = ("--system", "copy", "--images", copies, "--judge", "toy", "--out", out)
+    with pytest.raises(
+        DataError, match=r"1 of 14 edited pictures are missing, the first 000-3.png"
+    ):
+        evaluate(toy / "benchmark", *options)
+    evaluate(toy / "benchmark", *options, "--allow-missing")
+    rows = read_results(out / "results.jsonl")
+    assert {row.item for row in rows if row.status == "missing"} == {"000-3"}
+    assert len(rows) == 42
+    # The missing one turns up, another is made better.
+    shutil.copy(copies / "000-1.png", copies / "000-3.png")
+    shutil.copy(copies / "001-1.png", copies / "000-2.png")
+    evaluate(toy / "benchmark", *options)
+    again = {row.key: row for row in read_results(out / "results.jsonl")}
+    assert len(again) == 42 and {row.status for row in again.values()} == {"ok"}
+    changed = {row.item for row in rows if again[row.key] != row}
+    assert changed == {"000-2", "000-3"}
+
+
+def test_a_checkpoint_under_a_sweep_of_rewards(toy, editor, tmp_path):
+    out = tmp_path / "out"
+    options = ("--system", "tiny", "--model", editor, "--judge", "toy", *SAMPLING, "--out", out)
+    assert evaluate(toy / "benchmark", *options, "--rewards", "0,5/0/0") == 0
+    rows = read_results(out / "results.jsonl")
+    assert {row.condition for row in rows} == {"0,0,0", "5,0,0"}
+    assert len(rows) == 2 * 14 * 3 and len({row.checkpoint for row in rows}) == 1
+    for row in rows:
+        assert read_image(out / row.edited).size == (16, 16)
+    # The same checkpoint without a reward asks for the best.
+    evaluate(toy / "benchmark", *options)
+    rows = read_results(out / "results.jsonl")
+    assert {row.condition for row in rows} == {"0,0,0", "5,0,0", "5,5,5"}
+    # Another checkpoint's values do not take the place of these.
+    with pytest.raises(ConfigError, match="was begun with"):
+        evaluate(toy / "benchmark", *options, "--dtype", "bfloat16")
+
+
+def test_another_prompt_does_not_replace_values(toy, copies, tmp_path):
+    out = tmp_path / "out"
+    options = ("--system", "copy", "--images", copies, "--judge", "toy", "--out", out)
+    evaluate(toy / "benchmark", *options)
+    # The prompt for quality differs; enlarging the pictures as the preset does takes long.
+    released = ("--preset", "released_code", "--pictures", "as-edited")
+    with pytest.raises(DataError, match=r"prompt_hash.*take another --out"):
+        evaluate(toy / "benchmark", *options, *released)
+
+
+def test_presets_send_pictures_as_they_say(tmp_path):
+    photo, edited = tmp_path / "photo.png", tmp_path / "edited.png"
+    Image.new("RGB", (90, 60)).save(photo)
+    Image.new("RGB", (48, 32)).save(edited)
+    sent = {name: encode_pair(photo, edited, preset.pictures) for name, preset in PRESETS.items()}
+    sizes = {
+        name: [(file.format, file.size) for file in map(Image.open, map(io.BytesIO, pair))]
+        for name, pair in sent.items()
+    }
+    assert sizes == {
+        "paper": [("PNG", (48, 32)), ("PNG", (48, 32))],
+        "released_code": [("JPEG", (768, 512)), ("JPEG", (768, 512))],
+    }
+    assert sent["paper"][1] == edited.read_bytes()
+
+
+def test_rewards_of_a_sweep():
+    assert parse_rewards("0,3.5") == [(0.0,) * 3, (3.5,) * 3]
+    assert parse_rewards("5/0/0,5") == [(5.0, 0.0, 0.0), (5.0, 5.0, 5.0)]
+    for bad, message in (
+        ("x", "'x' is no score"),
+        ("5/5", "has 2 numbers"),
+        ("6", "not in 0 to 5"),
+        ("3,3", "twice"),
+        ("", "'' is no score"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            parse_rewards(bad)
+
+
+def test_what_does_not_fit_is_found_before_any_work(toy, copies, tmp_path):
+    common = (toy / "benchmark", "--system", "x", "--out", tmp_path / "out")
+    cases = [
+        (("--images", copies, "--judge", "oracle"), "judge 'oracle': want one of"),
+        (("--images", copies, "--judge", "toy", "--rewards", "0"), "--rewards makes edits"),
+        (("--images", copies, "--judge", "toy", "--pack", "mine"), "prompt pack 'mine'"),
+        (("--images", copies, "--judge", "toy", "--pictures", "gif"), "picture 'gif'"),
+        (("--images", copies, "--judge", "toy", "--judge-option", "a"), "want NAME=VALUE"),
+        (("--judge", "toy", "--model", ""), "no model"),
+    ]
+    for options, message in cases:
+        with pytest.raises(ConfigError, match=message):
+            evaluate(*common, *options)
+    with pytest.raises(ConfigError, match="suite 'other': want one of real-edit, magicbrush"):
+        run(evaluate_command, "other")
+
+
+def test_one_process_at_a_time(toy, copies, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    with locked(out, ".lock-evaluate"), pytest.raises(BusyError):
+        evaluate(
+            toy / "benchmark", "--system", "x", "--images", copies, "--judge", "toy", "--out", out
+        )
+
+
+@pytest.mark.slow
+def test_kill_9_loses_nothing(toy, editor, tmp_path):
+    out, whole = tmp_path / "out", tmp_path / "whole"
+
+    def options(folder):
+        model = ("--model", str(editor), "--batch-size", "1")
+        return (str(toy / "benchmark"), "--system", "tiny", *model, "--judge", "toy", *SAMPLING,
+                "--out", str(folder))  # fmt: skip
+
+    evaluate(*options(whole))
+    code = (
+        "import sys; from tests.evaluation.commands import run;"
+        "from mre_jax.evaluation import evaluate_command;"
+        "sys.exit(run(evaluate_command, 'real-edit', *sys.argv[1:]))"
+    )
+    watched = [("edits/real-edit/*/rows/*.jsonl", 2), ("results.jsonl", 1)]
+    for pattern, count in watched:
+        process = subprocess.Popen([sys.executable, "-c", code, *options(out)])
+        while process.poll() is None and len(list(out.glob(pattern))) < count:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    evaluate(*options(out))
+    found, expected = (
+        {row.key: row.value for row in read_results(folder / "results.jsonl")}
+        for folder in (out, whole)
+    )
+    assert found == expected
+    assert len(list(out.glob("edits/real-edit/*/images/*"))) == 14

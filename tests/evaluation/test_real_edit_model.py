@@ -1,0 +1,84 @@
+"""`mre evaluate real-edit` with a model as the judge, played by a server on the loopback."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from mre_jax.errors import BusyError, ConfigError
+from mre_jax.evaluation import real_edit
+from mre_jax.evaluation.results import read_results
+from tests.evaluation.commands import run
+from tests.judges.server import MODEL, JudgeServer
+
+# What the server does: behave so for the first N requests of this instruction, then answer well.
+BEHAVIOURS = ("ok [0] #1", "refusal [9] #2", "content_filter [9] #3", "malformed [9] #4",
+              "length [9] #5", "400 [1] #6", "malformed [1] #7")  # fmt: skip
+STATUSES = ("ok", "refused", "content_filter", "invalid", "truncated", "http_error", "ok")
+KEY = "sk-canary0123456789abcdef"
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with JudgeServer() as server:
+        yield server
+
+
+@pytest.fixture
+def evaluate(server, tmp_path):
+    kinds = ("Local", "Remove", "Add", "Texture", "Background", "Global", "Style")
+    texts = [f"{n}. {k}: {b}" for n, (k, b) in enumerate(zip(kinds, BEHAVIOURS, strict=True), 1)]
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    (tmp_path / "edits").mkdir()
+    Image.new("RGB", (30, 20)).save(tmp_path / "data" / "images" / "7.png")
+    for number in range(1, 8):
+        Image.new("RGB", (30, 20), (number, 0, 0)).save(tmp_path / "edits" / f"7-{number}.png")
+    (tmp_path / "data" / "instructions.json").write_text(json.dumps({"7.png": texts}))
+
+    def evaluate(*options):
+        judge = ("--judge", f"openai:{MODEL}", "--base-url", server.url)
+        folders = ("--images", tmp_path / "edits", "--out", tmp_path / "out")
+        return run(real_edit, tmp_path / "data", "--system", "x", *folders, *judge, *options)
+
+    return evaluate
+
+
+def test_every_item_ends_with_one_status_and_is_paid_for_once(evaluate, server, tmp_path, capsys):
+    with pytest.raises(BusyError, match="1 scores had no answer; run it again"):
+        evaluate("--concurrency", "1")
+    rows = read_results(tmp_path / "out" / "results.jsonl")
+    assert len(rows) == 21
+    found = {(row.item, row.metric): row.status for row in rows}
+    for number, status in enumerate(STATUSES, 1):
+        assert found[f"7-{number}", "following"] == status
+        assert found[f"7-{number}", "quality"] == "ok"  # its prompt does not name the instruction
+    assert "following 3.5 accuracy 100.0% (2/7, 1 content_filter, 1 http_error" in (
+        capsys.readouterr().out
+    )
+    before = sum(server.requests.values())
+    assert evaluate() == 0
+    # One request for the one that had no answer, and none for what is final.
+    assert sum(server.requests.values()) == before + 1
+    rows = read_results(tmp_path / "out" / "results.jsonl")
+    assert len(rows) == 21 and "http_error" not in {row.status for row in rows}
+    assert {row.measure for row in rows if row.status == "ok"} == {MODEL}
+    for path in (tmp_path / "out").rglob("*.jsonl"):
+        assert KEY not in path.read_text()
+
+
+def test_money_that_does_not_suffice_leaves_rows_that_say_so(evaluate, server, tmp_path):
+    with pytest.raises(ConfigError, match="--max-usd: 21 scores are not covered"):
+        evaluate("--max-usd", "0.0001")
+    assert not server.requests
+    rows = read_results(tmp_path / "out" / "results.jsonl")
+    assert {row.status for row in rows} == {"budget_stopped"}
+    with pytest.raises(BusyError):
+        evaluate("--max-usd", "10")
+    assert {row.status for row in read_results(tmp_path / "out" / "results.jsonl")} == set(STATUSES)
+
+
+def test_a_dry_run_sends_nothing_and_leaves_nothing(evaluate, server, tmp_path, capsys):
+    assert evaluate("--dry-run") == 0
+    assert f"openai:{MODEL}: 21 requests, 0 answered before" in capsys.readouterr().out
+    assert not server.requests and not (tmp_path / "out").exists()
