@@ -1,0 +1,108 @@
+"""What the page's script shows: every item with its pictures, scores and reasons, as JSON."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from mre_jax.evaluation.results import Result
+from mre_jax.report.markup import Markup
+from mre_jax.report.scores import Scores, Variant, is_one_edit, lower_is_better
+
+NO_PICTURE = -1
+
+
+def list_pictures(suites: Sequence[Scores]) -> list[str]:
+    """The files of all pictures, each once, in the order they are looked at."""
+    names: dict[str, None] = {}
+    for scores in suites:
+        for item in _items(scores).values():
+            edits = [row.edited for row in item]
+            names.update(dict.fromkeys([*(row.original for row in item), *edits]))
+    return [name for name in names if name]
+
+
+def browser_data(
+    suites: Sequence[Scores],
+    names: Sequence[str],
+    uris: Sequence[str],
+    chosen: tuple[Variant, Variant] | None,
+) -> dict[str, Any]:
+    """The data of the page's script.
+
+    Args:
+        names, uris: the pictures' files and what to show for them.
+        chosen: the two variants that are compared at first.
+    """
+    variants = list(dict.fromkeys(variant for one in suites for variant in one.variants))
+    metrics = list(dict.fromkeys(metric for one in suites for metric in _item_metrics(one)))
+    perspectives = [name for name in metrics if any(name in one.perspectives for one in suites)]
+    places = {name: place for place, name in enumerate(names) if uris[place]}
+    first, second = chosen or (variants[-1], variants[0])
+    return {
+        "variants": [variant.label for variant in variants],
+        "first": variants.index(first),
+        "second": variants.index(second),
+        "metrics": [{"name": name, "lower": lower_is_better(name)} for name in metrics],
+        "perspectives": len(perspectives),
+        "kinds": list(dict.fromkeys(kind for one in suites for kind in one.kinds)),
+        "suites": [one.suite for one in suites],
+        "items": [
+            _item(one, rows, variants, metrics, places)
+            for one in suites
+            for rows in _items(one).values()
+        ],
+        "pictures": list(uris),
+    }
+
+
+def script_json(value: Any) -> Markup:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _items(scores: Scores) -> dict[str, list[Result]]:
+    items: dict[str, list[Result]] = {name: [] for name in scores.items}
+    for row in scores.rows:
+        if is_one_edit(row):
+            items[row.item].append(row)
+    return items
+
+
+def _item_metrics(scores: Scores) -> list[str]:
+    found = {row.metric for row in scores.rows if is_one_edit(row)}
+    return [metric for metric in scores.metrics if metric in found]
+
+
+def _item(
+    scores: Scores,
+    rows: Sequence[Result],
+    variants: Sequence[Variant],
+    metrics: Sequence[str],
+    places: dict[str, int],
+) -> dict[str, Any]:
+    original = next((row.original for row in rows if row.original), "")
+    found = {(Variant(row.system, row.condition), row.metric): row for row in rows}
+    edits = [[found.get((variant, metric)) for metric in metrics] for variant in variants]
+    return {
+        "id": rows[0].item,
+        "suite": scores.suite,
+        "kind": rows[0].kind,
+        "text": next((row.instruction for row in rows if row.instruction), ""),
+        "original": places.get(original, NO_PICTURE),
+        "edits": [_edit(one, places) if any(one) else None for one in edits],
+    }
+
+
+def _edit(rows: Sequence[Result | None], places: dict[str, int]) -> dict[str, Any]:
+    """One variant's edit of an item, its values in the order of the metrics."""
+    edited = next((row.edited for row in rows if row and row.edited), "")
+    return {
+        "picture": places.get(edited, NO_PICTURE),
+        "values": [row and row.value for row in rows],
+        "passed": [row and row.passed for row in rows],
+        "status": [row.status if row else "" for row in rows],
+        "reasons": [row.reason if row else "" for row in rows],
+    }
