@@ -1,5 +1,5 @@
 # Two commands for a fresh machine with Python 3.11 or newer, git and make:
-#   make demo    what the project does, on this machine's CPU
+#   make demo    the paper's story in miniature, on this machine's CPU
 #   make test    every check of the project
 # Both set up everything they need in .venv first.
 
@@ -9,10 +9,13 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint format typecheck benchmark clean
+.PHONY: demo demo-full test test-slow reliability lint format typecheck clean
 
 demo: $(STAMP)
 	$(BIN)/mre demo
+
+demo-full: $(STAMP)
+	$(BIN)/mre demo --full
 
 test: $(STAMP) lint typecheck
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -36,7 +39,7 @@ $(STAMP): pyproject.toml requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable '.[torch,data,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[torch,data,judge,dev]'
 	touch $@
 
 clean:

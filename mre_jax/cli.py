@@ -14,23 +14,37 @@ import mre_jax
 from mre_jax.errors import ConfigError, MreError
 
 COMMANDS = {
-    "demo": ("mre_jax.demo", "what the project does, on this machine, in a few minutes"),
+    "demo": ("mre_jax.demo.demo_command", "the paper's story in miniature, on this machine"),
     "convert": ("mre_jax.weights.convert", "bring weights in from PyTorch files and out again"),
-    "edit": ("mre_jax.editing.edit_command", "edit one photo, or a grid over rewards"),
-    "toy": ("mre_jax.toyworld.dataset", "make a procedural data set with exact rewards"),
     "prepare": ("mre_jax.data.prepare_command", "write a public set and its rewards as shards"),
-    "data": ("mre_jax.data.data_command", "verify a prepared set, or tell what is in it"),
+    "annotate": ("mre_jax.annotation.annotate_command", "have a judge give triplets rewards"),
+    "data": ("mre_jax.data.data_command", "verify, describe or cache a prepared set"),
+    "train": ("mre_jax.training.train_command", "train an editor, or go on with a run"),
+    "export": ("mre_jax.training.export_command", "the model that a run has trained"),
+    "edit": ("mre_jax.editing.edit_command", "edit one photo, or a grid over rewards"),
     "sample": ("mre_jax.editing.sample_command", "edit a whole list of photos in batches"),
+    "evaluate": ("mre_jax.evaluation.evaluate_command", "run a benchmark on an editor"),
+    "statistics": (
+        "mre_jax.evaluation.statistics_command",
+        "compare systems, conditions or judges in results",
+    ),
+    "tables": ("mre_jax.evaluation.tables_command", "the paper's tables from results"),
+    "report": ("mre_jax.report.report_command", "results as one page to look at"),
+    "toy": ("mre_jax.toyworld.dataset", "make a procedural data set with exact rewards"),
+    "toy-pretrain": (
+        "mre_jax.toyworld.pretraining.pretrain_command",
+        "make the toy world's small editor from nothing",
+    ),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `mre` with `argv`, by default the process's own arguments; returns the exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    args = _parser(argv).parse_args(argv)
+    args = _parse(argv)
     warnings.showwarning = _one_line_warning
     try:
-        return args.run(args)
+        return args._run(args)
     except MreError as error:
         print(f"mre {args.command}: {error}", file=sys.stderr)
         return error.exit_code
@@ -53,6 +67,18 @@ def parse_numbers(text: str, name: str) -> tuple[float, ...]:
         raise ConfigError(f"{name} {text!r}: want numbers with commas between, as 5,5,5") from None
 
 
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parses the arguments; those of the form key=value may stand between the options."""
+    parser = _parser(argv)
+    args, rest = parser.parse_known_args(argv)
+    strange = [text for text in rest if text.startswith("-") or "=" not in text]
+    if strange or (rest and not hasattr(args, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(strange or rest)}")
+    if rest:
+        args.overrides = [*args.overrides, *rest]
+    return args
+
+
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mre", description=mre_jax.__doc__)
     parser.add_argument("--version", action="version", version=f"mre_jax {mre_jax.__version__}")
@@ -62,7 +88,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         if name in argv[:1]:
             implementation = importlib.import_module(module)
             implementation.add_arguments(command)
-            command.set_defaults(run=implementation.run)
+            command.set_defaults(_run=implementation.run)
     return parser
 
 

@@ -21,9 +21,14 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import ipaddress
 import socket
 
+import hypothesis
 import jax
 import pytest
 from jaxtyping import install_import_hook
+
+# A slow example on a busy machine is no failure.
+hypothesis.settings.register_profile("mre_jax", deadline=None)
+hypothesis.settings.load_profile("mre_jax")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Where arrays meet. What users call checks its arguments itself, and is tested doing so.

@@ -196,15 +196,16 @@ def _tinted(
 
 
 def _degraded(image: np.ndarray, amount: np.ndarray, rngs: list[np.random.Generator]) -> np.ndarray:
+    # Grey, as film grain is: coloured noise has so many dimensions that an autoencoder drops it.
     size = image.shape[1]
     lines, columns = np.indices((size, size))
     checks = np.where((lines + columns) % 2, np.float32(1), np.float32(-1))[..., None]
     image = image + np.float32(0.011) * _column(amount[CHECKERBOARD]) * checks
     for row in np.flatnonzero(amount[NOISE]):
-        noise = rngs[row].standard_normal((size, size, 3), np.float32)
+        noise = rngs[row].standard_normal((size, size, 1), np.float32)
         image[row] += np.float32(0.032) * amount[NOISE, row] * noise
     for row in np.flatnonzero(amount[SPECKLE]):
-        random = rngs[row].random((size, size, 4), np.float32)
+        random = rngs[row].random((size, size, 2), np.float32)
         share = np.float32(0.14) * amount[SPECKLE, row] * (random[..., :1] < 0.3)
         image[row] += share * (random[..., 1:] - image[row])
     return image

@@ -1,0 +1,1 @@
+"""The paper's story in miniature, told by the commands of `mre`."""

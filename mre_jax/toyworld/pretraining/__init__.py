@@ -1,0 +1,1 @@
+"""An InstructPix2Pix of the toy world, small enough to ship, from nothing."""

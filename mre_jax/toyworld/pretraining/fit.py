@@ -1,0 +1,105 @@
+"""The loop that both stages share: steps over all devices, with a bar, resumable."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float32, Int
+from tqdm import tqdm
+
+from mre_jax.training.checkpoint import Checkpoints
+
+Loss = Callable[[Any, Any, Array], Float32[Array, ""]]
+"""Of (parameters, batch, key)."""
+
+_SAVE_EVERY, _SHOW_EVERY = 1000, 50
+
+
+def fit(
+    name: str,
+    params: Any,
+    loss: Loss,
+    read: Callable[[int], Any],
+    *,
+    steps: int,
+    horizon: int,
+    rate: float,
+    ema_decay: float,
+    seed: int,
+    folder: Path,
+) -> Any:
+    """Minimises a loss by Adam, the rate rising over 300 steps and falling along a cosine.
+
+    Args:
+        params: initial, a pytree.
+        horizon: the step at which the rate would have fallen to a twentieth, `steps` or more.
+        read: a pytree of NumPy arrays for a step, which the number of devices divides.
+        folder: for checkpoints; a fit that was killed goes on from there.
+
+    Returns:
+        The moving average of the parameters.
+    """
+    mesh = Mesh(np.asarray(jax.devices()), ("data",))
+    everywhere, split = (NamedSharding(mesh, PartitionSpec(*axis)) for axis in ((), ("data",)))
+    warmup = min(300, horizon // 2)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, warmup, horizon, rate / 20)
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=1e-3)
+    )
+
+    @jax.jit
+    def fresh(params: Any) -> dict[str, Any]:
+        average = jax.tree.map(lambda x: x + 0, params)
+        return {"params": params, "average": average, "optimizer": optimizer.init(params)}
+
+    def update(state: dict[str, Any], batch: Any, step: Array) -> tuple[dict[str, Any], Array]:
+        key = jax.random.fold_in(jax.random.key(seed), step)
+        value, grads = jax.value_and_grad(loss)(state["params"], batch, key)
+        changes, moments = optimizer.update(grads, state["optimizer"], state["params"])
+        params: Any = optax.apply_updates(state["params"], changes)
+        weight = 1 - jax.numpy.minimum(ema_decay, (1 + step) / (10 + step))
+        average = jax.tree.map(lambda a, p: a + weight * (p - a), state["average"], params)
+        return {"params": params, "average": average, "optimizer": moments}, value
+
+    run = jax.jit(update, donate_argnums=0)
+    state = fresh(jax.device_put(params, everywhere))
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), state
+    )
+    checkpoints = Checkpoints(folder, every=_SAVE_EVERY, keep=1)
+    restored = checkpoints.restore_newest(abstract)
+    done = 0 if restored is None else restored.step
+    state = state if restored is None else restored.state
+    losses = []
+    with tqdm(total=steps, initial=done, unit="step", desc=name, disable=None) as bar:
+        for step in range(done, steps):
+            batch = jax.device_put(read(step), split)
+            state, value = run(state, batch, np.int32(step))
+            losses.append(value)
+            bar.update()
+            if len(losses) == _SHOW_EVERY:
+                bar.set_postfix(loss=f"{np.mean(jax.device_get(losses)):.4f}")
+                losses = []
+            if checkpoints.due(step + 1) or step + 1 == steps:
+                checkpoints.save(step + 1, state, {})
+    checkpoints.close()
+    return jax.device_put(state["average"], jax.devices()[0])
+
+
+def draw_rows(
+    seed: int, stage: int, step: int, count: int, size: int
+) -> tuple[Int[np.ndarray, " b"], bool]:
+    """Which of `count` examples a step reads, and whether it reads them mirrored."""
+    rng = np.random.default_rng((seed, stage, step))
+    return rng.integers(0, count, size), bool(rng.random() < 0.5)
+
+
+def parameters(module: nnx.Module) -> tuple[Any, Any]:
+    """The static half of a module, and its arrays as a pure pytree."""
+    graph, state = nnx.split(module)
+    return graph, nnx.to_pure_dict(state)

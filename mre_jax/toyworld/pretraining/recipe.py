@@ -1,0 +1,44 @@
+"""What determines every weight of the toy editor, but for rounding."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Sizes and steps. The defaults are those of the editor that ships.
+
+    Attributes:
+        seed: of the scenes, the initial weights and the training.
+        size: pixels along a side of the pictures.
+        examples: triplets that are drawn, as flawed as those of a data set.
+        vae_widths: channels of the autoencoder's levels.
+        latent_channels: of the autoencoder; half of what the UNet reads.
+        vae_steps, vae_batch, vae_rate: steps, pictures a step and highest learning rate.
+        widths: channels of the UNet's levels; all but the first read the instruction.
+        text_width: of the text encoder's states.
+        text_layers: of the text encoder.
+        tokens: of the text encoder's window.
+        steps, batch, rate: of the editor's training.
+        horizon: steps over which its rate would fall to a twentieth; it ends before that.
+        dropout: share of the examples that lose the text, the image, or both.
+        ema_decay: of the moving average that is kept of the editor.
+    """
+
+    seed: int = 1
+    size: int = 24
+    examples: int = 30_000
+    vae_widths: tuple[int, ...] = (16, 32)
+    latent_channels: int = 6
+    vae_steps: int = 2_400
+    vae_batch: int = 32
+    vae_rate: float = 3e-3
+    widths: tuple[int, ...] = (48, 96)
+    text_width: int = 64
+    text_layers: int = 2
+    tokens: int = 36
+    steps: int = 5_000
+    horizon: int = 8_500
+    batch: int = 32
+    rate: float = 1.5e-3
+    dropout: float = 0.05
+    ema_decay: float = 0.999
