@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from jaxtyping import UInt8
 from tqdm import tqdm
 
 from mre_jax.data.batch import Batch
@@ -32,7 +33,8 @@ from mre_jax.training.step import Metrics, Step
 Batches = Callable[[int, int], Iterator[Batch]]
 """Global batches of steps start .. stop-1."""
 
-Validate = Callable[[State, int], Any]
+Validate = Callable[[State, int], UInt8[np.ndarray, "H W 3"] | None]
+"""Edits with a state after so many steps; a sheet of them, or None on processes that do not."""
 
 
 class Preempted(MreError):
@@ -174,7 +176,9 @@ class Loop:
         if self._validate is not None and validation.every and done % validation.every == 0:
             watchdog.arm(f"validation after step {done}", 10 * guard.watchdog_seconds)
             began = time.monotonic()
-            self._validate(state, done)
+            sheet = self._validate(state, done)
+            if sheet is not None and self._log is not None:
+                self._log.image(done, "validation", sheet)
             if jax.process_count() > 1:
                 # Those that do not edit wait here, not in a step that the watchdog would end.
                 multihost_utils.sync_global_devices(f"validation after step {done}")

@@ -90,6 +90,9 @@ def train(config: TrainConfig, folder: str | Path, *, allow_config_change: bool 
     loader = _fitted(loader, start, cuts, config)
     writes = jax.process_index() == 0
     directory = RunDirectory(folder, writes=writes)
+    validate = None
+    if config.validation.every:
+        validate = Validation(config, start.unet, start.schedule, layout, directory)
     identity = Identity(config, tuple(s.manifest.hash for s in sources), start.weights)
     with directory.opened(identity, allow_config_change=allow_config_change):
         directory.event("init_done")
@@ -118,9 +121,7 @@ def train(config: TrainConfig, folder: str | Path, *, allow_config_change: bool 
                 meta={"config": config.hash, "data": list(identity.data), "init": start.weights},
                 meter=_meter(config, start),
                 log=log,
-                validate=Validation(config, start.unet, start.schedule, layout, directory, log)
-                if config.validation.every
-                else None,
+                validate=validate,
             )
             loop(state, done)
         finally:

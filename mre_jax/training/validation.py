@@ -17,7 +17,6 @@ from mre_jax.editing.settings import SamplingSettings
 from mre_jax.image import write_png
 from mre_jax.models.layers import Compute
 from mre_jax.training.config import ModelConfig, TrainConfig
-from mre_jax.training.metrics_log import MetricsLog
 from mre_jax.training.network import Network
 from mre_jax.training.parallel import Layout
 from mre_jax.training.run_directory import RunDirectory
@@ -32,7 +31,7 @@ _GAP, _LINE = 6, 16
 
 
 class Validation:
-    """Makes the edits and shows them in RUN/validation and TensorBoard.
+    """Makes the edits and shows them in RUN/validation.
 
     Process 0 edits, with its first device; the others return at once.
     """
@@ -44,7 +43,6 @@ class Validation:
         schedule: NoiseSchedule,
         layout: Layout,
         run: RunDirectory,
-        log: MetricsLog | None,
     ):
         """Reads the list of edits, so that a mistake in it ends the run before it begins.
 
@@ -61,7 +59,7 @@ class Validation:
         self._requests: list[EditRequest] = [item.request((size, size)) for item in items]
         self._settings = SamplingSettings(validation.steps)
         self._model, self._unet, self._schedule = config.model, unet, schedule
-        self._run, self._log = run, log
+        self._run = run
         dtype = compute_of(config.model).dtype
         # Cast first, as in a step: half the bytes travel, and the network computes the same.
         self._gather = jax.jit(
@@ -70,17 +68,20 @@ class Validation:
         )
         self._around: Callable[..., Model] | None = None
 
-    def __call__(self, state: State, done: int) -> None:
-        """Edits with the moving average, or with the parameters where there is none."""
+    def __call__(self, state: State, done: int) -> UInt8[np.ndarray, "H W 3"] | None:
+        """Edits with the moving average, or with the parameters where there is none.
+
+        Returns:
+            The sheet; None on processes that do not edit.
+        """
         params = self._gather(state["ema"] or state["params"])
         whole = {name: x.addressable_data(0) for name, x in params.items()}
         if jax.process_index() != 0:
-            return
+            return None
         edited = self._pipeline(whole).edit(self._requests, self._settings, batch_size=8)
         sheet = draw_sheet(self._requests, edited)
         write_png(Image.fromarray(sheet), self._run.validation / f"{done:08d}.png")
-        if self._log is not None:
-            self._log.image(done, "validation", sheet)
+        return sheet
 
     def _pipeline(self, params: Any) -> EditPipeline:
         if self._around is None:

@@ -1,7 +1,6 @@
 """The loop around a step that is cheap: what it saves, logs and checks, when, and how it ends."""
 
 import itertools
-import shutil
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +67,7 @@ class Run:
 
     def validate(self, state, done):
         self.validated.append((done, int(state["step"])))
+        return np.zeros((4, 4, 3), np.uint8)
 
     def train(self, start=0, state=None, batches=None):
         with self.directory.opened(Identity(self.config, ("d",), "w")):
@@ -201,7 +201,7 @@ def test_r5_a_save_that_failed_is_not_told_as_done(tmp_path, monkeypatch):
 
     def failing(done, *rest):
         if done == 4:
-            shutil.rmtree(tmp_path / "checkpoints")
+            monkeypatch.setattr(run.checkpoints, "committed", lambda: [])
             raise SaveError("step 2 could not be saved")
         return save(done, *rest)
 

@@ -79,11 +79,12 @@ def test_the_configuration_may_ask_for_another_target(config, layout, start):
     assert other.schedule == dataclasses.replace(start.schedule, prediction_type="v_prediction")
 
 
-class TestUNetComponent:
-    @pytest.fixture(scope="class")
-    def plain(self, editor):
-        return open_checkpoint(editor, components=("unet",)).components["unet"]
+@pytest.fixture(scope="module")
+def plain(editor):
+    return open_checkpoint(editor, components=("unet",)).components["unet"]
 
+
+class TestUNetComponent:
     def with_reward(self, plain, **settings):
         reward = RewardConfig(**settings).to_dict()
         return changed(plain, _class_name=REWARD_CLASS, reward=reward)

@@ -41,17 +41,19 @@ def config(tmp_path, files):
     return write_config(tmp_path / "config.yaml", **files)
 
 
-class TestRun:
+@pytest.fixture(scope="module")
+def attempts(tmp_path_factory, files):
     """One run in three attempts: to step 4, on to the end, and once more."""
+    folder = tmp_path_factory.mktemp("run")
+    config = write_config(folder / "config.yaml", **files)
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(io.StringIO()) as told:
+        use_one_device(patch)
+        codes = [train(config, folder / "run", *more) for more in (("steps=4",), (), ())]
+    return RunDirectory(folder / "run"), codes, told.getvalue()
 
-    @pytest.fixture(scope="class")
-    def attempts(self, tmp_path_factory, files):
-        folder = tmp_path_factory.mktemp("run")
-        config = write_config(folder / "config.yaml", **files)
-        with pytest.MonkeyPatch.context() as patch, redirect_stderr(io.StringIO()) as told:
-            use_one_device(patch)
-            codes = [train(config, folder / "run", *more) for more in (("steps=4",), (), ())]
-        return RunDirectory(folder / "run"), codes, told.getvalue()
+
+class TestRun:
+    """What `attempts` leave."""
 
     def test_it_ends_well_each_time(self, attempts):
         run, codes, _ = attempts
@@ -214,18 +216,19 @@ def test_a_cache_of_other_weights(editor, shards, tmp_path, capsys, never_compil
     refused(capsys, 78, "its cache was made by another VAE", config, tmp_path / "run")
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory, files):
+    """The directory of a run that ended before its first step; not to be changed."""
+    folder = tmp_path_factory.mktemp("begun")
+    config = write_config(folder / "config.yaml", **files)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_command, "make_step", interrupt)
+        assert train(config, folder / "run") == 130
+    return folder / "run"
+
+
 class TestResumeAsAnother:
     """A run that was begun is gone on with as it is, or not at all."""
-
-    @pytest.fixture(scope="class")
-    def begun(self, tmp_path_factory, files):
-        """The directory of a run that ended before its first step; not to be changed."""
-        folder = tmp_path_factory.mktemp("begun")
-        config = write_config(folder / "config.yaml", **files)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(train_command, "make_step", interrupt)
-            assert train(config, folder / "run") == 130
-        return folder / "run"
 
     def test_r15_each_changed_key_is_named(self, begun, config, capsys, never_compiles):
         figures = Figures("R15")

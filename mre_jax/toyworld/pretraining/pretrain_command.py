@@ -88,16 +88,19 @@ def pretrain(recipe: Recipe, out: Path) -> None:
         )
         files = tokenizer_files(all_texts(examples), recipe.tokens)
         tokenizer = Tokenizer.from_files(files)
+        vocabulary = len(json.loads(files["tokenizer/vocab.json"]))
         unet, text_encoder = train_editor(
             recipe,
             latents,
             examples.instruction,
             tokenizer,
-            len(json.loads(files["tokenizer/vocab.json"])),
+            vocabulary,
             vae.config.scaling_factor,
             work / "editor",
         )
-        model = Model(unet, vae, text_encoder, files | _scheduler(), {}, str(out), "only")
+        ends = {"bos_token_id": vocabulary - 2, "pad_token_id": vocabulary - 1}
+        configs = {"text_encoder": ends}
+        model = Model(unet, vae, text_encoder, files | _scheduler(), configs, str(out), "only")
         # Half the bytes; a weight's rounding is far below what another seed would change.
         for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
             shutil.rmtree(out / name, ignore_errors=True)

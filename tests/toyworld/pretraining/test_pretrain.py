@@ -54,16 +54,15 @@ def test_what_ships_is_small_and_made_by_the_default_recipe():
 
 
 def test_what_ships_edits_in_pytorch_as_here():
+    torch = pytest.importorskip("torch")
     diffusers = pytest.importorskip("diffusers")
     theirs = diffusers.StableDiffusionInstructPix2PixPipeline.from_pretrained(
-        EDITOR, safety_checker=None, requires_safety_checker=False
+        EDITOR, dtype=torch.float32, safety_checker=None, requires_safety_checker=False
     )
     theirs.set_progress_bar_config(disable=True)
     theirs.scheduler = diffusers.DDIMScheduler.from_config(theirs.scheduler.config)
     photo = Image.fromarray(np.tile(np.arange(0, 240, 10, dtype=np.uint8)[:, None], (24, 1, 3)))
     latents = np.random.default_rng(0).normal(size=(1, 12, 12, 6)).astype(np.float32)
-    import torch
-
     noise = torch.from_numpy(latents).permute(0, 3, 1, 2)
     options = {"num_inference_steps": 2, "output_type": "np"}
     expected = theirs("make it night", photo, latents=noise, **options).images[0]
