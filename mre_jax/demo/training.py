@@ -8,6 +8,7 @@ from mre_jax.training.config import (
     CheckpointConfig,
     DataConfig,
     LogConfig,
+    LossConfig,
     MeshConfig,
     ModelConfig,
     OptimizerConfig,
@@ -40,8 +41,13 @@ def train_config(system: System, editor: Path, data: Path, steps: int) -> TrainC
             min_score=system.min_score,
             cache="required",
         ),
+        # In few steps the small errors of little noise drown what decides whether an edit is made.
+        loss=LossConfig(min_snr_gamma=1.0),
         optimizer=OptimizerConfig(
-            learning_rate=5e-4, schedule="cosine", warmup_steps=min(50, steps // 4)
+            learning_rate=5e-4,
+            reward_rate_scale=6.0,
+            schedule="cosine",
+            warmup_steps=min(50, steps // 4),
         ),
         mesh=MeshConfig(shard_optimizer=False),
         checkpoint=CheckpointConfig(every=max(steps // 3, 1), keep=1),

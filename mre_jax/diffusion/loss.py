@@ -23,8 +23,13 @@ def min_snr_weight(
     min(snr, gamma) / snr, and that of v by min(snr, gamma) / (snr + 1).
     """
     snr = schedule.snr(timesteps)
-    divisor = {"epsilon": snr, "v_prediction": snr + 1, "sample": 1.0}[schedule.prediction_type]
-    return jnp.minimum(snr, gamma) / divisor
+    clipped = jnp.minimum(snr, gamma)
+    match schedule.prediction_type:
+        case "epsilon":
+            return clipped / snr
+        case "v_prediction":
+            return clipped / (snr + 1)
+    return clipped
 
 
 def score_weight(

@@ -55,20 +55,28 @@ class Tokenizer:
             texts: any number of them.
             what: how the warning calls them.
         """
-        rows = self._tokenizer(list(texts), padding="max_length", verbose=False)["input_ids"]
-        return np.stack([self._fit(row, text, what) for row, text in zip(rows, texts, strict=True)])
+        rows = self._rows(texts)
+        for row, text in zip(rows, texts, strict=True):
+            if len(row) > self.length:
+                lost = self._tokenizer.decode(row[self.length - 1 : -1]).strip()
+                warnings.warn(
+                    f"{what} {_shorten(text)!r} has {len(row)} tokens, {self.length} fit: "
+                    f"cut off {_shorten(lost)!r}",
+                    stacklevel=2,
+                )
+        return self._fit(rows)
 
-    def _fit(self, row: list[int], text: str, what: str) -> Int[np.ndarray, "t"]:
-        if len(row) > self.length:
-            kept, end = row[: self.length - 1], row[-1]
-            lost = self._tokenizer.decode(row[self.length - 1 : -1]).strip()
-            warnings.warn(
-                f"{what} {_shorten(text)!r} has {len(row)} tokens, {self.length} fit: "
-                f"cut off {_shorten(lost)!r}",
-                stacklevel=3,
-            )
-            row = [*kept, end]
-        return np.asarray(row, np.int32)
+    def counting(self, texts: Sequence[str]) -> tuple[Int[np.ndarray, "b t"], int]:
+        """Token ids as by a call, and how many texts were cut, in place of a warning each."""
+        rows = self._rows(texts)
+        return self._fit(rows), sum(len(row) > self.length for row in rows)
+
+    def _rows(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._tokenizer(list(texts), padding="max_length", verbose=False)["input_ids"]
+
+    def _fit(self, rows: list[list[int]]) -> Int[np.ndarray, "b t"]:
+        """Cut to `length`, with the end token last."""
+        return np.array([[*row[: self.length - 1], row[-1]] for row in rows], np.int32)
 
 
 _FOLDER = "tokenizer/"

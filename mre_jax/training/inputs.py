@@ -5,7 +5,7 @@ on accumulation, or on the number of devices.
 """
 
 import enum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,9 @@ from mre_jax.models.reward import RewardInputs
 from mre_jax.models.vae import AutoencoderKL, LatentMoments
 from mre_jax.training.config import LossConfig
 from mre_jax.training.network import Network, Parameters
+
+OnDevice: TypeAlias = Any
+"""A `Batch` whose arrays are JAX's."""
 
 
 class Draw(enum.IntEnum):
@@ -104,8 +107,9 @@ def make_inputs(
         batch: on the device.
         with_reward: whether the UNet takes rewards.
     """
-    encoded = _encode(batch, frozen, encoders, with_reward)
-    keys = jax.random.wrap_key_data(jnp.asarray(batch.key_data))
+    on_device: OnDevice = jax.tree.map(jnp.asarray, batch)
+    encoded = _encode(on_device, frozen, encoders, with_reward)
+    keys = jax.random.wrap_key_data(on_device.key_data)
     shape = encoded.original.shape[1:]
     mean, logvar = (x.astype(jnp.float32) for x in encoded.edited)
     posterior = mean + jnp.exp(0.5 * logvar) * normal_per_example(
@@ -115,9 +119,9 @@ def make_inputs(
     noise = normal_per_example(_fold(keys, Draw.NOISE), shape)
     timesteps = _draw_timesteps(keys, schedule.num_train_timesteps)
 
-    image = _where(batch.drop_image, 0, encoded.original.astype(jnp.float32))
-    text = _where(batch.drop_text, frozen.null_text.astype(encoded.text.dtype), encoded.text)
-    reward = _reward(batch, encoded, keys, loss.reward_dropout) if with_reward else None
+    image = _where(on_device.drop_image, 0, encoded.original.astype(jnp.float32))
+    text = _where(on_device.drop_text, frozen.null_text.astype(encoded.text.dtype), encoded.text)
+    reward = _reward(on_device, encoded, keys, loss.reward_dropout) if with_reward else None
     noisy = schedule.add_noise(latents, noise, timesteps)
     return Inputs(
         sample=jnp.concatenate([noisy, image], axis=-1),
@@ -125,11 +129,11 @@ def make_inputs(
         text=text,
         reward=reward,
         target=schedule.target(latents, noise, timesteps),
-        weight=_weight(batch, schedule, timesteps, loss),
+        weight=_weight(on_device, schedule, timesteps, loss),
     )
 
 
-def _encode(batch: Batch, frozen: Frozen, encoders: Encoders, with_reward: bool) -> _Encoded:
+def _encode(batch: OnDevice, frozen: Frozen, encoders: Encoders, with_reward: bool) -> _Encoded:
     original, edited = _latents(batch, frozen, encoders)
     cached = batch.cached
     if cached is not None and cached.instruction_states is not None:
@@ -141,7 +145,7 @@ def _encode(batch: Batch, frozen: Frozen, encoders: Encoders, with_reward: bool)
         raise ValueError("the batch holds no text states and there is no text encoder")
     text_encoder: CLIPTextModel = encoders.text_encoder.module(frozen.text_encoder)
     ids = [batch.instruction, batch.reward_text] if with_reward else [batch.instruction]
-    output = text_encoder(rearrange(jnp.stack([jnp.asarray(x) for x in ids]), "n b t -> (n b) t"))
+    output = text_encoder(rearrange(jnp.stack(ids), "n b t -> (n b) t"))
     states = rearrange(output.last_hidden_state, "(n b) t d -> n b t d", n=len(ids))
     pooled = rearrange(output.pooler_output, "(n b) d -> n b d", n=len(ids))
     if not with_reward:
@@ -150,7 +154,7 @@ def _encode(batch: Batch, frozen: Frozen, encoders: Encoders, with_reward: bool)
 
 
 def _latents(
-    batch: Batch, frozen: Frozen, encoders: Encoders
+    batch: OnDevice, frozen: Frozen, encoders: Encoders
 ) -> tuple[Float[Array, "b h w c"], LatentMoments]:
     """The original's mode and the edited picture's moments, unscaled."""
     if batch.cached is not None:
@@ -166,25 +170,23 @@ def _latents(
 
 
 def _reward(
-    batch: Batch, encoded: _Encoded, keys: Key[Array, " b"], dropout: float
+    batch: OnDevice, encoded: _Encoded, keys: Key[Array, " b"], dropout: float
 ) -> RewardInputs:
     assert encoded.reward_states is not None and encoded.reward_pooled is not None  # noqa: S101
-    present = jnp.asarray(batch.present)
+    present = batch.present
     if dropout:
         present &= jax.vmap(jax.random.uniform)(_fold(keys, Draw.REWARD)) >= dropout
-    return RewardInputs(
-        jnp.asarray(batch.scores), encoded.reward_states, encoded.reward_pooled, present
-    )
+    return RewardInputs(batch.scores, encoded.reward_states, encoded.reward_pooled, present)
 
 
 def _weight(
-    batch: Batch, schedule: NoiseSchedule, timesteps: Int[Array, " b"], loss: LossConfig
+    batch: OnDevice, schedule: NoiseSchedule, timesteps: Int[Array, " b"], loss: LossConfig
 ) -> Float32[Array, " b"]:
     weight = jnp.ones(timesteps.shape, jnp.float32)
     if loss.min_snr_gamma is not None:
         weight *= min_snr_weight(schedule, timesteps, loss.min_snr_gamma)
     if loss.score_weighting == "linear":
-        weight *= score_weight(jnp.asarray(batch.scores), jnp.asarray(batch.present))
+        weight *= score_weight(batch.scores, batch.present)
     return weight
 
 
@@ -198,5 +200,4 @@ def _draw_timesteps(keys: Key[Array, " b"], count: int) -> Int[Array, " b"]:
 
 
 def _where(chosen: Bool[Array, " b"], yes: Any, no: Float[Array, "b ..."]) -> Array:
-    chosen = jnp.asarray(chosen)
     return jnp.where(jnp.expand_dims(chosen, range(1, no.ndim)), yes, no)

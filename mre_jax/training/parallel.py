@@ -85,10 +85,14 @@ class Layout(NamedTuple):
         return self._along(leaf.shape, (FSDP,))
 
     def _along(self, shape: tuple[int, ...], axes: tuple[str, ...]) -> NamedSharding:
-        """The longest dimension that `axes` divide is split; an array without one is copied."""
+        """The longest dimension that `axes` divide is split; an array without one is copied.
+
+        So are vectors: all of them are 0.1 % of the parameters, and splitting them would cost
+        hundreds of small operations a step.
+        """
         parts = math.prod(self.mesh.shape[axis] for axis in axes)
         fitting = [(size, -d) for d, size in enumerate(shape) if size % parts == 0 and size]
-        if parts == 1 or not fitting:
+        if parts == 1 or len(shape) < 2 or not fitting:
             return self.replicated
         dimension = -max(fitting)[1]
         return NamedSharding(self.mesh, PartitionSpec(*[None] * dimension, axes))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int32
 
-from mre_jax.data.encoders import tokenize_quietly
 from mre_jax.editing.tokens import Tokenizer
 
 SAMPLE = 2000
@@ -27,7 +26,7 @@ class TextCuts:
 
     def __call__(self, texts: Sequence[str]) -> Int32[np.ndarray, "b t"]:
         """Token ids of each text, cut to the tokenizer's length."""
-        ids, cut = tokenize_quietly(self._tokenizer, texts)
+        ids, cut = self._tokenizer.counting(texts)
         self._texts += len(texts)
         self._cut += cut
         if self._texts >= SAMPLE:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
@@ -18,7 +19,7 @@ from mre_jax.image import write_png
 from mre_jax.models.layers import Compute
 from mre_jax.training.config import ModelConfig, TrainConfig
 from mre_jax.training.network import Network
-from mre_jax.training.parallel import Layout
+from mre_jax.training.parallel import AXES, Layout
 from mre_jax.training.run_directory import RunDirectory
 from mre_jax.training.start import compute_of
 from mre_jax.training.state import State
@@ -60,6 +61,8 @@ class Validation:
         self._settings = SamplingSettings(validation.steps)
         self._model, self._unet, self._schedule = config.model, unet, schedule
         self._run = run
+        # The edits are one device's work; the run's mesh, under which they are made, is of all.
+        self._alone = Mesh(np.asarray(jax.local_devices()[:1]).reshape(1, 1), AXES)
         dtype = compute_of(config.model).dtype
         # Cast first, as in a step: half the bytes travel, and the network computes the same.
         self._gather = jax.jit(
@@ -78,7 +81,8 @@ class Validation:
         whole = {name: x.addressable_data(0) for name, x in params.items()}
         if jax.process_index() != 0:
             return None
-        edited = self._pipeline(whole).edit(self._requests, self._settings, batch_size=8)
+        with jax.set_mesh(self._alone):
+            edited = self._pipeline(whole).edit(self._requests, self._settings, batch_size=8)
         sheet = draw_sheet(self._requests, edited)
         write_png(Image.fromarray(sheet), self._run.validation / f"{done:08d}.png")
         return sheet
@@ -119,7 +123,7 @@ def _load_around(model: ModelConfig) -> Callable[..., Model]:
     compute = Compute(compute.dtype, compute.attention)
     with local_path(model.init_from) as path:
         opened = open_checkpoint(path)
-        networks = {
+        networks: dict[str, Any] = {
             name: load(part.network(compute), part.source, dtype=compute.dtype)
             for name, part in opened.components.items()
             if name != "unet"

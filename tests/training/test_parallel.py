@@ -49,8 +49,8 @@ def test_the_longest_dimension_that_divides_is_split():
     assert both.compute(leaf(24, 30)).spec == PartitionSpec(None, ("fsdp",))
 
 
-@pytest.mark.parametrize("shape", [(), (7,), (3, 3, 4, 6)])
-def test_what_does_not_divide_is_copied(shape):
+@pytest.mark.parametrize("shape", [(), (64,), (7, 9), (3, 3, 4, 6)])
+def test_vectors_and_what_does_not_divide_are_copied(shape):
     assert layout(fsdp=2).storage(leaf(*shape)).is_fully_replicated
 
 

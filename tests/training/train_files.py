@@ -49,8 +49,9 @@ def write_config(path: Path, editor: Path, shards: Path, **changes: Any) -> Path
 
 
 def train(config: Path, run: Path, *arguments: str) -> int:
-    """`mre train` in this process; its exit code."""
-    return cli.main(["train", str(config), "--run", str(run), "--alone", *arguments])
+    """`mre train` in this process; its exit code. No watchdog: it would end the tests."""
+    options = ["--run", str(run), "--alone", "guard.watchdog_seconds=0"]
+    return cli.main(["train", str(config), *options, *arguments])
 
 
 class Process:

@@ -76,7 +76,8 @@ def train_editor(
         rows, mirror = draw_rows(recipe.seed, _STAGE, step, len(ids), recipe.batch)
         chance = np.random.default_rng((recipe.seed, _STAGE + 1, step)).random(len(rows))
         original, edited = (x[int(mirror), rows] for x in latents)
-        return _Batch(original, edited, ids[rows], *drop_conditions(chance, recipe.dropout))
+        dropped: Any = drop_conditions(chance, recipe.dropout)
+        return _Batch(original, edited, ids[rows], *dropped)
 
     trained = fit(
         "editor",
