@@ -23,6 +23,10 @@ test: $(STAMP) lint typecheck
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
+# What a run survives, with figures: some minutes.
+reliability: $(STAMP)
+	$(BIN)/python -m tests.reliability
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -8,7 +8,8 @@ prepared shards: pictures, or the cached latents and text states of pictures. Th
 written from its description: for every picture pair it encodes both by the VAE, the instruction and
 the reward text by CLIP, and for every batch the empty prompt; it asks a ViT-H whose answer nobody
 uses; then come the UNet's forward and backward pass, clipping and AdamW. Its inputs lie ready on
-the device. Weights are random, and neither side tokenizes.
+the device. Weights are random, and neither side tokenizes. On a CPU with other work, compare the
+processor time.
 """
 
 import argparse
@@ -76,11 +77,13 @@ class Speed(NamedTuple):
 
     Attributes:
         rate: examples a second, of the fastest block of steps.
+        busy: processor seconds of this process for an example, of the best block.
         waited: share of the time of all blocks in which no batch was ready; None without a loader.
         first: seconds of the first step.
     """
 
     rate: float
+    busy: float
     waited: float | None
     first: float
 
@@ -106,7 +109,7 @@ def main() -> None:
     print(f" of {args.steps} steps")
     for batch in args.batch:
         print(f"\n{f'batch {batch}':<44}{'images/s':>10}{'TFLOP/s':>9}{'of peak':>9}", end="")
-        print(f"{'waiting':>9}{'first':>9}")
+        print(f"{'waiting':>9}{'CPU ms each':>13}{'first':>9}")
         with tempfile.TemporaryDirectory() as folder:
             for name, begin in make_rows(Path(folder), size, batch, args):
                 if args.only in name:
@@ -152,16 +155,18 @@ def measure(begin: Callable[[], Step], batch: int, args: argparse.Namespace) -> 
     step()
     first = time.perf_counter() - start
     step()  # what is compiled or read ahead late
-    blocks, waited = [], 0.0
+    blocks, busy, waited = [], [], 0.0
     for _ in range(args.repeats):
-        start = time.perf_counter()
+        start, processor = time.perf_counter(), time.process_time()
         waited += sum(step() for _ in range(args.steps))
         blocks.append(time.perf_counter() - start)
+        busy.append(time.process_time() - processor)
     share = None if math.isnan(waited) else waited / sum(blocks)
     del step
     gc.collect()
     jax.clear_caches()
-    return Speed(batch * args.steps / min(blocks), share, first)
+    examples = batch * args.steps
+    return Speed(examples / min(blocks), min(busy) / examples, share, first)
 
 
 def show(name: str, speed: Speed, size: Size, device: Any) -> None:
@@ -171,7 +176,7 @@ def show(name: str, speed: Speed, size: Size, device: Any) -> None:
     share = "-" if peak is None else f"{rate / peak:.1%}"
     waited = "-" if speed.waited is None else f"{speed.waited:.1%}"
     print(f"{name:<44}{speed.rate:>10.2f}{rate / 1e12:>9.3f}{share:>9}", end="")
-    print(f"{waited:>9}{speed.first:>8.1f}s", flush=True)
+    print(f"{waited:>9}{1000 * speed.busy:>13.1f}{speed.first:>8.1f}s", flush=True)
 
 
 def our_step(size: Size, loader: Loader, args: argparse.Namespace) -> Step:
@@ -192,15 +197,18 @@ def our_step(size: Size, loader: Loader, args: argparse.Namespace) -> Step:
     frozen = jax.device_put(frozen, layout.replicated)
     batches: Iterator[Batch] = prefetch(loader.batches(), layout.mesh)
     del unet, params
+    told: Any = None
 
     def step() -> float:
-        nonlocal state
+        nonlocal state, told
         start = time.perf_counter()
         batch = next(batches)
         waited = time.perf_counter() - start
         with jax.set_mesh(layout.mesh):
             state, metrics = train(state, frozen, batch)
-        jax.block_until_ready(metrics)
+        # As in a run: the device has the next step before the host looks at this one.
+        jax.block_until_ready(told)
+        told = metrics
         return waited
 
     return step
@@ -238,7 +246,7 @@ def released_step(size: Size, batch: int, args: argparse.Namespace, with_vision:
             network.to(dtype).requires_grad_(False)
     predict = torch.compile(unet) if args.compile else unet
     optimizer = torch.optim.AdamW(unet.parameters(), 5e-5, weight_decay=1e-2)
-    signal = torch.from_numpy(np.asarray(NoiseSchedule.stable_diffusion().alphas_cumprod))
+    signal = torch.tensor(np.asarray(NoiseSchedule.stable_diffusion().alphas_cumprod))
     signal = signal.to(device, torch.float32)
     pictures = torch.rand(2, batch, 3, size.pixels, size.pixels, device=device, dtype=dtype)
     if with_vision:
@@ -293,13 +301,15 @@ def torch_networks(size: Size, with_vision: bool) -> tuple[Any, Any, Any, Any]:
     from transformers import CLIPTextConfig as TorchTextConfig
     from transformers import CLIPTextModel as TorchText
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+    from transformers import logging as messages
 
     from mre_jax.pytorch.reward_unet import RewardUNet2DConditionModel
 
+    messages.set_verbosity_error()
     vision = None
     if with_vision:
         vision = CLIPVisionModelWithProjection(CLIPVisionConfig(**size.vision))
-    text = TorchTextConfig(**{**size.text.to_dict(), "eos_token_id": 2})
+    text = TorchTextConfig(**size.text.to_dict(), bos_token_id=0)
     return (
         RewardUNet2DConditionModel(**size.unet.to_dict()),
         TorchVAE(**size.vae.to_dict()),

@@ -1,7 +1,6 @@
 """From flawed triplets to a page of results, by the commands that a user types."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest

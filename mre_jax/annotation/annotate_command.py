@@ -2,7 +2,7 @@
 
     mre annotate toy --judge toy --out toy.jsonl --rewards RewardEdit.json
     mre annotate triplets --judge openai:gpt-4o-2024-08-06 --out run.jsonl --max-usd 50 --dry-run
-    mre annotate --out run.jsonl --rewards RewardEdit.json
+    mre annotate --out run.jsonl --rewards RewardEdit.json --charts charts
 
 Run the same command again to go on after a stop: what the journal answers is not asked again. The
 last line needs neither data nor judge. The key of a model is read from OPENAI_API_KEY alone.
@@ -10,17 +10,21 @@ Instructions and pictures are sent to the model's server, and nowhere else.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from etils import epath
 from tqdm import tqdm
 
-from mre_jax.annotation.compaction import write_compaction
+from mre_jax.annotation.compaction import compact
 from mre_jax.annotation.items import AUTO, Items, open_items
 from mre_jax.annotation.questions import ask_about
 from mre_jax.annotation.statistics import collect
 from mre_jax.data.prepare_command import parse_options
+from mre_jax.data.reward_stats import RewardStats
+from mre_jax.data.rewards import Reward, write_rewards
 from mre_jax.data.sources import SOURCES
+from mre_jax.data.stats_charts import write_charts
 from mre_jax.errors import BusyError, ConfigError
 from mre_jax.judges.arguments import add_judge_arguments, budget_from, judge_from
 from mre_jax.judges.asking import run_all
@@ -44,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="JOURNAL", help="file to fill")
     parser.add_argument(
         "--rewards", metavar="FILE", help="write the scores as RewardEdit_20K.json at the end"
+    )
+    parser.add_argument(
+        "--charts",
+        metavar="DIR",
+        help="draw scores.png, their histograms, and words.png, a cloud of the texts",
     )
     what = parser.add_argument_group("what is asked")
     what.add_argument(
@@ -143,10 +152,23 @@ def _sum_up(args: argparse.Namespace) -> int:
     models = ", ".join(f"{name} ({count})" for name, count in statistics.models.most_common())
     with Journal(args.out) as journal:
         print(f"{args.out}: {statistics.requests} requests, {journal.spent:.2f} USD; by {models}")
-    if args.rewards:
-        made = write_compaction(args.out, args.rewards)
+    if args.rewards or args.charts:
+        made = compact(args.out)
         left = (
             f", {made.incomplete} items left out for want of an answer" if made.incomplete else ""
         )
-        print(f"{args.rewards}: {len(made.rewards)} rewards{left}")
+        if args.rewards:
+            write_rewards(args.rewards, made.rewards)
+            print(f"{args.rewards}: {len(made.rewards)} rewards{left}")
+        if args.charts:
+            for path in _draw(made.rewards.values(), args.charts):
+                print(f"{path}: of {len(made.rewards)} rewards{left}")
     return 0
+
+
+def _draw(rewards: Iterable[Reward], folder: str) -> Sequence[epath.Path]:
+    """Draws what `mre data stats` draws of a prepared set."""
+    stats = RewardStats()
+    for reward in rewards:
+        stats.add_reward(reward.scores, reward.texts)
+    return write_charts(folder, stats)

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections import Counter
 
-from mre_jax.data.rewards import PERSPECTIVES, Reward, write_rewards
+from mre_jax.data.rewards import PERSPECTIVES, Reward
 from mre_jax.errors import DataError
 from mre_jax.judges.journal import read_verdicts
 from mre_jax.judges.verdict import Verdict
@@ -70,17 +70,6 @@ def compact(journal: str | os.PathLike[str]) -> Compaction:
             f"{journal}: no item with scores in {', '.join(PERSPECTIVES)} in it; finish it first"
         )
     return Compaction(rewards, len(found) - len(rewards), failed, next(iter(models)))
-
-
-def write_compaction(journal: str | os.PathLike[str], path: str) -> Compaction:
-    """Writes the rewards of a journal as `RewardEdit_20K.json` has them.
-
-    Raises:
-        DataError: as `compact`.
-    """
-    compaction = compact(journal)
-    write_rewards(path, compaction.rewards)
-    return compaction
 
 
 def _check_same(known: Verdict | None, verdict: Verdict, journal: str) -> None:

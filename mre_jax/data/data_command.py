@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 
+from etils import epath
 from tqdm import tqdm
 
 from mre_jax.data import cache_command
@@ -12,6 +13,7 @@ from mre_jax.data.stats import collect, token_counter
 from mre_jax.data.stats_charts import write_charts
 from mre_jax.data.verify import verify
 from mre_jax.errors import DataError
+from mre_jax.files import write_atomically
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +72,9 @@ def _stats(args: argparse.Namespace) -> int:
     stats = collect(args.folder, count_tokens)
     print(stats)
     if args.out:
-        for path in write_charts(args.out, stats):
+        charts = write_charts(args.out, stats)
+        counts = epath.Path(args.out) / "stats.json"
+        write_atomically(counts, json.dumps(stats.to_dict(), indent=1, ensure_ascii=False) + "\n")
+        for path in (counts, *charts):
             print(f"wrote {path}")
     return 0

@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import itertools
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,46 +14,33 @@ from tqdm import tqdm
 from mre_jax.data.cache import Cache
 from mre_jax.data.example import decode_triplet
 from mre_jax.data.manifest import Manifest, check_manifest
+from mre_jax.data.reward_stats import RewardStats
 from mre_jax.data.reward_text import CountTokens, Truncation, measure_truncation, reward_parts
-from mre_jax.data.rewards import MAX_SCORE, PERSPECTIVES
+from mre_jax.data.rewards import MAX_SCORE
 from mre_jax.data.tfrecord import read_records
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.image import FORMATS
 
 _BATCH = 256
-_WORD = re.compile(r"[^\W\d_][\w'-]+")
-# Words that would fill every cloud and say nothing.
-_COMMON = frozenset(
-    """
-    a an and any are as at be been being but by can could did does doing for from had has have her
-    his in into is it its more most no none not of on onto or over should so some such than that
-    the their them then there these they this those to too under very was were what when where
-    which while who with would
-    """.split()  # noqa: SIM905 (a text, to be read)
-)
 
 
-@dataclasses.dataclass
-class Stats:
+@dataclasses.dataclass(kw_only=True)
+class Stats(RewardStats):
     """Counts over all records of a set.
 
     Attributes:
         name: of the set.
         examples: all.
-        judged: those with scores.
         captioned: those with both captions.
         shards: files.
         bytes: of them.
         sources: examples by the set they come from.
         sizes: examples by "width x height" of the original picture.
         formats: examples by the file format of the original picture.
-        scores: per perspective, how many have each score from 0 to 5, rounded.
-        below_top: per perspective, how many have less than the top score.
         instruction_words: instructions by their number of words.
         instruction_tokens: instructions by their number of tokens, with start and end.
         truncation: of the reward texts; None without a tokenizer.
-        words: per perspective, the words of the texts that name a flaw.
         cache: what is cached in the records; "" if nothing is.
         rounding: largest and mean absolute error of what is cached, by its name.
     """
@@ -63,23 +49,13 @@ class Stats:
     shards: int = 0
     bytes: int = 0
     examples: int = 0
-    judged: int = 0
     captioned: int = 0
     sources: Counter[str] = dataclasses.field(default_factory=Counter)
     sizes: Counter[str] = dataclasses.field(default_factory=Counter)
     formats: Counter[str] = dataclasses.field(default_factory=Counter)
-    scores: dict[str, list[int]] = dataclasses.field(
-        default_factory=lambda: {name: [0] * (MAX_SCORE + 1) for name in PERSPECTIVES}
-    )
-    below_top: dict[str, int] = dataclasses.field(
-        default_factory=lambda: dict.fromkeys(PERSPECTIVES, 0)
-    )
     instruction_words: Counter[int] = dataclasses.field(default_factory=Counter)
     instruction_tokens: Counter[int] = dataclasses.field(default_factory=Counter)
     truncation: Truncation | None = None
-    words: dict[str, Counter[str]] = dataclasses.field(
-        default_factory=lambda: {name: Counter() for name in PERSPECTIVES}
-    )
     cache: str = ""
     rounding: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
@@ -105,7 +81,7 @@ def collect(folder: epath.PathLike, count_tokens: CountTokens | None = None) -> 
         DataError: if the set is not whole, naming shard and record.
     """
     manifest = check_manifest(folder)
-    stats = Stats(manifest.name, len(manifest.shards), manifest.bytes)
+    stats = Stats(name=manifest.name, shards=len(manifest.shards), bytes=manifest.bytes)
     if (cache := Cache.of(manifest)) is not None:
         stats.cache, stats.rounding = str(cache), dict(manifest.measured.get("rounding", {}))
     judged: list[tuple[str, ...]] = []  # texts only: the pictures are dropped at once
@@ -162,16 +138,7 @@ def _add(stats: Stats, triplet: Triplet) -> None:
     stats.formats[kind] += 1
     stats.captioned += bool(triplet.original_caption and triplet.edited_caption)
     stats.instruction_words[len(triplet.instruction.split())] += 1
-    if triplet.scores is not None:
-        stats.judged += 1
-        for name, score in zip(PERSPECTIVES, triplet.scores, strict=True):
-            stats.scores[name][round(score)] += 1
-            stats.below_top[name] += score < MAX_SCORE
-    if triplet.texts is not None:
-        parts = reward_parts(triplet.texts, triplet.scores)
-        for name, text in zip(PERSPECTIVES, parts, strict=True):
-            words = (word.lower() for word in _WORD.findall(text))
-            stats.words[name].update(word for word in words if word not in _COMMON)
+    stats.add_reward(triplet.scores, triplet.texts)
 
 
 def _picture(triplet: Triplet) -> tuple[str, str]:

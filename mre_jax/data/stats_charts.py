@@ -1,15 +1,13 @@
 """Charts of a set: the scores of each perspective, and the words of its reward texts."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from etils import epath
 from PIL import Image, ImageDraw, ImageFont
 
+from mre_jax.data.reward_stats import RewardStats
 from mre_jax.data.rewards import MAX_SCORE, PERSPECTIVES
-from mre_jax.data.stats import Stats
-from mre_jax.files import write_atomically
 from mre_jax.image import write_png
 
 _PANEL = (420, 300)
@@ -19,18 +17,17 @@ _WORDS = 60
 _SIZES = (11, 54)
 
 
-def write_charts(folder: epath.PathLike, stats: Stats) -> Sequence[epath.Path]:
-    """Writes `stats.json`, `scores.png` and `words.png`; returns their paths."""
+def write_charts(folder: epath.PathLike, stats: RewardStats) -> Sequence[epath.Path]:
+    """Writes `scores.png` and `words.png` as in Figs. 3 and 4; returns their paths."""
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / name for name in ("stats.json", "scores.png", "words.png")]
-    write_atomically(paths[0], json.dumps(stats.to_dict(), indent=1, ensure_ascii=False) + "\n")
-    write_png(draw_scores(stats), paths[1])
-    write_png(draw_words(stats.words), paths[2])
+    paths = [folder / name for name in ("scores.png", "words.png")]
+    write_png(draw_scores(stats), paths[0])
+    write_png(draw_words(stats.words), paths[1])
     return paths
 
 
-def draw_scores(stats: Stats) -> Image.Image:
+def draw_scores(stats: RewardStats) -> Image.Image:
     """A histogram per perspective, side by side, as shares of the judged examples."""
     panels = []
     for name, colour in zip(PERSPECTIVES, _COLOURS, strict=True):

@@ -192,7 +192,7 @@ class _Story:
         sweep = f"--rewards {rewards} --reward-words {self._at(_WORDS)}" if rewards else ""
         return (
             f"--system {shlex.quote(name)} --model {self._model(name)} {sweep} --judge toy "
-            f"--size keep --steps {self.scale.sampling_steps} --guidance-scale 5 "
+            f"--size keep --steps {self.scale.sampling_steps} --guidance-scale 3 "
             f"--batch-size 24 --out {self._at('results')}"
         )
 

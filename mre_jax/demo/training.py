@@ -44,8 +44,8 @@ def train_config(system: System, editor: Path, data: Path, steps: int) -> TrainC
         # In few steps the small errors of little noise drown what decides whether an edit is made.
         loss=LossConfig(min_snr_gamma=1.0),
         optimizer=OptimizerConfig(
-            learning_rate=5e-4,
-            reward_rate_scale=6.0,
+            learning_rate=7e-4,
+            reward_rate_scale=12.0,
             schedule="cosine",
             warmup_steps=min(50, steps // 4),
         ),

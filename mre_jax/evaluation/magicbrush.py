@@ -1,5 +1,8 @@
 """`mre evaluate magicbrush`: distances to the true edits, single and multi turn (Table 2).
 
+Beside the official L1 and L2 there are PSNR, at most 100 dB for an edit equal to the true one, and
+SSIM.
+
 CLIP-T is reported on local captions, as the official script takes it by default, and on global
 ones, "clip_t_global".
 """
@@ -25,6 +28,7 @@ from mre_jax.evaluation.magicbrush_sessions import (
     single_name,
 )
 from mre_jax.evaluation.measuring import Measured, add_networks, load_clip, load_dino
+from mre_jax.evaluation.metrics.pixel import METRICS
 from mre_jax.evaluation.preset import PRESETS
 from mre_jax.evaluation.run_edits import opened, print_summary, rows_of
 
@@ -51,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
                 made = Run(suite, args.system, condition, checkpoint, Path(args.out))
                 cases = cases_of(sessions, suite)
                 measured = Measured(made, cases, edits[suite], results)
-                measured.add_pixels(measured.targets, ("l1", "l2"))
+                measured.add_pixels(measured.targets, tuple(METRICS))
                 if clip is not None:
                     values = clip.clip_i(measured.edited, measured.targets)
                     measured.add("clip_i", values, clip.measure)

@@ -116,7 +116,7 @@ class Measured:
         self._results.add([*rows, *absent])
 
     def add_pixels(self, references: Sequence[Path], metrics: Sequence[str]) -> None:
-        """Writes "l1" or "l2" of every edit beside a reference, as MagicBrush takes them."""
+        """Writes metrics of `pixel.METRICS` of every edit beside a reference."""
         from mre_jax.evaluation.metrics.pixel import MEASURE, METRICS, match_size
 
         values = []

@@ -52,6 +52,20 @@ def test_a_journal_alone_is_summed_up(toy, annotate, tmp_path, capsys):
     assert "by toy-1 (9)" in capsys.readouterr().out
 
 
+def test_the_charts_of_a_journal_are_those_of_the_set_it_makes(toy, annotate, tmp_path, capsys):
+    journal, rewards = tmp_path / "j", tmp_path / "R.json"
+    annotate(toy, "--judge", "toy", "--out", journal, "--self-consistency", 6)
+    annotate("--out", journal, "--rewards", rewards, "--charts", tmp_path / "charts")
+    assert f"{tmp_path}/charts/words.png: of 12 rewards" in capsys.readouterr().out
+    shards = tmp_path / "shards"
+    words = ["prepare", "instruct_pix2pix", toy / "triplets", "--rewards", rewards, "--out", shards]
+    assert cli.main([*map(str, words)]) == 0
+    assert cli.main(["data", "stats", str(shards), "--out", str(tmp_path / "stats")]) == 0
+    for name in ("scores.png", "words.png"):
+        chart, expected = (tmp_path / folder / name for folder in ("charts", "stats"))
+        assert chart.read_bytes() == expected.read_bytes()
+
+
 def test_some_are_asked_twice_and_compared(toy, annotate, tmp_path, capsys):
     journal = tmp_path / "j"
     annotate(toy, "--judge", "toy", "--out", journal, "--self-consistency", 5)

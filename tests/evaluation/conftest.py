@@ -25,3 +25,36 @@ def editor(tmp_path_factory):
     folder = tmp_path_factory.mktemp("editor")
     make_tiny_editor(folder, reward=REWARD.to_dict())
     return folder
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory):
+    """The folder of a tiny CLIP."""
+    pytest.importorskip("torch")
+    from tests.evaluation.tiny_networks import write_clip
+
+    folder = tmp_path_factory.mktemp("networks") / "clip"
+    write_clip(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dino(tmp_path_factory):
+    """The file of a tiny DINO."""
+    torch = pytest.importorskip("torch")
+    from tests.evaluation.tiny_networks import DINO, make_dino, released_dino
+
+    path = tmp_path_factory.mktemp("networks") / "dino.pth"
+    torch.save(released_dino(make_dino(**DINO)), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def inception(tmp_path_factory):
+    """The file of a narrow Inception."""
+    torch = pytest.importorskip("torch")
+    from tests.evaluation.inception_reference import random_inception
+
+    path = tmp_path_factory.mktemp("networks") / "inception.pth"
+    torch.save(random_inception(width=4).state_dict(), path)
+    return path

@@ -69,6 +69,21 @@ def test_emu_edit_from_parquet(emu, tmp_path, monkeypatch):
     assert (out / rows["l1"].original).read_bytes() == png(100)
 
 
+def test_emu_edit_by_the_networks_themselves(emu, clip, dino, tmp_path):
+    made, out = edits(tmp_path / "made", ["h0"], grey=100), tmp_path / "out"
+    Image.linear_gradient("L").resize((16, 16)).convert("RGB").save(made / "h1.png")
+    options = ("--system", "x", "--images", made, "--clip", clip, "--dino", dino, "--out", out)
+    assert run(emu_edit, emu, *options) == 0
+    rows = {(row.item, row.metric): row for row in read_results(out / "results.jsonl")}
+    # The first is left as it was, the second is another picture.
+    for metric, untouched in (("clip_i", 1), ("dino", 1), ("clip_direction", 0), ("l1", 0)):
+        assert rows["h0", metric].value == pytest.approx(untouched, abs=1e-9)
+        assert abs(rows["h1", metric].value - untouched) > 1e-6
+    assert all(-1 <= rows[item, "clip_t"].value <= 1 for item in ("h0", "h1"))
+    assert rows["h0", "clip_t"].measure.startswith("CLIP ViT-32/8 (")
+    assert rows["h0", "dino"].measure.startswith("DINO ViT-128/7 (")
+
+
 def test_pictures_are_written_out_once(emu, tmp_path):
     pictures = tmp_path / "pictures"
     first = read_cases(read_rows(emu, "test"), emu, emu_edit.COLUMNS, pictures)

@@ -66,11 +66,29 @@ def test_the_official_scripts_pictures_are_measured(data, tmp_path, monkeypatch)
     grey = 120 / 255
     assert clip_t == pytest.approx({"clip_t": grey + 3, "clip_t_global": grey + 16})
     assert {row.metric for row in rows} == {
-        "l1", "l2", "clip_i", "clip_t", "clip_t_global", "dino"
+        "l1", "l2", "psnr", "ssim", "clip_i", "clip_t", "clip_t_global", "dino"
     }  # fmt: skip
     # A session's own row shows where it began.
     (row,) = (row for row in select(multi, metric="l1") if row.item == "11-2")
     assert row.original.endswith("11-input.png") and row.instruction == "turn 2"
+
+
+def test_perfect_edits_by_the_networks_themselves(data, clip, dino, tmp_path, capsys):
+    made, out = tmp_path / "made", tmp_path / "out"
+    for name, grey in (("11/11_1", 120), ("11/11_inde_2", 140), ("22/22_1", 120)):
+        picture(made / f"{name}.png", grey)
+    options = ("--clip", clip, "--dino", dino, "--turns", "single", "--out", out)
+    assert run(magicbrush, data, "--system", "x", "--images", made, *options) == 0
+    rows = read_results(out / "results.jsonl")
+    perfect = {"l1": 0, "l2": 0, "psnr": 100, "ssim": 1, "clip_i": 1, "dino": 1}
+    for metric, value in perfect.items():
+        found = [row.value for row in select(rows, metric=metric)]
+        assert found == pytest.approx([value] * 3, abs=1e-9), metric
+    assert "psnr 100 " in capsys.readouterr().out
+    for metric in ("clip_t", "clip_t_global"):
+        assert all(-1 <= row.value <= 1 for row in select(rows, metric=metric))
+    (row,) = select(rows, item="22-1", metric="dino")
+    assert row.measure.startswith("DINO ViT-128/7 (")
 
 
 @pytest.mark.slow

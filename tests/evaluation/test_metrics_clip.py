@@ -9,11 +9,9 @@ from PIL import Image
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.metrics.clip_scores import CLIPScores
 from tests.evaluation.metric_pictures import pictures
-from tests.parity import randomize_torch, relative_error
-from tests.weights.tiny import write_tokenizer
+from tests.evaluation.tiny_networks import write_clip
+from tests.parity import relative_error
 
-SIDE = 32
-PROCESSOR = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
 PICTURES = pictures([(40, 40), (64, 48), (33, 50), (32, 32), (96, 64)])
 EDITED = pictures([(40, 40), (64, 48), (33, 50), (32, 32), (96, 64)], seed=1)
 TEXTS = ["a cab", "make a bad dog", "fog", "a hippo on a rock", "a cab"]
@@ -22,23 +20,9 @@ TEXTS = ["a cab", "make a bad dog", "fog", "a hippo on a rock", "a cab"]
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """A tiny CLIP of transformers with random weights, and its folder."""
-    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torch")
     folder = tmp_path_factory.mktemp("clip") / "tiny"
-    write_tokenizer(folder)
-    shared = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "projection_dim": 24,
-    }
-    text = {"vocab_size": 40, "max_position_embeddings": 16, "eos_token_id": 39, **shared}
-    vision = {"image_size": SIDE, "patch_size": 8, **shared}
-    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)
-    model = randomize_torch(transformers.CLIPModel(config).eval())
-    model.save_pretrained(folder)
-    transformers.CLIPImageProcessorPil(**PROCESSOR).save_pretrained(folder)
-    return model, folder
+    return write_clip(folder), folder
 
 
 @pytest.fixture(scope="module")

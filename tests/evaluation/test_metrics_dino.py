@@ -8,28 +8,11 @@ from mre_jax.evaluation.metrics.dino import IMAGENET_MEAN, IMAGENET_STD, DINOSco
 from mre_jax.evaluation.metrics.vit import VisionTransformer, ViTConfig
 from mre_jax.models.layers import Compute
 from tests.evaluation.metric_pictures import pictures
+from tests.evaluation.tiny_networks import DINO, make_dino, released_dino
 from tests.parity import relative_error, torch_shapes
 
-# Heads of width 64, which the file does not show.
-TINY = {
-    "hidden_size": 128,
-    "intermediate_size": 256,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": 28,
-    "patch_size": 7,
-}
 PICTURES = pictures([(40, 40), (64, 48), (33, 50)])
 GENERATED = pictures([(40, 40), (64, 48), (33, 50)], seed=1)
-
-
-def _reference(config):
-    """transformers' ViT without its pooler, with random weights."""
-    transformers = pytest.importorskip("transformers")
-    from tests.parity import randomize_torch
-
-    config = transformers.ViTConfig(**config, layer_norm_eps=1e-6)
-    return randomize_torch(transformers.ViTModel(config, add_pooling_layer=False).eval())
 
 
 def _states(model, pixels):
@@ -38,33 +21,10 @@ def _states(model, pixels):
         return model(torch.from_numpy(pixels.transpose(0, 3, 1, 2))).last_hidden_state
 
 
-def _released(model):
-    """The state dict of the authors' file, from the tensors of transformers' module."""
-    torch = pytest.importorskip("torch")
-    theirs = model.state_dict()
-    released = {
-        "cls_token": theirs["embeddings.cls_token"],
-        "pos_embed": theirs["embeddings.position_embeddings"],
-        "patch_embed.proj.weight": theirs["embeddings.patch_embeddings.projection.weight"],
-        "patch_embed.proj.bias": theirs["embeddings.patch_embeddings.projection.bias"],
-    }
-    for leaf in ("weight", "bias"):
-        released[f"norm.{leaf}"] = theirs[f"layernorm.{leaf}"]
-        for i in range(len(model.layers)):
-            ours, layer = f"blocks.{i}", f"layers.{i}"
-            parts = [theirs[f"{layer}.attention.{part}_proj.{leaf}"] for part in "qkv"]
-            released[f"{ours}.attn.qkv.{leaf}"] = torch.cat(parts)
-            released[f"{ours}.attn.proj.{leaf}"] = theirs[f"{layer}.attention.o_proj.{leaf}"]
-            released[f"{ours}.norm1.{leaf}"] = theirs[f"{layer}.layernorm_before.{leaf}"]
-            released[f"{ours}.norm2.{leaf}"] = theirs[f"{layer}.layernorm_after.{leaf}"]
-            for fc in ("mlp.fc1", "mlp.fc2"):
-                released[f"{ours}.{fc}.{leaf}"] = theirs[f"{layer}.{fc}.{leaf}"]
-    return released
-
-
 @pytest.fixture(scope="module")
 def reference():
-    return _reference(TINY)
+    pytest.importorskip("torch")
+    return make_dino(**DINO)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +32,7 @@ def file(reference, tmp_path_factory):
     """What a user has."""
     torch = pytest.importorskip("torch")
     path = tmp_path_factory.mktemp("dino") / "dino_tiny.pth"
-    torch.save(_released(reference), path)
+    torch.save(released_dino(reference), path)
     return path
 
 
@@ -83,7 +43,7 @@ def scores(file):
 
 def test_features_and_similarity_are_those_of_transformers(reference, scores):
     torch = pytest.importorskip("torch")
-    preprocess = preprocess_of(ViTConfig(**TINY))
+    preprocess = preprocess_of(ViTConfig(**DINO))
     assert (preprocess.resize, preprocess.crop) == (32, 28)
     features = []
     for images in (PICTURES, GENERATED):
@@ -129,7 +89,7 @@ def test_the_default_has_the_tensors_of_vit_s_16():
             add_pooling_layer=False,
         )
     shapes = torch_shapes(_abstract(config))
-    assert shapes == {name: tuple(v.shape) for name, v in _released(theirs).items()}
+    assert shapes == {name: tuple(v.shape) for name, v in released_dino(theirs).items()}
     assert sum(np.prod(shape) for shape in shapes.values()) == 21_665_664
     preprocess = preprocess_of(config)
     assert (preprocess.resize, preprocess.crop) == (256, 224)
@@ -139,11 +99,10 @@ def test_the_default_has_the_tensors_of_vit_s_16():
 def test_the_whole_vit_s_16_is_transformers():
     from tests.parity import load_torch
 
-    reference = _reference(
-        {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536}
-    )
+    pytest.importorskip("torch")
+    reference = make_dino(hidden_size=384, num_attention_heads=6, intermediate_size=1536)
     model = VisionTransformer(ViTConfig(), compute=Compute(), rngs=nnx.Rngs(0))
-    load_torch(model, _released(reference))
+    load_torch(model, released_dino(reference))
     pixels = np.random.default_rng(0).normal(size=(1, 224, 224, 3)).astype(np.float32)
     states = jax.jit(lambda x: model(x))(pixels)
     assert relative_error(states, _states(reference, pixels)) < 1e-4
@@ -159,7 +118,7 @@ def test_the_whole_vit_s_16_is_transformers():
 )
 def test_the_file_of_another_network_is_refused_in_one_line(reference, tmp_path, change, message):
     torch = pytest.importorskip("torch")
-    state = _released(reference)
+    state = released_dino(reference)
     change(state)
     torch.save(state, tmp_path / "other.pth")
     with pytest.raises(DataError, match=message) as caught:
@@ -169,13 +128,13 @@ def test_the_file_of_another_network_is_refused_in_one_line(reference, tmp_path,
 
 def test_the_full_checkpoint_of_a_training_run_is_refused_in_one_line(reference, tmp_path):
     torch = pytest.importorskip("torch")
-    torch.save({"teacher": _released(reference), "epoch": 1}, tmp_path / "full.pth")
+    torch.save({"teacher": released_dino(reference), "epoch": 1}, tmp_path / "full.pth")
     with pytest.raises(DataError, match=r"full\.pth holds no tensors"):
         DINOScores.from_pretrained(tmp_path / "full.pth")
 
 
 def test_a_picture_of_another_size_is_refused():
-    config = ViTConfig(**{**TINY, "num_hidden_layers": 0})
+    config = ViTConfig(**{**DINO, "num_hidden_layers": 0})
     model = VisionTransformer(config, compute=Compute(), rngs=nnx.Rngs(0))
     with pytest.raises(ConfigError, match=r"30x28 pixels.*28x28"):
         model(np.zeros((1, 30, 28, 3), np.float32))

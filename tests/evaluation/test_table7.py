@@ -39,6 +39,32 @@ def test_clip_and_fid_fill_the_table(toy, edits, tmp_path, monkeypatch):
     assert table.missing == () and table.rows[0].coverage == "14/14"
 
 
+# The tiny CLIP reads few tokens.
+@pytest.mark.filterwarnings("ignore:text .* tokens, 16 fit")
+def test_the_networks_themselves_know_an_untouched_picture(toy, clip, inception, tmp_path):
+    cases = read_real_edit(toy / "benchmark")
+    made = tmp_path / "made"
+    made.mkdir()
+    for case in cases:
+        shutil.copy(case.original, made / f"{case.id}.png")
+    other = next(case for case in cases if case.original != cases[0].original)
+    shutil.copy(other.original, made / f"{cases[0].id}.png")
+    options = ("--clip", clip, "--inception", inception, "--metric-batch-size", 2)
+    options += ("--system", "x", "--images", made, "--out", tmp_path / "out")
+    assert run(table7, toy / "benchmark", *options) == 0
+    rows = read_results(tmp_path / "out" / "results.jsonl")
+    kept = {row.item: row.value for row in select(rows, metric="clip_preserving")}
+    assert kept.pop(cases[0].id) < 1 - 1e-6
+    assert list(kept.values()) == pytest.approx([1] * 13, abs=1e-9)
+    following = select(rows, metric="clip_following")
+    assert len(following) == 14 and all(-1 <= row.value <= 1 for row in following)
+    assert {row.measure[:14] for row in following} == {"CLIP ViT-32/8 "}
+    fids = [row for row in rows if row.metric.startswith("fid")]
+    assert [row.metric for row in fids] == ["fid_64", "fid_192", "fid_768", "fid_2048"]
+    assert all(row.value > 0 and row.measure.endswith("n=14 and 14") for row in fids)
+    assert {row.measure[:18] for row in select(rows, metric="kid")} == {"Inception v3 FID ("}
+
+
 def test_a_smaller_set_measured_later_replaces_the_sets_values(toy, edits, tmp_path, monkeypatch):
     monkeypatch.setattr(table7, "load_inception", lambda args: FakeInception())
     options = ("--system", "x", "--images", edits, "--inception", "i", "--out", tmp_path / "out")

@@ -45,6 +45,7 @@ OUT_OF_RANGE = [
     "loss.score_weighting=cubic",
     "loss.min_snr_gamma=0",
     "optimizer.learning_rate=.inf",
+    "optimizer.reward_rate_scale=0",
     "optimizer.beta1=1",
     "optimizer.beta2=-1",
     "optimizer.epsilon=0",

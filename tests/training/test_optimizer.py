@@ -74,3 +74,15 @@ def test_updates_are_those_of_pytorch(scale, schedule):
         reference.step()
     for name, parameter in theirs.items():
         np.testing.assert_allclose(ours[name], parameter.detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_the_reward_has_a_rate_of_its_own():
+    params = {name: np.ones(2, np.float32) for name in ("reward.encoder.bias", "conv_in.bias")}
+
+    def first_update(scale: float) -> dict[str, np.ndarray]:
+        optimizer = make_optimizer(config(reward_rate_scale=scale), 10)
+        return optimizer.update(params, optimizer.init(params), params)[0]
+
+    alone, scaled = first_update(1.0), first_update(3.0)
+    np.testing.assert_allclose(scaled["reward.encoder.bias"], 3 * alone["reward.encoder.bias"])
+    np.testing.assert_array_equal(scaled["conv_in.bias"], alone["conv_in.bias"])

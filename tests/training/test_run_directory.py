@@ -67,6 +67,7 @@ OTHER = {
     "loss.score_weighting": "linear",
     "loss.min_snr_gamma": 5.0,
     "optimizer.learning_rate": 1e-4,
+    "optimizer.reward_rate_scale": 2.0,
     "optimizer.beta1": 0.8,
     "optimizer.beta2": 0.99,
     "optimizer.epsilon": 1e-6,

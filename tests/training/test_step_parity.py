@@ -13,9 +13,9 @@ import pytest
 from mre_jax.training.inputs import Draw
 from mre_jax.training.network import parameters_of
 from mre_jax.weights.released import from_released
-from tests.models.tiny_unet import make_unet, tiny_config, tiny_reward
+from tests.models.tiny_unet import make_unet, tiny_reward
 from tests.parity import load_torch, randomize_torch, relative_error
-from tests.training.tiny_run import BATCH, SCALING_FACTOR, TinyRun
+from tests.training.tiny_run import BATCH, SCALING_FACTOR, SMALL, TinyRun
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
@@ -140,7 +140,7 @@ def case(request):
     """Both after STEPS steps, and what they told on the way."""
     from mre_jax.pytorch import RewardUNet2DConditionModel
 
-    config = tiny_config(tiny_reward(form=request.param))
+    config = dataclasses.replace(SMALL, reward=tiny_reward(form=request.param))
     theirs = randomize_torch(RewardUNet2DConditionModel(**config.to_dict()))
     run = TinyRun(_load(config, theirs.state_dict()), **SETTINGS)
     reference = Reference(theirs, run)

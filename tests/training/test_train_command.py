@@ -5,6 +5,7 @@ import shutil
 from contextlib import redirect_stderr
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import yaml
@@ -14,6 +15,7 @@ from mre_jax.training import checkpoint_folder, train_command
 from mre_jax.training.json_lines import read_json_lines
 from mre_jax.training.parallel import make_mesh
 from mre_jax.training.run_directory import RunDirectory, exit_reason
+from mre_jax.training.step import Metrics
 from tests.data.cached import cache_toy
 from tests.data.prepared import prepare_toy, write_toy
 from tests.training.figures import Figures
@@ -24,6 +26,21 @@ from tests.weights import tiny
 def use_one_device(patch):
     """A program for one device compiles in half the time."""
     patch.setattr(train_command, "make_mesh", lambda mesh: make_mesh(mesh, jax.devices()[:1]))
+
+
+def make_cheap_step(*args):
+    """In place of `make_step`: counts, and compiles at once."""
+
+    @jax.jit
+    def step(state, frozen, batch):
+        del frozen, batch
+        metrics = Metrics(*(jnp.float32(1) for _ in range(4)), state["skipped"], *BINS)
+        return {**state, "step": state["step"] + 1}, metrics
+
+    return step
+
+
+BINS = [np.ones(size, np.float32) for size in (4, 4, 6, 6)]
 
 
 def interrupt(*args):
@@ -43,11 +60,11 @@ def config(tmp_path, files):
 
 @pytest.fixture(scope="module")
 def attempts(tmp_path_factory, files):
-    """One run in three attempts: to step 4, on to the end, and once more."""
+    """One run in three attempts: to step 4, on to the end, and once more. Its step is cheap."""
     folder = tmp_path_factory.mktemp("run")
     config = write_config(folder / "config.yaml", **files)
     with pytest.MonkeyPatch.context() as patch, redirect_stderr(io.StringIO()) as told:
-        use_one_device(patch)
+        patch.setattr(train_command, "make_step", make_cheap_step)
         codes = [train(config, folder / "run", *more) for more in (("steps=4",), (), ())]
     return RunDirectory(folder / "run"), codes, told.getvalue()
 

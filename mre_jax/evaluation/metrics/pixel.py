@@ -18,6 +18,9 @@ Mask = Bool[np.ndarray, "b H W"]
 
 MEASURE = "RGB in [0, 1], bicubic (PIL) to the target's size"
 
+HIGHEST_PSNR = 100.0
+"""In dB: what equal pictures have, so that a set with some of them has a mean."""
+
 # Wang et al. 2004: a Gaussian window of 11x11, and constants that keep the ratio finite.
 _SIGMA = 1.5
 _RADIUS = 5
@@ -49,9 +52,9 @@ def l2(generated: Pixels, target: Pixels, edited: Mask | None = None) -> Float64
 def psnr(
     generated: Pixels, target: Pixels, edited: Mask | None = None
 ) -> Float64[np.ndarray, " b"]:
-    """Peak signal-to-noise ratio in dB, inf for equal pictures; otherwise as `l1`."""
+    """Peak signal-to-noise ratio in dB, at most `HIGHEST_PSNR`; otherwise as `l1`."""
     with np.errstate(divide="ignore"):
-        return -10 * np.log10(l2(generated, target, edited))
+        return np.minimum(-10 * np.log10(l2(generated, target, edited)), HIGHEST_PSNR)
 
 
 def ssim(
