@@ -34,12 +34,12 @@ def check(name, one_device):
         assert leaf.sharding == run.layout.storage(leaf)
 
 
-def test_eight_devices_train_as_one(one_device):
-    check("data and fsdp", one_device)
+def test_four_devices_and_two_parts_train_as_one(one_device):
+    check("accumulated", one_device)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in LAYOUTS if name != "data and fsdp"])
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if name != "accumulated"])
 def test_every_layout_trains_as_one_device(one_device, name):
     check(name, one_device)
 

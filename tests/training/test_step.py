@@ -73,6 +73,7 @@ def test_training_lowers_the_loss_of_what_it_has_seen(base):
     assert told[-1].loss < 0.9 * told[0].loss
 
 
+@pytest.mark.slow
 def test_accumulated_parts_are_one_batch(trained):
     """Gradients and losses agree; the parameters differ where Adam amplifies rounding at zero."""
     state, told = tiny_run(optimizer__accumulation=4).train_steps(3)
