@@ -3,7 +3,6 @@
 It has every part and file of the real one, and edits nothing sensibly.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ from diffusers import (
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from mre_jax.pytorch.reward_unet import RewardUNet2DConditionModel
+from mre_jax.toyworld.pretraining.tokenizer import tokenizer_files
 
 WIDTH = 32
-_START, _END = "<|startoftext|>", "<|endoftext|>"
 _LATENT_CHANNELS = 4
 
 
@@ -57,14 +56,9 @@ def make_tiny_editor(
 
 def make_byte_tokenizer(folder: Path) -> CLIPTokenizer:
     """A CLIP tokenizer of one token a byte, without merges."""
-    letters = _byte_letters()
-    tokens = [*letters, *(letter + "</w>" for letter in letters), _START, _END]
     folder.mkdir(parents=True, exist_ok=True)
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "pad_token": _END}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    for path, content in tokenizer_files((), 77).items():
+        (folder / Path(path).name).write_bytes(content)
     return CLIPTokenizer.from_pretrained(str(folder))
 
 
@@ -121,11 +115,3 @@ def _spread(module: torch.nn.Module) -> None:
             parameter.add_(0.1 * torch.randn_like(parameter))
         elif not parameter.any():
             parameter.add_(0.02 * torch.randn_like(parameter))
-
-
-def _byte_letters() -> list[str]:
-    """The printable letter by which CLIP's vocabulary writes each byte (Radford et al. 2019)."""
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = (byte for byte in range(256) if byte not in printable)
-    shifted = {byte: 256 + index for index, byte in enumerate(others)}
-    return [chr(shifted.get(byte, byte)) for byte in range(256)]

@@ -7,7 +7,7 @@ can therefore be trusted: another shape in it means another model, not damage.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -91,34 +91,6 @@ def check_fits(record: Record, state: Any, name: str) -> None:
             f"{name} has {unexpected[0]}, which this configuration has not; "
             "resume it with the configuration it is of"
         )
-
-
-def check_same_run(saved: Mapping[str, Any], current: Mapping[str, Any], name: str) -> None:
-    """Refuses to continue a checkpoint with other settings, data or weights than it was made of.
-
-    Args:
-        saved: the `meta` of the checkpoint.
-        current: what the run would save now; keys that it lacks are not compared.
-        name: of the checkpoint, for the message.
-
-    Raises:
-        ConfigError: naming the first key that differs; keys of nested objects are dotted.
-    """
-    before = dict(_flat(saved))
-    for key, now in _flat(json.loads(json.dumps(current))):
-        if before.get(key) != now:
-            raise ConfigError(
-                f"{name}: {key} was {before.get(key)!r} and is {now!r} now; "
-                "take the former, or start another run"
-            )
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in sorted(tree.items()):
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

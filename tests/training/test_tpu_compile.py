@@ -73,7 +73,7 @@ def test_a_step_compiles_for_a_tpu_and_gathers_weights_in_bfloat16():
     rows = compiled("--pixels=32")
     check_transfers(rows)
     assert 0 < rows["arguments, GiB"] <= rows["peak, GiB"] < 1
-    assert rows["estimated ms"] > rows["floor, ms"] > 0
+    assert rows["estimated ms"] > rows["floor, ms"]
 
 
 @pytest.mark.slow

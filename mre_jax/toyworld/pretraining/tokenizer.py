@@ -19,7 +19,7 @@ def tokenizer_files(texts: Iterable[str], tokens: int) -> dict[str, bytes]:
         tokens: of the window.
     """
     merges = _merges(sorted({word for text in texts for word in _WORD.findall(text.lower())}))
-    letters = byte_letters()
+    letters = _byte_letters()
     vocabulary = [*letters, *(letter + _LAST for letter in letters), *map("".join, merges)]
     numbers = {token: number for number, token in enumerate([*vocabulary, START, END])}
     config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": tokens, "pad_token": END}
@@ -31,7 +31,7 @@ def tokenizer_files(texts: Iterable[str], tokens: int) -> dict[str, bytes]:
     }
 
 
-def byte_letters() -> list[str]:
+def _byte_letters() -> list[str]:
     """The printable letter by which CLIP's vocabulary writes each byte (Radford et al. 2019)."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = (byte for byte in range(256) if byte not in printable)
