@@ -11,7 +11,6 @@ Instructions and pictures are sent to the model's server, and nowhere else.
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from etils import epath
 from tqdm import tqdm
@@ -45,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a public set, a folder of `mre prepare` or of `mre toy`; without it, the journal is "
         "summed up",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="JOURNAL", help="file to fill")
+    parser.add_argument("--out", required=True, metavar="JOURNAL", help="file to fill")
     parser.add_argument(
         "--rewards", metavar="FILE", help="write the scores as RewardEdit_20K.json at the end"
     )

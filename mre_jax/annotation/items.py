@@ -12,6 +12,7 @@ from typing import Any
 from etils import epath
 
 from mre_jax.data.example import decode_triplet
+from mre_jax.data.local_copy import local_copy
 from mre_jax.data.manifest import FILE, check_manifest
 from mre_jax.data.sources import open_source
 from mre_jax.data.sources.selection import read_triplets, select
@@ -101,12 +102,13 @@ def _of_source(source: Source, max_examples: int | None) -> Items:
 
 
 def _prepared(path: str, max_examples: int | None) -> Items:
-    manifest = check_manifest(path)
+    folder = local_copy(path)
+    manifest = check_manifest(folder)
     count = len(select(manifest.count, max_examples))
 
     def triplets() -> Iterator[tuple[str, Triplet]]:
         for shard in manifest.shards:
-            for number, record in enumerate(read_records(epath.Path(path) / shard.file)):
+            for number, record in enumerate(read_records(folder / shard.file)):
                 triplet, _ = decode_triplet(record, f"{shard.file}: record {number}")
                 yield triplet.id, triplet
 

@@ -49,18 +49,24 @@ def add_system(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(size=PRESET)
 
 
-def add_judge(parser: argparse.ArgumentParser, *, pack: str | None = None) -> None:
+def add_judge(
+    parser: argparse.ArgumentParser,
+    *,
+    pack: str | None = None,
+    default: str = "those of the preset",
+) -> None:
     """Who judges, and how it is asked.
 
     Args:
-        pack: the suite's prompts; None leaves them to the preset.
+        pack: the suite's prompts; None leaves them open.
+        default: what is taken then, in words.
     """
     add_judge_arguments(parser)
     asked = parser.add_argument_group("what the judge is asked")
     asked.add_argument(
         "--pack",
         default=pack,
-        help=f"prompts: {', '.join(PACKS)}, or a .toml file ({pack or 'those of the preset'})",
+        help=f"prompts: {', '.join(PACKS)}, or a .toml file ({pack or default})",
     )
     asked.add_argument(
         "--pictures",

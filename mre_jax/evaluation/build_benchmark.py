@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from mre_jax.data.sources.picture import SUFFIXES
 from mre_jax.errors import BusyError, ConfigError, DataError
+from mre_jax.evaluation.bucket import fetched
 from mre_jax.evaluation.instruction_draft import ask_for_draft, worst_usd
 from mre_jax.files import write_atomically
 from mre_jax.judges.append_log import AppendLog, read_records
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Asks for what is missing, and writes the draft."""
-    photos = find_photos(Path(args.photos))
+    photos = find_photos(fetched(args.photos, args.out))
     judge = judge_from(args)
     if not isinstance(judge, OpenAIJudge):
         raise ConfigError(f"--judge {args.judge}: only openai:MODEL can write instructions")

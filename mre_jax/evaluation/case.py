@@ -4,8 +4,10 @@ import dataclasses
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+from etils import epath
 
 from mre_jax.errors import DataError
 from mre_jax.evaluation.results import Result
@@ -24,6 +26,7 @@ class Case:
         instruction: what to do.
         original: file of the picture.
         target: file of the ground truth, if there is one.
+        masks: files that show what was to be edited; see `metrics.mask`.
         captions: what pictures show, by "original", "edited" and "edited_local".
         extra: what an exact judge needs; see `judges.question.Question`.
     """
@@ -34,6 +37,7 @@ class Case:
     instruction: str
     original: Path
     target: Path | None = None
+    masks: tuple[Path, ...] = ()
     captions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -96,7 +100,7 @@ class Run:
         return Path(os.path.relpath(path, self.folder)).as_posix()
 
 
-def check_cases(cases: Sequence[Case], path: Path) -> list[Case]:
+def check_cases(cases: Sequence[Case], path: epath.PathLike) -> list[Case]:
     """The cases of a benchmark, complete and without repetition.
 
     Raises:
@@ -119,6 +123,18 @@ def check_cases(cases: Sequence[Case], path: Path) -> list[Case]:
             f"{missing[0]}"
         )
     return list(cases)
+
+
+def file_in(folder: Path, name: str, where: str) -> Path:
+    """The file that a benchmark names, in its folder or below.
+
+    Raises:
+        DataError: if the name leads out of it: pictures are sent to a judge.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise DataError(f"{where}: {name!r} leads out of {folder}")
+    return folder / path
 
 
 def safe_name(text: str) -> str:

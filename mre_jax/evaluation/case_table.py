@@ -1,7 +1,7 @@
 """Benchmarks that come as a table: a row an edit, the picture in it or beside it.
 
-Parquet, CSV or JSON lines. Pictures are written out once, so that editors, judges and reports find
-them as files.
+Parquet, Arrow, CSV or JSON lines, on a disk or in a bucket. Pictures are written out once, so that
+editors, judges and reports find them as files.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ from mre_jax.data.sources.picture import read_picture, resolve
 from mre_jax.data.sources.rows import Rows
 from mre_jax.data.sources.text_rows import CsvRows, JsonlRows
 from mre_jax.errors import DataError
+from mre_jax.evaluation.arrow_rows import arrow_files, read_arrow
 from mre_jax.evaluation.case import Case, check_cases, safe_name
 from mre_jax.files import write_atomically
 from mre_jax.image import decode_image
@@ -40,19 +41,21 @@ class Columns:
     captions: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
-def read_rows(path: Path | str, split: str | None = None) -> Iterator[Where]:
+def read_rows(path: epath.PathLike, split: str | None = None) -> Iterator[Where]:
     """The rows of a table with the file and row they are of.
 
     Raises:
         DataError: if the file is missing, damaged, or of another kind.
     """
+    if files := arrow_files(epath.Path(path), split):
+        return read_arrow(files)
     rows = _open(path, split)
     names = rows.columns
     return rows.read(range(len(rows)), list(names) if names is not None else ())
 
 
 def read_cases(
-    rows: Iterator[Where], path: Path | str, columns: Columns, pictures: Path
+    rows: Iterator[Where], path: epath.PathLike, columns: Columns, pictures: Path
 ) -> list[Case]:
     """A case of every row.
 
@@ -64,8 +67,9 @@ def read_cases(
     Raises:
         DataError: naming the row that lacks something, or as `check_cases`.
     """
-    folder = Path(path) if Path(path).is_dir() else Path(path).parent
-    return check_cases([_case(*row, columns, folder, pictures) for row in rows], Path(path))
+    table = epath.Path(path)
+    folder = table if table.is_dir() else table.parent
+    return check_cases([_case(*row, columns, folder, pictures) for row in rows], path)
 
 
 def write_picture(data: bytes, folder: Path, name: str, where: str) -> Path:
@@ -81,19 +85,19 @@ def write_picture(data: bytes, folder: Path, name: str, where: str) -> Path:
     return path
 
 
-def _open(path: Path | str, split: str | None) -> Rows:
-    suffix = Path(path).suffix.lower()
+def _open(path: epath.PathLike, split: str | None) -> Rows:
+    suffix = epath.Path(path).suffix.lower()
     if suffix == ".jsonl":
         return JsonlRows(path)
     if suffix == ".csv":
         return CsvRows(path)
-    if Path(path).is_file() and suffix != ".parquet":
-        raise DataError(f"{path}: want .parquet, .csv or .jsonl, or a folder of parquet files")
+    if epath.Path(path).is_file() and suffix != ".parquet":
+        raise DataError(f"{path}: want .parquet, .arrow, .csv or .jsonl, or a folder of such files")
     return ParquetRows(path, split)
 
 
 def _case(
-    where: str, row: Mapping[str, Any], columns: Columns, folder: Path, pictures: Path
+    where: str, row: Mapping[str, Any], columns: Columns, folder: epath.Path, pictures: Path
 ) -> Case:
     id_ = safe_name(_text(row, columns.id, where))
     return Case(
@@ -118,14 +122,16 @@ def _text(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
 
 
 def _picture(
-    row: Mapping[str, Any], names: Sequence[str], where: str, folder: Path, target: Path
+    row: Mapping[str, Any], names: Sequence[str], where: str, folder: epath.Path, target: Path
 ) -> Path:
     match _cell(row, names):
         case bytes(data) | {"bytes": bytes(data)}:
             return write_picture(data, target.parent, target.name, where)
         case str(path) | {"path": str(path)} if path:
-            file = resolve(path, epath.Path(folder))
-            read_picture(file, where)
+            file = resolve(path, folder)
+            data = read_picture(file, where)
+            if "://" in str(file):
+                return write_picture(data, target.parent, target.name, where)
             return Path(file)
     raise DataError(f"{where}: no picture in column {' or '.join(map(repr, names))}")
 

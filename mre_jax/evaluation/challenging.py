@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from etils import epath
+
 from mre_jax.data.join import Judged, join
 from mre_jax.data.rewards import Reward, read_rewards
 from mre_jax.data.sources import SOURCES, open_source
@@ -79,8 +81,8 @@ def read_challenging(args: argparse.Namespace, pictures: Path) -> list[Case]:
         )
     chosen = sorted(sorted(low, key=lambda entry: _rank(args.draw, entry[1]))[: args.count])
     triplets = source.read([position for position, _ in chosen])
-    cases = [_case(triplet, Path(args.data), pictures) for triplet in triplets]
-    return check_cases(cases, Path(args.data))
+    cases = [_case(triplet, epath.Path(args.data), pictures) for triplet in triplets]
+    return check_cases(cases, args.data)
 
 
 def _low(
@@ -98,7 +100,7 @@ def _rank(seed: int, id_: str) -> bytes:
     return hashlib.sha256(f"{seed}/{id_}".encode()).digest()
 
 
-def _case(triplet: Triplet, data: Path, pictures: Path) -> Case:
+def _case(triplet: Triplet, data: epath.Path, pictures: Path) -> Case:
     id_ = safe_name(triplet.id)
     return Case(
         id=id_,
@@ -111,10 +113,10 @@ def _case(triplet: Triplet, data: Path, pictures: Path) -> Case:
     )
 
 
-def _extra(path: Path) -> dict[str, Any]:
+def _extra(path: epath.Path) -> dict[str, Any]:
     """Scene and edit of an example of the toy world."""
     try:
-        row = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
+        row = json.loads(path.read_text("utf-8").splitlines()[0])
         return {"scene": row["scene"], "edit": row["edit"]}
     except (OSError, ValueError, LookupError, TypeError):
         return {}

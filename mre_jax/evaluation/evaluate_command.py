@@ -3,6 +3,8 @@
     DIR/results.jsonl      a row for every value, of all systems and suites; see `results`
     DIR/judge.jsonl        what the judge said; nothing in it is asked or paid for again
     DIR/edits/             the edits of checkpoints
+    DIR/originals/         pictures of benchmarks that are tables
+    DIR/fetched/           folders of pictures that lie in a bucket
 
 A run that was stopped is finished by the same command.
 """
@@ -11,6 +13,7 @@ import argparse
 import importlib
 
 from mre_jax.errors import ConfigError
+from mre_jax.evaluation.bucket import check_local
 
 SUITES = {
     "real-edit": ("real_edit", "three perspectives by a judge, on photos or the toy world"),
@@ -26,7 +29,11 @@ SUITES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `mre evaluate`: those of the suite that is named."""
-    parser.add_argument("suite", help="; ".join(f"{k}: {text}" for k, (_, text) in SUITES.items()))
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "\n".join(
+        ["suites:", *(f"  {name:<17}{text}" for name, (_, text) in SUITES.items())]
+    )
+    parser.add_argument("suite", help="one of the suites below")
     parser.add_argument(
         "options", nargs=argparse.REMAINDER, help="mre evaluate SUITE --help tells them"
     )
@@ -36,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs one suite.
 
     Raises:
-        ConfigError: if there is no such suite.
+        ConfigError: if there is no such suite, or --out is in a bucket.
     """
     if args.suite not in SUITES:
         raise ConfigError(f"suite {args.suite!r}: want one of {', '.join(SUITES)}")
@@ -44,4 +51,6 @@ def run(args: argparse.Namespace) -> int:
     suite = importlib.import_module(f"mre_jax.evaluation.{name}")
     parser = argparse.ArgumentParser(prog=f"mre evaluate {args.suite}", description=text)
     suite.add_arguments(parser)
-    return suite.run(parser.parse_args(args.options))
+    options = parser.parse_args(args.options)
+    check_local(options.out)
+    return suite.run(options)

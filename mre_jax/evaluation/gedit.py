@@ -30,8 +30,10 @@ COLUMNS = Columns(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the suite."""
-    parser.add_argument("data", help="parquet files of GEdit-Bench, or a .jsonl of its columns")
-    parser.add_argument("--split", help="of the parquet files")
+    parser.add_argument(
+        "data", help="Arrow or parquet files of GEdit-Bench, or a .jsonl of its columns"
+    )
+    parser.add_argument("--split", help="of the Arrow or parquet files")
     parser.add_argument(
         "--language", choices=LANGUAGES, default="en", help="of the instructions (%(default)s)"
     )

@@ -1,66 +1,92 @@
-"""`mre evaluate imgedit`: the basic part of ImgEdit-Bench, by a judge.
+"""`mre evaluate imgedit`: ImgEdit-Bench by a judge, whichever of its parts the file holds.
 
-    basic_edit.json      {"1082": {"id": "animal/000.jpg", "prompt": ..., "edit_type": ...}}
-    singleturn/          the original pictures; another folder is named by --originals
+Edits are called by the key, "1082.png". The number of the basic part is the mean of three scores
+from 1 to 5, by type and over the types; that of the UGE part one score from 1 to 5.
 
-Edits are called by the key, "1082.png". The number is the mean of three scores from 1 to 5, by
-type and over the types.
+A session of the multi-turn part is edited turn by turn, and its last result is judged; of others'
+edits that is "1.png", or "1-3.png" where every turn has a picture. The benchmark's authors have
+people judge this part (`--judge human:FILE`), since the models they tried could not.
 """
 
 import argparse
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from mre_jax.data.rewards import read_json
-from mre_jax.errors import DataError
 from mre_jax.evaluation.arguments import add_judge, add_system
-from mre_jax.evaluation.case import Case, check_cases, safe_name
+from mre_jax.evaluation.case import Case
+from mre_jax.evaluation.editor import Editor, Scores
+from mre_jax.evaluation.imgedit_file import BASIC, MULTI, UGE, Part, read_part
 from mre_jax.evaluation.run_edits import evaluate_by_judge, print_summary
 from mre_jax.evaluation.summary import macro_lines
 
-SUITE = "imgedit"
+PROMPTS = {BASIC: "imgedit", UGE: "imgedit-uge", MULTI: "imgedit"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the suite."""
-    parser.add_argument("data", help="the JSON file of the basic edits")
-    parser.add_argument("--originals", help="folder of its pictures (singleturn, beside the file)")
+    parser.add_argument("data", help="JSON file of the basic, UGE or multi-turn edits")
+    parser.add_argument(
+        "--originals",
+        help="folder of its pictures (beside the file: singleturn of the basic part, else its own)",
+    )
     add_system(parser)
-    add_judge(parser, pack="imgedit")
+    add_judge(parser, default="those of the part")
 
 
 def run(args: argparse.Namespace) -> int:
     """Makes the edits, or takes them, and has them judged."""
-    originals = args.originals or Path(args.data).parent / "singleturn"
-    cases = read_basic(args.data, Path(originals))
-    rows = evaluate_by_judge(args, SUITE, cases)
+    part = read_part(args.data, args.originals, args.out)
+    args.pack = args.pack or PROMPTS[part.suite]
+    if part.suite == MULTI:
+        edit = functools.partial(edit_in_turns, part.turns)
+        rows = evaluate_by_judge(args, part.suite, part.cases, names=_last_names(part), edit=edit)
+    else:
+        rows = evaluate_by_judge(args, part.suite, part.cases)
     print_summary(rows, args.out)
-    for line in macro_lines(rows):
-        print(line)
+    if part.suite == BASIC:
+        for line in macro_lines(rows):
+            print(line)
     return 0
 
 
-def read_basic(path: Path | str, originals: Path) -> list[Case]:
-    """The cases of the file.
+def edit_in_turns(
+    turns: Mapping[str, Sequence[str]],
+    editor: Editor,
+    cases: Sequence[Case],
+    folder: Path,
+    reward: Scores | None,
+) -> dict[str, Path]:
+    """Edits what each turn before came to; returns the last results by case id.
 
-    Raises:
-        DataError: naming the entry of another form, the missing picture, or an empty set.
+    Args:
+        turns: the instructions of each case by its id.
+        editor, cases, folder, reward: as `Editor.edit`; each turn has a folder of its own.
     """
-    path = Path(path)
-    entries = read_json(path)
-    if not isinstance(entries, dict):
-        raise DataError(f"{path}: want an object of edits by key")
-    return check_cases([_case(key, entry, path, originals) for key, entry in entries.items()], path)
+    last = {case.id: case.original for case in cases}
+    for number in range(1, max(map(len, turns.values())) + 1):
+        goes_on = [case for case in cases if len(turns[case.id]) >= number]
+        made = editor.edit(
+            [
+                dataclasses.replace(
+                    case,
+                    id=f"{case.id}-{number}",
+                    instruction=turns[case.id][number - 1],
+                    original=last[case.id],
+                )
+                for case in goes_on
+            ],
+            folder / f"turn-{number}",
+            reward,
+        )
+        last |= {case.id: made[f"{case.id}-{number}"] for case in goes_on}
+    return last
 
 
-def _case(key: str, entry: Any, path: Path, originals: Path) -> Case:
-    for name in ("id", "prompt", "edit_type"):
-        if not isinstance(entry, dict) or not isinstance(entry.get(name), str):
-            raise DataError(f"{path}: entry {key!r}: no text {name!r}")
-    return Case(
-        id=safe_name(key),
-        group=entry["id"],
-        kind=entry["edit_type"],
-        instruction=entry["prompt"],
-        original=originals / entry["id"],
-    )
+def _last_names(part: Part) -> dict[str, list[str]]:
+    """What the picture of a session may be called: by its key, or its last turn besides."""
+    return {
+        key: [key, *(f"{key}{mark}{len(texts)}" for mark in "-_/")]
+        for key, texts in part.turns.items()
+    }

@@ -1,7 +1,8 @@
 """`mre evaluate magicbrush`: distances to the true edits, single and multi turn (Table 2).
 
 Beside the official L1 and L2 there are PSNR, at most 100 dB for an edit equal to the true one, and
-SSIM.
+SSIM. Where the set has its masks, "l1_outside" and "l2_outside" are the distances to the original
+outside of them, where nothing was to change.
 
 CLIP-T is reported on local captions, as the official script takes it by default, and on global
 ones, "clip_t_global".
@@ -16,9 +17,9 @@ from pathlib import Path
 
 from mre_jax.errors import ConfigError
 from mre_jax.evaluation.arguments import PRESET, add_system
+from mre_jax.evaluation.bucket import fetched
 from mre_jax.evaluation.case import Case, Run
 from mre_jax.evaluation.editor import Editor, Scores, load_editor, parse_rewards
-from mre_jax.evaluation.edits_folder import find_edits
 from mre_jax.evaluation.magicbrush_sessions import (
     MULTI,
     SINGLE,
@@ -30,7 +31,7 @@ from mre_jax.evaluation.magicbrush_sessions import (
 from mre_jax.evaluation.measuring import Measured, add_networks, load_clip, load_dino
 from mre_jax.evaluation.metrics.pixel import METRICS
 from mre_jax.evaluation.preset import PRESETS
-from mre_jax.evaluation.run_edits import opened, print_summary, rows_of
+from mre_jax.evaluation.run_edits import edits_named, opened, print_summary, rows_of
 
 TURNS = {"single": (SINGLE,), "multi": (MULTI,), "both": (SINGLE, MULTI)}
 _CLIP_T = {"clip_t": "edited_local", "clip_t_global": "edited"}
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Makes the edits, or takes them, and measures them."""
-    sessions = read_sessions(args.data)
+    sessions = read_sessions(fetched(args.data, args.out))
     suites = TURNS[args.turns]
     clip, dino = load_clip(args), load_dino(args)
     with opened(args.out) as results:
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
                 cases = cases_of(sessions, suite)
                 measured = Measured(made, cases, edits[suite], results)
                 measured.add_pixels(measured.targets, tuple(METRICS))
+                measured.add_outside()
                 if clip is not None:
                     values = clip.clip_i(measured.edited, measured.targets)
                     measured.add("clip_i", values, clip.measure)
@@ -101,7 +103,7 @@ def _found(args: argparse.Namespace, sessions: Sequence[Session], suite: str) ->
     cases = cases_of(sessions, suite)
     name = single_name if suite == SINGLE else multi_name
     names = {case.id: [name(case.id)] for case in cases}
-    return find_edits(args.images, cases, names=names, allow_missing=args.allow_missing)
+    return edits_named(args, cases, names)
 
 
 def edit_sessions(

@@ -14,7 +14,7 @@ from typing import Any
 
 from mre_jax.data.rewards import read_json
 from mre_jax.errors import DataError
-from mre_jax.evaluation.case import Case, check_cases
+from mre_jax.evaluation.case import Case, check_cases, file_in
 
 SINGLE, MULTI = "magicbrush-single", "magicbrush-multi"
 _SESSIONS = "edit_sessions.json"
@@ -30,8 +30,16 @@ class Session:
 
     @property
     def last(self) -> Case:
-        """What a multi-turn edit comes to: the first picture, the last target."""
-        return dataclasses.replace(self.turns[-1], original=self.turns[0].original)
+        """What a multi-turn edit comes to: the first picture, the last target, all masks.
+
+        Without masks if a turn has none: what that one was to change is not known.
+        """
+        masks = [mask for turn in self.turns for mask in turn.masks]
+        return dataclasses.replace(
+            self.turns[-1],
+            original=self.turns[0].original,
+            masks=tuple(masks) if len(masks) == len(self.turns) else (),
+        )
 
 
 def read_sessions(path: Path | str) -> list[Session]:
@@ -89,6 +97,8 @@ def _turn(
         if not isinstance(turn, dict) or not isinstance(turn.get(field), str):
             raise DataError(f"{where}: no text {field!r}")
     pictures = folder / "images" / name
+    original, target = (file_in(pictures, turn[which], where) for which in ("input", "output"))
+    mask = file_in(pictures, str(turn.get("mask") or ""), where)
     found = {}
     for which, file in captions.items():
         try:
@@ -100,7 +110,8 @@ def _turn(
         group=name,
         kind="",
         instruction=turn["instruction"],
-        original=pictures / turn["input"],
-        target=pictures / turn["output"],
+        original=original,
+        target=target,
+        masks=(mask,) if mask.is_file() else (),
         captions=found,
     )

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mre_jax.errors import ConfigError
 from mre_jax.evaluation.case import Case, Run
+from mre_jax.evaluation.metrics.mask import read_masks
+from mre_jax.evaluation.metrics.pixel import MEASURE, MEASURE_OUTSIDE, measure_pair
 from mre_jax.evaluation.results import WHOLE_SET, Result, ResultsFile
-from mre_jax.image import read_image, to_array
+from mre_jax.image import read_image
 
 if TYPE_CHECKING:
     from mre_jax.evaluation.metrics.clip_scores import CLIPScores
@@ -104,10 +104,12 @@ class Measured:
         """A caption of each case; see `Case`."""
         return [case.captions[which] for case in self.cases]
 
-    def add(self, metric: str, values: Iterable[float], measure: str) -> None:
-        """Writes a row for every case; those without an edit are "missing"."""
+    def add(self, metric: str, values: Iterable[float | None], measure: str) -> None:
+        """Writes a row for every case; those without an edit or a value are "missing"."""
         rows = [
-            self._run.result(
+            self._run.result(case, self._edited[case.id], metric, status="missing")
+            if value is None
+            else self._run.result(
                 case, self._edited[case.id], metric, value=float(value), measure=measure
             )
             for case, value in zip(self.cases, values, strict=True)
@@ -117,16 +119,24 @@ class Measured:
 
     def add_pixels(self, references: Sequence[Path], metrics: Sequence[str]) -> None:
         """Writes metrics of `pixel.METRICS` of every edit beside a reference."""
-        from mre_jax.evaluation.metrics.pixel import MEASURE, METRICS, match_size
+        values = [
+            measure_pair(read_image(edited), read_image(reference), metrics=metrics)
+            for edited, reference in zip(self.edited, references, strict=True)
+        ]
+        for name in metrics:
+            self.add(name, [found[name] for found in values], MEASURE)
 
-        values = []
-        for edited, path in zip(self.edited, references, strict=True):
-            reference = read_image(path)
-            generated = match_size(read_image(edited), reference)
-            pair = to_array(generated)[None], to_array(reference)[None]
-            values.append([float(METRICS[name](*pair)[0]) for name in metrics])
-        for name, column in zip(metrics, np.asarray(values).T, strict=True):
-            self.add(name, column, MEASURE)
+    def add_outside(self) -> None:
+        """Writes L1 and L2 of every edit beside its original, outside the case's masks.
+
+        Nothing if no case has masks. Where one has none, or they leave nothing outside, there is no
+        value.
+        """
+        if not any(case.masks for case in self.cases):
+            return
+        values = [_outside(case, self._edited[case.id]) for case in self.cases]
+        for name in _OUTSIDE:
+            self.add(f"{name}_outside", [found.get(name) for found in values], MEASURE_OUTSIDE)
 
     def add_set(self, scores: Sequence["SetScore"], measure: str) -> None:
         """Writes a row for every value that the whole set has; its size is part of the measure."""
@@ -154,6 +164,14 @@ class Measured:
         )
 
 
+def _outside(case: Case, edited: Path) -> dict[str, float]:
+    original = read_image(case.original)
+    mask = read_masks(case.masks, original.size)
+    if not case.masks or mask.all():
+        return {}
+    return measure_pair(read_image(edited), original, mask, metrics=_OUTSIDE)
+
+
 def compare_sets(
     network: "InceptionScores", reference: Sequence[Path], edited: Sequence[Path]
 ) -> list["SetScore"]:
@@ -163,6 +181,7 @@ def compare_sets(
     return network.compare(*itertools.islice(sets, 2))
 
 
+_OUTSIDE = ("l1", "l2")
 _FEWEST_OF_KID = 2
 _HELP = {
     "clip": "folder of a CLIP of transformers, such as clip-vit-base-patch32",

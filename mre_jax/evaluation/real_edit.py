@@ -3,6 +3,7 @@
 import argparse
 
 from mre_jax.evaluation.arguments import add_judge, add_system
+from mre_jax.evaluation.bucket import fetched
 from mre_jax.evaluation.real_edit_folder import SUITE, read_real_edit
 from mre_jax.evaluation.run_edits import evaluate_by_judge, print_summary
 
@@ -16,6 +17,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Makes the edits, or takes them, and has them judged."""
-    rows = evaluate_by_judge(args, SUITE, read_real_edit(args.data))
+    rows = evaluate_by_judge(args, SUITE, read_real_edit(fetched(args.data, args.out)))
     print_summary(rows, args.out)
     return 0

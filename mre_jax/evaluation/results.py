@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from etils import epath
+
 from mre_jax.errors import DataError
 from mre_jax.files import full_disk_is_an_error, write_atomically
 
@@ -26,6 +28,9 @@ STATUSES = (
     "budget_stopped",
     "missing",
 )
+
+FILE = "results.jsonl"
+"""The rows in an output folder."""
 
 WHOLE_SET = "all"
 """The item, and the group, of a value that a whole set of edits has, as a FID."""
@@ -125,8 +130,11 @@ def _check(row: Result) -> None:
         raise DataError(f"field 'value': want a finite number, got {row.value!r}")
 
 
-def read_results(path: Path | str) -> list[Result]:
+def read_results(path: epath.PathLike) -> list[Result]:
     """Reads a whole file of rows, in its order.
+
+    Args:
+        path: see `results_file`.
 
     Raises:
         DataError: naming the line that is damaged, or both lines of a row that stands twice; or if
@@ -135,16 +143,23 @@ def read_results(path: Path | str) -> list[Result]:
     return read_all([path])
 
 
-def read_all(paths: Sequence[Path | str]) -> list[Result]:
+def read_all(paths: Sequence[epath.PathLike]) -> list[Result]:
     """`read_results` of several files, which may share no row either."""
     rows: list[Result] = []
     places: dict[tuple[str, ...], str] = {}
     for path in paths:
-        found = _read(Path(path), places)
+        file = results_file(path)
+        found = _read(file, places)
         if not found:
-            raise DataError(f"{path}: no results in it")
+            raise DataError(f"{file}: no results in it")
         rows += found
     return rows
+
+
+def results_file(path: epath.PathLike) -> epath.Path:
+    """A file of rows, or that of an output folder of `mre evaluate`."""
+    path = epath.Path(path)
+    return path / FILE if path.is_dir() else path
 
 
 def select(rows: Iterable[Result], **fields: str) -> list[Result]:
@@ -191,7 +206,7 @@ class ResultsFile:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
-        found = _read(self.path, {}) if self.path.exists() else []
+        found = _read(epath.Path(self.path), {}) if self.path.exists() else []
         self.rows = {row.key: row for row in found}
         self._changed = False
 
@@ -264,7 +279,7 @@ def _line(row: Result) -> str:
     return json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _read(path: Path, places: dict[tuple[str, ...], str]) -> list[Result]:
+def _read(path: epath.Path, places: dict[tuple[str, ...], str]) -> list[Result]:
     """The rows of one file; `places` remembers where each key was seen."""
     try:
         data = path.read_bytes()

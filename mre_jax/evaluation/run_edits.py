@@ -5,14 +5,16 @@ import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from mre_jax.errors import BusyError, ConfigError
 from mre_jax.evaluation.arguments import PRESET
+from mre_jax.evaluation.bucket import fetched
 from mre_jax.evaluation.case import Case, Run
 from mre_jax.evaluation.edits_folder import Names, find_edits
 from mre_jax.evaluation.judging import ask_about, check_pictures, judge_edits
 from mre_jax.evaluation.preset import PRESETS
-from mre_jax.evaluation.results import Result, ResultsFile
+from mre_jax.evaluation.results import FILE, Result, ResultsFile
 from mre_jax.evaluation.summary import summary_lines
 from mre_jax.evaluation.table_formats import plain
 from mre_jax.files import locked
@@ -22,7 +24,25 @@ from mre_jax.judges.journal import Journal
 from mre_jax.judges.judge import Judge
 from mre_jax.judges.prompt_pack import PromptPack, load_pack
 
+if TYPE_CHECKING:
+    from mre_jax.evaluation.editor import Editor, Scores
+
 Edits = Iterator[tuple[Run, Mapping[str, Path]]]
+
+
+class Edit(Protocol):
+    """Makes the edits of some cases, under one reward, in a folder."""
+
+    def __call__(
+        self, editor: "Editor", cases: Sequence[Case], folder: Path, reward: "Scores | None", /
+    ) -> Mapping[str, Path]: ...
+
+
+def edit_each(
+    editor: "Editor", cases: Sequence[Case], folder: Path, reward: "Scores | None", /
+) -> Mapping[str, Path]:
+    """Each case by itself."""
+    return editor.edit(cases, folder, reward)
 
 
 def make_edits(
@@ -31,12 +51,14 @@ def make_edits(
     cases: Sequence[Case],
     *,
     names: Names | None = None,
+    edit: Edit = edit_each,
 ) -> Edits:
     """The run and the pictures by case id, for every reward.
 
     Args:
         args: of `arguments.add_system`.
         names: see `find_edits`.
+        edit: makes the edits with --model.
 
     Raises:
         MreError: naming the option, picture or checkpoint that is wrong.
@@ -48,7 +70,7 @@ def make_edits(
                 "--rewards makes edits with --model; name those of --images with "
                 "--condition, one reward at a time"
             )
-        edited = find_edits(args.images, cases, names=names, allow_missing=args.allow_missing)
+        edited = edits_named(args, cases, names)
         yield Run(suite, args.system, args.condition, "", out), edited
         return
     from mre_jax.evaluation.editor import load_editor, parse_rewards
@@ -57,7 +79,15 @@ def make_edits(
     editor = load_editor(args, PRESETS[args.preset].size if args.size == PRESET else args.size)
     for reward in rewards:
         run = Run(suite, args.system, editor.condition(reward), editor.checkpoint, out)
-        yield run, editor.edit(cases, out / "edits" / suite / run.name, reward)
+        yield run, edit(editor, cases, out / "edits" / suite / run.name, reward)
+
+
+def edits_named(
+    args: argparse.Namespace, cases: Sequence[Case], names: Names | None = None
+) -> dict[str, Path]:
+    """The pictures of --images by case id; see `find_edits`."""
+    folder = fetched(args.images, args.out)
+    return find_edits(folder, cases, names=names, allow_missing=args.allow_missing)
 
 
 def evaluate_by_judge(
@@ -67,6 +97,7 @@ def evaluate_by_judge(
     *,
     names: Names | None = None,
     targets: str = "",
+    edit: Edit = edit_each,
 ) -> list[Result]:
     """Has the edits made and judged; returns the rows of this system.
 
@@ -74,6 +105,7 @@ def evaluate_by_judge(
 
     Args:
         args: of `arguments.add_system` and `add_judge`.
+        names, edit: as `make_edits`.
         targets: if not empty, the cases' targets are judged too, as a system of this name.
 
     Raises:
@@ -87,7 +119,7 @@ def evaluate_by_judge(
         print(_estimate(args, judge, cases, names, pack, pictures))
         return []
     with opened(args.out) as results, Journal(Path(args.out) / "judge.jsonl") as journal:
-        runs = make_edits(args, suite, cases, names=names)
+        runs = make_edits(args, suite, cases, names=names, edit=edit)
         if targets:
             runs = itertools.chain([_targets(args, suite, cases, targets)], runs)
         for index, (run, edited) in enumerate(runs):
@@ -119,7 +151,7 @@ def opened(out: str | Path) -> Iterator[ResultsFile]:
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, ".lock-evaluate"), ResultsFile(folder / "results.jsonl") as results:
+    with locked(folder, ".lock-evaluate"), ResultsFile(folder / FILE) as results:
         yield results
 
 
@@ -138,7 +170,7 @@ def _estimate(
 ) -> Estimate:
     """What judging would take; edits that are not made yet are taken to be like their originals."""
     if args.images:
-        edited = find_edits(args.images, cases, names=names, allow_missing=args.allow_missing)
+        edited = edits_named(args, cases, names)
     else:
         edited = {case.id: case.original for case in cases}
     asked = [case for case in cases if case.id in edited]
@@ -164,7 +196,7 @@ def print_summary(rows: Sequence[Result], out: str | Path, *, types: bool = True
         return
     for line in summary_lines(rows, types=types):
         print(plain(line) if not line.startswith(" ") else f"    {plain(line)}")
-    print(f"{Path(out) / 'results.jsonl'}: {len(rows)} results of {plain(rows[0].system)}")
+    print(f"{Path(out) / FILE}: {len(rows)} results of {plain(rows[0].system)}")
     statuses = [row.status for row in rows]
     if stopped := statuses.count("budget_stopped"):
         raise ConfigError(f"--max-usd: {stopped} scores are not covered; give more to go on")

@@ -15,7 +15,9 @@ from mre_jax.evaluation.table_formats import plain
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `mre statistics`."""
-    parser.add_argument("results", nargs="+", help="results.jsonl of `mre evaluate`, one or more")
+    parser.add_argument(
+        "results", nargs="+", help="files or folders of `mre evaluate`, one or more"
+    )
     parser.add_argument("--types", action="store_true", help="also by type of instruction")
     parser.add_argument(
         "--compare",

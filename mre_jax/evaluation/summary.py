@@ -33,10 +33,16 @@ def summary_lines(
         )
         name = " ".join(part for part in (row.suite, row.system, row.condition) if part)
         lines.append(f"{name}: {row.metric} {_summary(series, bootstrap)}")
-        kinds = sorted({item.kind for item in series if item.kind}, key=_rank) if types else []
+        kinds = sorted({item.kind for item in series if item.kind}, key=rank) if types else []
         for kind in kinds:
             lines.append(f"    {kind}: {_summary(select(series, kind=kind), bootstrap)}")
     return lines
+
+
+def rank(name: str) -> tuple[int, str]:
+    """What types and perspectives are sorted by: those of the paper as there, others by name."""
+    known = (*TYPES, *PERSPECTIVES)
+    return (known.index(name) if name in known else len(known)), name
 
 
 def macro_lines(rows: Sequence[Result]) -> list[str]:
@@ -155,14 +161,8 @@ def _firsts(rows: Sequence[Result], *names: str) -> list[Result]:
         key = tuple(getattr(row, name) for name in names)
         groups.setdefault(key[:-1], len(groups))
         found.setdefault(key, row)
-    ordered = sorted(found, key=lambda key: (groups[key[:-1]], _rank(key[-1])))
+    ordered = sorted(found, key=lambda key: (groups[key[:-1]], rank(key[-1])))
     return [found[key] for key in ordered]
-
-
-def _rank(name: str) -> tuple[int, str]:
-    """Types and perspectives as the paper has them, everything else by name."""
-    known = (*TYPES, *PERSPECTIVES)
-    return (known.index(name) if name in known else len(known)), name
 
 
 def _summary(series: Sequence[Result], bootstrap: Bootstrap | None) -> str:

@@ -7,6 +7,7 @@ set has the original of every edit, so that a photo counts as often as it is edi
 import argparse
 
 from mre_jax.evaluation.arguments import add_system
+from mre_jax.evaluation.bucket import fetched
 from mre_jax.evaluation.measuring import (
     Measured,
     add_networks,
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Makes the edits, or takes them, and measures them."""
     check_networks(args, "clip", "inception")
-    cases = read_real_edit(args.data)
+    cases = read_real_edit(fetched(args.data, args.out))
     clip, inception = load_clip(args), load_inception(args)
     with opened(args.out) as results:
         for made, edited in make_edits(args, SUITE, cases):

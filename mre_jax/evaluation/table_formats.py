@@ -103,7 +103,8 @@ def to_csv(table: Table) -> str:
 def neutral(text: str) -> str:
     """A text that no spreadsheet takes for a formula, on one line."""
     text = plain(text)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+    # Some spreadsheets take full-width signs for the plain ones.
+    return f"'{text}" if unicodedata.normalize("NFKC", text[:1]) in _SIGNS else text
 
 
 def plain(text: str) -> str:
@@ -111,6 +112,8 @@ def plain(text: str) -> str:
     kept = (" " if c.isspace() else c for c in text if c.isspace() or not _is_control(c))
     return "".join(kept).strip()
 
+
+_SIGNS = ("=", "+", "-", "@")
 
 WRITERS: dict[str, Callable[[Table], str]] = {
     "text": to_text,

@@ -16,7 +16,9 @@ Systems = dict[int, dict[str, Source]]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `mre tables`."""
-    parser.add_argument("results", nargs="*", help="results.jsonl of `mre evaluate`, one or more")
+    parser.add_argument(
+        "results", nargs="*", help="files or folders of `mre evaluate`, one or more"
+    )
     parser.add_argument(
         "--table",
         type=int,

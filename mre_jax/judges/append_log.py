@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from etils import epath
+
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.files import full_disk_is_an_error, locked
 
@@ -111,7 +113,7 @@ def read_records(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, 
         DataError: if it is missing, or naming the line that is no JSON object.
     """
     try:
-        with Path(path).open("rb") as file:
+        with epath.Path(path).open("rb") as file:
             offset = 0
             for number, line in enumerate(file, 1):
                 if line.endswith(b"\n"):

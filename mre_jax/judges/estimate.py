@@ -4,7 +4,8 @@ import dataclasses
 import datetime
 import json
 from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path
+
+from etils import epath
 
 from mre_jax.errors import ConfigError
 from mre_jax.judges.journal import read_verdicts
@@ -120,9 +121,9 @@ def estimate(
     return found
 
 
-def answered_keys(journal: Path) -> set[str]:
+def answered_keys(journal: epath.PathLike) -> set[str]:
     """The keys that a journal answers; none if there is no journal yet."""
-    if not journal.exists():
+    if not epath.Path(journal).exists():
         return set()
     return {verdict.key for verdict in read_verdicts(journal) if verdict.status in FINAL}
 

@@ -7,11 +7,13 @@ perspective; of several annotators, write down what they agree on first.
 
 import csv
 import hashlib
+import io
 import json
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
+
+from etils import epath
 
 from mre_jax.errors import DataError
 from mre_jax.judges.judge import verdict_for
@@ -36,7 +38,7 @@ class HumanJudge:
     def __init__(self, path: str):
         self._path = path
         self._rows: dict[tuple[str, str], dict[str, Any]] = {}
-        for where, row in _read(Path(path)):
+        for where, row in _read(epath.Path(path)):
             entry = _entry(row, where)
             key = entry["item"], entry["perspective"]
             if key in self._rows:
@@ -91,11 +93,11 @@ class HumanJudge:
         pass
 
 
-def _read(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _read(path: epath.Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if path.suffix not in (".csv", ".jsonl"):
         raise DataError(f"{path}: want a .csv or .jsonl file of scores")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with path.open("rb") as data, io.TextIOWrapper(data, "utf-8-sig", newline="") as file:
             if path.suffix == ".csv":
                 reader = csv.DictReader(file, restkey="")
                 yield from ((f"{path}:{reader.line_num}", row) for row in reader)

@@ -61,9 +61,10 @@ class ModelFacts:
         """What is to be said about its retirement, or nothing."""
         if self.retires is None:
             return None
+        when = f"shut down on {self.retires} (as of {_table()['retirements_of']})"
         if self.retires <= today:
-            return f"{self.name} was announced to shut down on {self.retires}; take another model"
-        return f"{self.name} is announced to shut down on {self.retires}"
+            return f"{self.name} was announced to {when}; take another model"
+        return f"{self.name} is announced to {when}"
 
 
 def model_facts(name: str, usd: tuple[float, float] | None = None) -> ModelFacts:
@@ -89,7 +90,7 @@ def model_facts(name: str, usd: tuple[float, float] | None = None) -> ModelFacts
     return ModelFacts(
         name=name,
         usd=usd if usd is not None else (tuple(known_usd) if known_usd else None),
-        priced="yours" if usd is not None else (str(table["prices_of"]) if known_usd else ""),
+        priced="yours" if usd is not None else str(entry.get("priced", "")),
         reasoning=entry.get("reasoning", False),
         tiles=tuple(entry["tiles"]) if "tiles" in entry else None,
         patches=entry.get("patches"),

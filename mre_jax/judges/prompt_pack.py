@@ -24,8 +24,9 @@ import importlib.resources
 import json
 import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
+
+from etils import epath
 
 from mre_jax.errors import ConfigError, DataError
 
@@ -35,6 +36,7 @@ PACKS = (
     "released-evaluation",
     "viescore",
     "imgedit",
+    "imgedit-uge",
     "editscore",
 )
 _PICTURES = (["original", "edited"], ["edited"])
@@ -144,7 +146,7 @@ def load_pack(name: str) -> PromptPack:
         data = (folder / f"{name}.toml").read_bytes()
     elif name.endswith(".toml"):
         try:
-            data = Path(name).read_bytes()
+            data = epath.Path(name).read_bytes()
         except OSError as error:
             raise ConfigError(f"prompt pack {name}: {error.strerror}") from None
     else:

@@ -18,6 +18,7 @@ import mre_jax
 from mre_jax.errors import DataError
 from mre_jax.evaluation.results import Result
 from mre_jax.evaluation.statistics import Bootstrap
+from mre_jax.evaluation.summary import rank
 from mre_jax.files import write_atomically
 from mre_jax.report.browser import browser
 from mre_jax.report.comparison import comparison
@@ -206,7 +207,8 @@ def _facts(suites: Sequence[Scores]) -> Markup:
     measures: dict[str, dict[str, None]] = collections.defaultdict(dict)
     prompts: dict[str, dict[str, None]] = collections.defaultdict(dict)
     weights: dict[str, dict[str, None]] = collections.defaultdict(dict)
-    for row in (row for scores in suites for row in scores.rows):
+    rows = [row for scores in suites for row in scores.rows]
+    for row in sorted(rows, key=lambda row: rank(row.metric)):
         measures[row.measure][row.metric] = None
         prompts[row.prompt_hash][row.metric] = None
         weights[row.checkpoint][row.system] = None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mre_jax.errors import ConfigError
-from mre_jax.evaluation.results import Result, read_results
+from mre_jax.evaluation.results import Result, read_results, results_file
 from mre_jax.evaluation.statistics import Bootstrap
 from mre_jax.report.page import write_report
 from mre_jax.report.pictures import BUDGET
@@ -15,8 +15,8 @@ from mre_jax.report.pictures import BUDGET
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `mre report`."""
-    parser.add_argument("results", type=Path, nargs="+", help="files of `mre evaluate`")
-    parser.add_argument("--out", type=Path, required=True, help="HTML file to write")
+    parser.add_argument("results", nargs="+", help="files or folders of `mre evaluate`")
+    parser.add_argument("--out", required=True, help="HTML file to write")
     parser.add_argument("--title", default="Evaluation of editors", help="(%(default)s)")
     parser.add_argument(
         "--compare",
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def read_runs(paths: Sequence[Path]) -> tuple[Path, list[Result]]:
+def read_runs(paths: Sequence[str | Path]) -> tuple[Path, list[Result]]:
     """The rows of several files, and the folder that all their pictures are relative to.
 
     Files that hold different systems, suites or metrics are put together. Where two hold the same,
@@ -66,10 +66,15 @@ def read_runs(paths: Sequence[Path]) -> tuple[Path, list[Result]]:
 
     Raises:
         DataError: as `read_results`.
-        ConfigError: if a file is named twice.
+        ConfigError: if a file is named twice, or lies in a bucket.
     """
+    for path in paths:
+        if "://" in str(path):
+            raise ConfigError(
+                f"{path}: pictures are sought beside the results; copy their folder to a local disk"
+            )
     runs = [read_results(path) for path in paths]
-    whole = [path.resolve() for path in paths]
+    whole = [Path(results_file(path)).resolve() for path in paths]
     for place, path in enumerate(whole):
         if path in whole[:place]:
             raise ConfigError(f"{paths[place]}: named twice; name each file once")

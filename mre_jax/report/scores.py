@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import re
 from collections.abc import Sequence
 
 from mre_jax.errors import ConfigError
@@ -15,11 +16,14 @@ from mre_jax.evaluation.statistics import (
     summarize,
     win_rate,
 )
+from mre_jax.evaluation.summary import rank
 from mre_jax.evaluation.tables import WHOLE_SET
 from mre_jax.models.reward_config import PERSPECTIVES
 
 LOWER_IS_BETTER = ("l1", "l2", "mse", "lpips", "fid", "kid", "error")
 """How the names of metrics begin of which less is better."""
+
+_NUMBER = re.compile(r"(\d+)")
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -56,8 +60,8 @@ class Scores:
         rows: all of them.
         variants: in the order they first appear; of one system by ascending reward.
         metrics: the perspectives first, then others as they appear.
-        kinds: types of instruction in the order they first appear; none if the suite has none.
-        items: item names in the order they first appear, without those that stand for a whole set.
+        kinds: types of instruction, in the paper's order; none if the suite has none.
+        items: item names, numbers in them as numbers, without those that stand for a whole set.
 
     Raises:
         DataError: if rows of one metric are of different judges, prompts or networks.
@@ -73,8 +77,9 @@ class Scores:
         names = list(dict.fromkeys(row.metric for row in rows))
         self.perspectives = [name for name in PERSPECTIVES if name in names]
         self.metrics = self.perspectives + [name for name in names if name not in PERSPECTIVES]
-        self.kinds = [kind for kind in dict.fromkeys(row.kind for row in rows) if kind]
-        self.items = list(dict.fromkeys(row.item for row in rows if is_one_edit(row)))
+        # Judges answer in no order, and a reader wants always the same.
+        self.kinds = sorted({row.kind for row in rows if row.kind}, key=rank)
+        self.items = sorted({row.item for row in rows if is_one_edit(row)}, key=_natural)
         self._series: dict[tuple[Variant, str], list[Result]] = collections.defaultdict(list)
         for row in rows:
             self._series[Variant(row.system, row.condition), row.metric].append(row)
@@ -141,6 +146,11 @@ def is_one_edit(row: Result) -> bool:
 def lower_is_better(metric: str) -> bool:
     """Whether less is better, by the metric's name."""
     return metric.lower().startswith(LOWER_IS_BETTER)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts "9-2" before "10-1"."""
+    return [(int(part) if part.isdecimal() else 0, part) for part in _NUMBER.split(name)]
 
 
 def _variants(rows: Sequence[Result]) -> list[Variant]:

@@ -15,6 +15,7 @@ from mre_jax.data.rewards import read_rewards
 from mre_jax.data.sources import open_source
 from mre_jax.errors import BusyError, ConfigError, DataError
 from mre_jax.judges.journal import read_verdicts
+from tests.evaluation.buckets import mount
 from tests.judges.conftest import KEY
 from tests.judges.questions import picture
 from tests.judges.server import MODEL
@@ -81,6 +82,21 @@ def test_a_prepared_set_is_annotated_by_its_ids(toy, annotate, server, tmp_path)
     annotate(shards, "--judge", JUDGE, "--base-url", server.url, "--out", tmp_path / "j")
     assert set(compact(tmp_path / "j").rewards) == set(read_rewards(toy / "RewardEdit.json"))
     assert server.requests.total() == 36
+
+
+def test_sets_in_a_bucket_are_annotated_as_on_a_disk(toy, annotate, tmp_path, monkeypatch):
+    bucket = tmp_path / "bucket"
+    shutil.copytree(toy, bucket / "toy")
+    words = ["prepare", "instruct_pix2pix", f"{toy}/triplets", "--out", f"{bucket}/shards"]
+    assert cli.main([*words, "--max-examples", "2"]) == 0
+    mount(monkeypatch, "gs://b", bucket)
+    monkeypatch.setenv("MRE_DATA_CACHE", str(tmp_path / "copies"))
+    rewards = tmp_path / "R.json"
+    annotate("gs://b/toy", "--judge", "toy", "--out", tmp_path / "j", "--rewards", rewards)
+    assert json.loads(rewards.read_text()) == json.loads((toy / "RewardEdit.json").read_text())
+    replay = ("--judge", f"replay:{tmp_path / 'j'}", "--out", tmp_path / "again")
+    annotate("gs://b/shards", *replay, "--rewards", "gs://b/R.json")
+    assert len(read_rewards(bucket / "R.json")) == 2
 
 
 def test_a_set_without_folders_finds_its_rewards_again(annotate, server, tmp_path):

@@ -9,8 +9,10 @@ from PIL import Image
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation import emu_edit, gedit, imgedit
 from mre_jax.evaluation.case_table import read_cases, read_rows
+from mre_jax.evaluation.imgedit_file import read_part
 from mre_jax.evaluation.results import append_results, read_results, select
 from mre_jax.evaluation.summary import macro_lines
+from mre_jax.judges.prompt_pack import load_pack
 from tests.evaluation.commands import run
 from tests.evaluation.networks import FakeCLIP, FakeDINO
 from tests.evaluation.rows import make_row
@@ -26,6 +28,15 @@ def write_parquet(path, rows):
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+def write_arrow(path, rows, stream=True):
+    pyarrow = pytest.importorskip("pyarrow")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pyarrow.Table.from_pylist(rows)
+    new = pyarrow.ipc.new_stream if stream else pyarrow.ipc.new_file
+    with new(str(path), table.schema) as writer:
+        writer.write_table(table)
 
 
 def edits(folder, names, grey=50):
@@ -150,6 +161,34 @@ def test_gedit_in_one_language_and_its_own_names(benchmark, tmp_path, capsys):
     assert "overall 1.75, mean of the means of 2 types (3/3)" in capsys.readouterr().out
 
 
+def test_gedit_as_its_authors_give_it_out(tmp_path):
+    rows = [
+        {"task_type": "motion_change", "key": f"k{n}", "instruction": f"edit {n}",
+         "instruction_language": language, "input_image": {"bytes": png(1), "path": None},
+         "input_image_raw": {"bytes": png(n), "path": None}, "Intersection_exist": True}
+        for n, language in ((1, "en"), (2, "cn"), (3, "en"))
+    ]  # fmt: skip
+    data = tmp_path / "GEdit-Bench" / "train"
+    write_arrow(data / "data-00000-of-00002.arrow", rows[:2])
+    write_arrow(data / "data-00001-of-00002.arrow", rows[2:], stream=False)
+    made, out = edits(tmp_path / "made", ["k1", "k3"]), tmp_path / "out"
+    judge = human(tmp_path / "s.jsonl", [
+        {"item": item, "perspective": name, "score": 4}
+        for item in ("k1", "k3") for name in ("sc", "pq")
+    ])  # fmt: skip
+    options = ("--system", "x", "--images", made, "--judge", judge, "--out", out)
+    assert run(gedit, data.parent, *options, "--split", "train") == 0
+    rows = select(read_results(out / "results.jsonl"), metric="overall")
+    assert {row.item: row.value for row in rows} == {"k1": 4.0, "k3": 4.0}
+    assert (out / rows[1].original).read_bytes() == png(3)  # the raw one
+    (data / "data-00001-of-00002.arrow").write_bytes(b"ARROW1\0\0 torn")
+    with pytest.raises(DataError, match=r"00001-of-00002\.arrow: damaged, or not Arrow"):
+        run(gedit, data, *options)
+    (data / "data-00001-of-00002.arrow").unlink()
+    with pytest.raises(DataError, match=r"train/data-\*\.arrow: 1 of 2 files are there"):
+        run(gedit, data, *options)
+
+
 def test_an_edit_without_a_score_has_no_overall():
     rows = [make_row(metric="sc"), make_row(metric="pq", status="refused", reason="no")]
     (total,) = gedit.overall(rows)
@@ -173,11 +212,85 @@ def test_imgedit_by_its_keys(tmp_path, capsys):
         ("[]", "want an object"),
         ('{"7": {"id": "x"}}', "entry '7': no text 'prompt'"),
         ("{}", "the set is empty"),
+        ('{"7": {"id": "/x.png", "prompt": "go", "edit_type": "a"}}', "'/x.png' leads out of"),
         ('{"7": {"id": "x.png", "prompt": "go", "edit_type": "a"}}', "pictures are missing"),
     ):
         data.write_text(text)
         with pytest.raises(DataError, match=message):
             run(imgedit, data, *options)
+
+
+def test_imgedit_s_hard_part_has_one_score(tmp_path, capsys):
+    data = tmp_path / "UGE_edit.json"
+    data.write_text(json.dumps({"1": {"id": "cat.png", "prompt": "go"}}))
+    (tmp_path / "cat.png").write_bytes(png(9))
+    judge = human(tmp_path / "s.jsonl", [{"item": "1", "perspective": "overall", "score": 2}])
+    made, out = edits(tmp_path / "made", ["1"]), tmp_path / "out"
+    options = ("--system", "x", "--images", made, "--judge", judge, "--out", out)
+    assert run(imgedit, data, *options) == 0
+    (row,) = read_results(out / "results.jsonl")
+    assert (row.suite, row.value, row.kind) == ("imgedit-uge", 2.0, "")
+    assert row.prompt_hash == load_pack("imgedit-uge").prompt("overall").hash
+    assert "types" not in capsys.readouterr().out
+    assert run(imgedit, data, *options[:-1], tmp_path / "other", "--pack", "imgedit") == 0
+    (row,) = read_results(tmp_path / "other" / "results.jsonl")
+    assert row.prompt_hash == load_pack("imgedit").prompt("overall").hash
+
+
+SESSIONS = {
+    "1": {"id": "cat.png", "turn1": "make it blue", "turn2": "undo that"},
+    "2": {"id": "cat.png", "turn1": "add a hat"},
+}
+
+
+def test_imgedit_s_sessions_are_judged_by_what_they_come_to(tmp_path):
+    data = tmp_path / "version_backtracking.json"
+    data.write_text(json.dumps(SESSIONS))
+    (tmp_path / "cat.png").write_bytes(png(9))
+    scores = [{"item": key, "perspective": "overall", "score": 3} for key in SESSIONS]
+    judge = human(tmp_path / "s.jsonl", scores)
+    made, out = edits(tmp_path / "made", ["1-1", "1-2", "2"]), tmp_path / "out"
+    options = ("--system", "x", "--images", made, "--judge", judge, "--out", out)
+    assert run(imgedit, data, *options) == 0
+    first, second = sorted(read_results(out / "results.jsonl"), key=lambda row: row.item)
+    assert (first.suite, first.instruction) == ("imgedit-multi", "1. make it blue\n2. undo that")
+    assert first.edited.endswith("made/1-2.png") and second.edited.endswith("made/2.png")
+    data.write_text(json.dumps({**SESSIONS, "3": {"id": "cat.png", "prompt": "go"}}))
+    with pytest.raises(DataError, match="entry '3': no text 'turn1'"):
+        run(imgedit, data, *options)
+
+
+def test_each_turn_edits_what_the_turn_before_it_came_to(tmp_path):
+    class Editor:
+        def edit(self, cases, folder, reward):
+            calls.append([(c.id, c.instruction, c.original.name, folder.name) for c in cases])
+            return {case.id: folder / f"{case.id}.png" for case in cases}
+
+    calls = []
+    (tmp_path / "cat.png").write_bytes(png(9))
+    (tmp_path / "edits.json").write_text(json.dumps(SESSIONS))
+    part = read_part(tmp_path / "edits.json", None, tmp_path)
+    last = imgedit.edit_in_turns(part.turns, Editor(), part.cases, tmp_path, None)
+    assert calls == [
+        [("1-1", "make it blue", "cat.png", "turn-1"), ("2-1", "add a hat", "cat.png", "turn-1")],
+        [("1-2", "undo that", "1-1.png", "turn-2")],
+    ]
+    assert {key: path.name for key, path in last.items()} == {"1": "1-2.png", "2": "2-1.png"}
+
+
+@pytest.mark.slow
+def test_a_checkpoint_edits_imgedit_s_sessions(editor, tmp_path):
+    (tmp_path / "cat.png").write_bytes(png(9))
+    (tmp_path / "edits.json").write_text(json.dumps(SESSIONS))
+    scores = [{"item": key, "perspective": "overall", "score": 3} for key in SESSIONS]
+    judge = human(tmp_path / "s.jsonl", scores)
+    options = ("--system", "tiny", "--model", editor, "--steps", 2, "--size", "keep")
+    options += ("--batch-size", 1, "--judge", judge, "--out", tmp_path / "out")
+    assert run(imgedit, tmp_path / "edits.json", *options) == 0
+    rows = {row.item: row for row in read_results(tmp_path / "out" / "results.jsonl")}
+    assert rows["1"].edited.endswith("turn-2/images/1-2.png")
+    assert rows["2"].edited.endswith("turn-1/images/2-1.png")
+    assert all((tmp_path / "out" / row.edited).is_file() for row in rows.values())
 
 
 def test_macro_means_tell_their_coverage(tmp_path):

@@ -38,6 +38,26 @@ def data(tmp_path):
     return folder
 
 
+def write_masks(data, lines):
+    """Masks whose hole is that many lines from the top, at twice the pictures' size."""
+    for name, height in lines.items():
+        mask = Image.new("RGBA", (32, 32), (255, 255, 255, 255))
+        mask.paste((255, 255, 255, 0), (0, 0, 32, 2 * height))
+        mask.save(data / "test" / "images" / name.partition("-")[0] / f"{name}.png")
+    path = data / "test" / "edit_sessions.json"
+    sessions = json.loads(path.read_text())
+    for name, turns in sessions.items():
+        for number, turn in enumerate(turns, 1):
+            turn["mask"] = f"{name}-mask{number}.png"
+    path.write_text(json.dumps(sessions))
+
+
+def upper_half(size):
+    half = Image.new("L", size, 0)
+    half.paste(255, (0, 0, size[0], size[1] // 2))
+    return half
+
+
 def test_official_names():
     assert [single_name("11-1"), single_name("11-2")] == ["11/11_1", "11/11_inde_2"]
     assert [multi_name("11-1"), multi_name("11-2")] == ["11/11_1", "11/11_iter_2"]
@@ -110,6 +130,29 @@ def test_a_checkpoint_edits_turn_by_turn(data, editor, tmp_path):
     assert values == {(r.suite, r.item, r.metric): r.value for r in rows}
 
 
+def test_what_changed_outside_the_masks_is_measured_beside_the_original(data, tmp_path):
+    folder, made, out = data / "test" / "images", tmp_path / "made", tmp_path / "out"
+    write_masks(data, {"11-mask1": 4, "11-mask2": 8, "22-mask1": 16})
+    # Each edit is lighter than its original by 51 in the upper half, and as it was in the lower.
+    for name, before in (("11/11_1", "11/11-input"), ("11/11_inde_2", "11/11-output1"),
+                         ("11/11_iter_2", "11/11-input"), ("22/22_1", "22/22-input")):  # fmt: skip
+        original = Image.open(folder / f"{before}.png")
+        original.paste(original.point(lambda v: v + 51), (0, 0), upper_half(original.size))
+        (made / name).parent.mkdir(parents=True, exist_ok=True)
+        original.save(made / f"{name}.png")
+    assert run(magicbrush, data, "--system", "x", "--images", made, "--out", out) == 0
+    rows = select(read_results(out / "results.jsonl"), metric="l1_outside")
+    found = {(row.suite.removeprefix("magicbrush-"), row.item): row.value for row in rows}
+    # Of 16 lines 8 are lighter; the mask hides 4 of those in turn 1, all 8 in turn 2 and in a row.
+    assert found == pytest.approx(
+        {("single", "11-1"): 0.2 * 4 / 12, ("single", "11-2"): 0.0, ("single", "22-1"): None,
+         ("multi", "11-2"): 0.0, ("multi", "22-1"): None}
+    )  # fmt: skip
+    assert {row.status for row in rows if row.value is None} == {"missing"}
+    (row,) = (row for row in rows if row.item == "11-1")
+    assert "outside the masks" in row.measure
+
+
 def test_missing_turns_are_named(data, tmp_path):
     picture(tmp_path / "made" / "11" / "11_1.png", 1)
     options = ("--system", "x", "--images", tmp_path / "made", "--out", tmp_path / "out")
@@ -137,6 +180,10 @@ def test_damaged_sets_are_refused(data):
         ("{}", "the set is empty"),
         ('{"11": []}', "session 11: want a list of turns"),
         ('{"11": [{"input": "a"}]}', "session 11, turn 1: no text 'output'"),
+        (
+            '{"11": [{"input": "../22/22-input.png", "output": "b", "instruction": "c"}]}',
+            "turn 1: '../22/22-input.png' leads out of",
+        ),
     ):
         sessions.write_text(text)
         with pytest.raises(DataError, match=message):

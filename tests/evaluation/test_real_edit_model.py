@@ -1,6 +1,10 @@
 """`mre evaluate real-edit` with a model as the judge, played by a server on the loopback."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from PIL import Image
@@ -8,6 +12,7 @@ from PIL import Image
 from mre_jax.errors import BusyError, ConfigError
 from mre_jax.evaluation import real_edit
 from mre_jax.evaluation.results import read_results
+from mre_jax.judges.journal import read_verdicts
 from tests.evaluation.commands import run
 from tests.judges.server import MODEL, JudgeServer
 
@@ -76,6 +81,32 @@ def test_money_that_does_not_suffice_leaves_rows_that_say_so(evaluate, server, t
     with pytest.raises(BusyError):
         evaluate("--max-usd", "10")
     assert {row.status for row in read_results(tmp_path / "out" / "results.jsonl")} == set(STATUSES)
+
+
+@pytest.mark.slow
+def test_kill_9_while_judging_loses_nothing_and_pays_what_was_under_way_at_most(
+    evaluate, server, tmp_path
+):
+    path = tmp_path / "data" / "instructions.json"
+    path.write_text(path.read_text().replace("[9]", "[0]").replace("[1]", "[0]"))
+    words = ["evaluate", "real-edit", "data", "--system", "x", "--images", "edits", "--out", "out"]
+    words += ["--judge", f"openai:{MODEL}", "--base-url", server.url, "--concurrency", "3"]
+    code = "import sys; from mre_jax import cli; sys.exit(cli.main(sys.argv[1:]))"
+    server.latency, kills = 0.2, 3
+    for _ in range(kills):
+        before = server.requests.total()
+        process = subprocess.Popen([sys.executable, "-c", code, *words], cwd=tmp_path)
+        while process.poll() is None and server.requests.total() < before + 5:
+            time.sleep(0.01)
+        assert process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    server.latency = 0
+    assert evaluate() == 0
+    rows = read_results(tmp_path / "out" / "results.jsonl")
+    assert (len(rows), {row.status for row in rows}) == (21, {"ok"})
+    assert len(list(read_verdicts(tmp_path / "out" / "judge.jsonl"))) == 21
+    assert 21 <= server.requests.total() <= 21 + 3 * kills
 
 
 def test_a_dry_run_sends_nothing_and_leaves_nothing(evaluate, server, tmp_path, capsys):

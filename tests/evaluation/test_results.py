@@ -24,6 +24,14 @@ def test_rows_come_back_as_they_were_written(tmp_path):
     assert read_results(path) == rows
 
 
+def test_the_folder_of_a_run_stands_for_its_file(tmp_path):
+    append_results(tmp_path / "results.jsonl", [make_row()])
+    assert read_results(tmp_path) == [make_row()]
+    with pytest.raises(DataError, match=r"out/results\.jsonl: no such file"):
+        (tmp_path / "out").mkdir()
+        read_results(tmp_path / "out")
+
+
 def test_what_a_killed_run_left_is_dropped_and_overwritten(tmp_path):
     path = tmp_path / "results.jsonl"
     append_results(path, [make_row()])

@@ -214,6 +214,12 @@ def test_a_formula_is_made_a_text(text):
     assert neutral(text)[0] == "'"
 
 
+@pytest.mark.parametrize("sign", "=+-@")
+def test_a_formula_may_begin_with_a_full_width_sign(sign):
+    wide = chr(ord(sign) + 0xFEE0)
+    assert neutral(f"{wide}1") == f"'{wide}1"
+
+
 def test_plain_keeps_what_people_write():
     assert plain("Größe — 猫 👍") == "Größe — 猫 👍"
 

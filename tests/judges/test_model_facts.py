@@ -1,4 +1,6 @@
 import datetime
+import tomllib
+from importlib import resources
 
 import pytest
 
@@ -24,9 +26,22 @@ def test_a_price_of_one_s_own_counts():
     assert facts.priced == "yours"
 
 
+def test_every_price_tells_its_day():
+    table = tomllib.loads(resources.files("mre_jax.judges").joinpath("models.toml").read_text())
+    today = datetime.datetime.now(datetime.UTC).date()
+    assert table["retirements_of"] <= today
+    for name, entry in table["models"].items():
+        assert ("usd" in entry) == ("priced" in entry), name
+        assert model_facts(name).priced == str(entry.get("priced", "")), name
+        assert entry.get("priced", today) <= today, name
+        assert not set(entry) - {"usd", "priced", "reasoning", "tiles", "patches", "retires"}, name
+
+
 def test_retirement_is_told():
     facts = model_facts("gpt-4o-2024-08-06")
-    assert "is announced to shut down on 2027-01-14" in facts.warning(datetime.date(2026, 1, 1))
+    assert "is announced to shut down on 2027-01-14 (as of 2026-10-27)" in facts.warning(
+        datetime.date(2026, 1, 1)
+    )
     assert "take another model" in facts.warning(datetime.date(2027, 2, 1))
     assert model_facts("mine").warning(datetime.date(2027, 2, 1)) is None
 

@@ -174,6 +174,12 @@ def test_a_key_is_needed_and_named(monkeypatch):
     make_judge(f"openai:{MODEL}", base_url="http://127.0.0.1:8000/v1")  # vLLM needs none
 
 
+def test_the_key_may_be_that_of_another_service(ask, server, monkeypatch):
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "azure-0123456789")
+    (verdict,) = ask([question()], key_name="AZURE_OPENAI_API_KEY").values()
+    assert verdict.status == "ok" and server.keys == {"Bearer azure-0123456789"}
+
+
 @pytest.mark.parametrize(
     ("spec", "options", "message"),
     [

@@ -33,6 +33,12 @@ def test_a_file_of_results_becomes_a_page(results, tmp_path, capsys):
     assert f"{out}: 6 items, 39 pictures" in capsys.readouterr().out
 
 
+def test_the_folder_of_a_run_will_do(results):
+    assert read_runs([results.parent]) == read_runs([results])
+    with pytest.raises(ConfigError, match="named twice"):
+        read_runs([results, results.parent])
+
+
 def test_files_of_different_metrics_are_put_together(results, tmp_path):
     other = tmp_path / "clip" / "results.jsonl"
     append_results(other, [make_row(metric="clip_i", value=0.9, passed=None, original="a.png")])

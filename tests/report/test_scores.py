@@ -22,6 +22,13 @@ def test_systems_stay_in_their_order():
     assert [variant.system for variant in Scores("s", rows).variants] == ["b", "a", "c"]
 
 
+def test_the_order_of_the_answers_does_not_show():
+    kinds = {"9-2": "Remove", "10-1": "Local", "9-1": "Local", "9-3": "odd"}
+    scores = Scores("s", [make_row(item=item, kind=kind) for item, kind in kinds.items()])
+    assert scores.items == ["9-1", "9-2", "9-3", "10-1"]
+    assert scores.kinds == ["Local", "Remove", "odd"]
+
+
 @pytest.mark.parametrize("name", ["reward 5,5,5", "reward:5,5,5"])
 def test_a_variant_is_found_by_its_label(name):
     assert find_variant(make_scores(["0,0,0", "5,5,5"]).variants, name) == Variant(

@@ -4,7 +4,7 @@ Every function takes two batches of one shape and gives one value per picture. W
 was edited (True is edited) it measures the rest, where a good editor changes nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, UInt8
@@ -17,6 +17,7 @@ Pixels = UInt8[np.ndarray, "b H W c"] | Float[np.ndarray, "b H W c"]
 Mask = Bool[np.ndarray, "b H W"]
 
 MEASURE = "RGB in [0, 1], bicubic (PIL) to the target's size"
+MEASURE_OUTSIDE = "RGB in [0, 1] outside the masks, bicubic (PIL) to the original's size"
 
 HIGHEST_PSNR = 100.0
 """In dB: what equal pictures have, so that a set with some of them has a mean."""
@@ -85,20 +86,23 @@ def measure_pair(
     generated: Image.Image,
     target: Image.Image,
     edited: Bool[np.ndarray, "H W"] | None = None,
+    *,
+    metrics: Sequence[str] = ("l1", "l2", "psnr", "ssim"),
 ) -> dict[str, float]:
-    """All four metrics of one picture by name, as MagicBrush takes them.
+    """Metrics of one picture by name, as MagicBrush takes them.
 
     Args:
         generated: resized to the size of `target` if it has another.
         target: the ground truth, or the original.
         edited: as for `l1`, at the size of `target`.
+        metrics: names of `METRICS`.
 
     Raises:
         DataError: as `l1` and `ssim`.
     """
     pair = to_array(match_size(generated, target))[None], to_array(target)[None]
     mask = None if edited is None else edited[None]
-    return {name: float(metric(*pair, mask)[0]) for name, metric in METRICS.items()}
+    return {name: float(METRICS[name](*pair, mask)[0]) for name in metrics}
 
 
 def match_size(generated: Image.Image, target: Image.Image) -> Image.Image:
