@@ -191,7 +191,8 @@ def report(
     }
     print(f"{'one chip, batch ' + str(args.batch):<32}{'mre_jax':>12}{'MaxDiffusion':>14}")
     for name, value in rows.items():
-        print(f"{name:<32}{value:>12.3f}{theirs.get(name) or '-':>14}")
+        other = theirs.get(name)
+        print(f"{name:<32}{value:>12.3f}{'-' if other is None else f'{other:.1f}':>14}")
     print("\nbetween chips, MB of whole arrays")
     for (operation, dtype), size in sorted(collectives(program).items()):
         print(f"{operation + ' ' + dtype:<32}{size / 1e6:>12.3f}")

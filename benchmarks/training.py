@@ -102,6 +102,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="blocks (%(default)s)")
     parser.add_argument("--only", default="", help="rows whose name holds this")
     parser.add_argument("--compile", action="store_true", help="torch.compile, which it had not")
+    parser.add_argument(
+        "--no-average", action="store_true", help="no moving average: a copy of the UNet less"
+    )
     args = parser.parse_args()
     size, device = SIZES[args.size](), jax.devices()[0]
     print(f"{device.device_kind}, {os.cpu_count()} cores, jax {jax.__version__}")
@@ -221,6 +224,7 @@ def train_config(size: Size, loader: Loader, args: argparse.Namespace) -> TrainC
         "in_channels": size.unet.in_channels,
         "reward": RELEASED.to_dict(),
         "compute_dtype": args.dtype,
+        "ema_decay": None if args.no_average else 0.9999,
     }
     data = {
         "paths": [str(source.path) for source in loader.sources],

@@ -61,7 +61,10 @@ class GEGLU(nnx.Module):
         self.proj = linear(width, 2 * inner, compute=compute, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n e"]:
-        value, gate = jnp.split(self.proj(x), 2, axis=-1)
+        # The weights are split, not their product: differentiating that would pad and copy it.
+        kernels = jnp.split(self.proj.kernel[...].astype(self.proj.dtype), 2, axis=-1)
+        biases = jnp.split(self.proj.bias[...].astype(self.proj.dtype), 2)  # type: ignore
+        value, gate = (x @ k + b for k, b in zip(kernels, biases, strict=True))
         return value * jax.nn.gelu(gate, approximate=False)
 
 
