@@ -59,12 +59,14 @@ def contact_sheet(rows: Sequence[Result], root: epath.PathLike, *, items: int = 
         _paste(sheet, (_MARGIN, top + 22), root, row.original)
         pen.text((_MARGIN, top + 25 + _SIDE), "original", _FAINT, small)
         for place, variant in enumerate(scores.variants, 1):
-            found = edits[variant, row.item]
+            found = {one.metric: one for one in edits[variant, row.item]}
             corner = (_MARGIN + place * cell[0], top + 22)
-            _paste(sheet, corner, root, next((one.edited for one in found if one.edited), ""))
+            _paste(
+                sheet, corner, root, next((one.edited for one in found.values() if one.edited), "")
+            )
             below = (corner[0], corner[1] + _SIDE + 3)
             pen.text(below, _fit(variant.label, pen, small, _SIDE), _FAINT, small)
-            judged = [one for one in found if one.metric in scores.perspectives]
+            judged = [found[name] for name in scores.perspectives if name in found]
             _write_scores(pen, below, judged, small)
     return sheet
 
