@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from mre_jax.demo.systems import BASELINE, BEST, REWARD
+from mre_jax.demo.systems import BASELINE, BEST, FILTERED, REWARD
 from mre_jax.evaluation.results import Result
 from mre_jax.evaluation.statistics import Bootstrap, Difference, compare
 from mre_jax.models.reward_config import PERSPECTIVES
@@ -13,28 +13,31 @@ WORST = "0,0,0"
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A difference of mean scores, and what is claimed of it.
+    """A difference of mean scores, and what is claimed of it, if anything.
 
     Attributes:
         text: the claim.
         found: the first less the second, with its interval.
-        strict: the whole interval must lie above zero; else it must not lie below it.
+        above: the whole interval must lie above zero.
+        not_below: it must not lie below zero.
     """
 
     text: str
     found: Difference
-    strict: bool
+    above: bool = False
+    not_below: bool = False
 
     @property
     def holds(self) -> bool:
         """Whether it was found true."""
         interval = self.found.interval
-        return interval.low > 0 if self.strict else interval.high >= 0
+        fails_above = self.above and interval.low <= 0
+        return not (fails_above or (self.not_below and interval.high < 0))
 
     def __str__(self) -> str:
-        mark = "holds" if self.holds else "FAILS"
+        mark = "FAILS" if not self.holds else "holds" if self.above or self.not_below else ""
         low, high = self.found.interval.low, self.found.interval.high
-        return f"{mark}  {self.text:<52} {self.found.mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+        return f"{mark:<5}  {self.text:<52} {self.found.mean:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def measure_claims(rows: Sequence[Result]) -> list[Claim]:
@@ -52,10 +55,26 @@ def measure_claims(rows: Sequence[Result]) -> list[Claim]:
         strict = metric != "following"
         relation = "above" if strict else "not below"
         claims += [
-            Claim(f"{metric}: asked 5,5,5 above asked 0,0,0", _compare(best, worst), True),
-            Claim(f"{metric}: asked 5,5,5 {relation} no reward", _compare(best, without), strict),
+            Claim(f"{metric}: asked 5,5,5 above asked 0,0,0", _compare(best, worst), above=True),
+            Claim(
+                f"{metric}: asked 5,5,5 {relation} no reward",
+                _compare(best, without),
+                above=strict,
+                not_below=not strict,
+            ),
         ]
     return sorted(claims, key=lambda claim: claim.text.endswith("reward"))
+
+
+def measure_filtering(rows: Sequence[Result]) -> list[Claim]:
+    """Conditioning less filtering, of which nothing is claimed; empty if nothing was filtered."""
+    found = []
+    for metric in PERSPECTIVES:
+        best = _series(rows, REWARD, BEST, metric)
+        if filtered := _series(rows, FILTERED, "", metric):
+            text = f"{metric}: asked 5,5,5 less filtered"
+            found.append(Claim(text, _compare(best, filtered)))
+    return found
 
 
 def _compare(first: list[Result], second: list[Result]) -> Difference:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from mre_jax import cli
 from mre_jax.cpu_devices import use_all_cores
-from mre_jax.demo.claims import Claim, measure_claims
+from mre_jax.demo.claims import Claim, measure_claims, measure_filtering
 from mre_jax.demo.scale import FULL, QUICK, STANDARD, Scale
 from mre_jax.demo.systems import ABLATIONS, BASELINE, MAIN, PRETRAINED, REWARD, TABLES, System
 from mre_jax.demo.training import train_config
@@ -162,7 +162,7 @@ class _Story:
         results = self.out / "results"
         rows = read_results(results / "results.jsonl")
         tables = _tables(rows, ablations=self.scale.ablations)
-        claims = measure_claims(rows) if self.scale.scenes > 1 else []
+        claims = measure_claims(rows) + measure_filtering(rows) if self.scale.scenes > 1 else []
         listed = "\n".join(["Differences of mean scores, 95 % intervals", *map(str, claims)])
         text = f"{tables}\n\n{listed if claims else 'one scene is too few for claims'}\n"
         print(text)
@@ -226,10 +226,13 @@ def _folder(system: str) -> str:
 
 
 def _tables(rows: Sequence[Result], *, ablations: bool) -> str:
-    numbers = [number for number in TABLES if ablations or number in (1, 6, 8)]
-    return "\n\n".join(
-        render(number, rows, systems=TABLES[number], intervals=Bootstrap()) for number in numbers
-    )
+    found = {row.system for row in rows}
+    texts = []
+    for number, sources in TABLES.items():
+        if ablations or number in (1, 6, 8):
+            there = {label: row for label, row in sources.items() if row.system in found}
+            texts.append(render(number, rows, systems=there, intervals=Bootstrap()))
+    return "\n\n".join(texts)
 
 
 _PROSE = """\

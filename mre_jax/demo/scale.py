@@ -30,5 +30,5 @@ SINGLE = "0/5/5,5/0/5,5/5/0"
 """One perspective at a time, for the controllability matrix."""
 
 QUICK = Scale(96, 8, 1, 2, "0,5", ablations=False, proves=False)
-STANDARD = Scale(6000, 900, 24, 16, f"0,3,5,{SINGLE}", ablations=False, proves=True)
-FULL = Scale(8000, 1500, 60, 20, f"0,1,2,3,4,5,{SINGLE}", ablations=True, proves=True)
+STANDARD = Scale(6000, 750, 24, 16, f"0,3,5,{SINGLE}", ablations=False, proves=True)
+FULL = Scale(8000, 750, 40, 16, f"0,1,2,3,4,5,{SINGLE}", ablations=True, proves=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mre_jax.demo.claims import measure_claims
+from mre_jax.demo.claims import measure_claims, measure_filtering
 from mre_jax.evaluation.results import Result
 
 
@@ -53,3 +53,15 @@ def test_against_no_reward_following_may_be_equal_but_not_lower(without, followi
     )}  # fmt: skip
     assert found["following: asked 5,5,5 not below no reward"] is following
     assert found["quality: asked 5,5,5 above no reward"] is False
+
+
+def test_nothing_is_claimed_of_filtering():
+    results = [*rows("reward", "5,5,5", 2), *rows("filtered", "", 3)]
+    found = measure_filtering(results)
+    assert [claim.found.mean for claim in found] == pytest.approx([-1] * 3)
+    assert all(claim.holds for claim in found)
+    assert "holds" not in str(found[0])
+
+
+def test_a_demo_without_filtering_measures_none():
+    assert measure_filtering(rows("reward", "5,5,5", 2)) == []

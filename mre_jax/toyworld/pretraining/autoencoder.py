@@ -58,7 +58,6 @@ def train_autoencoder(
         loss,
         read,
         steps=recipe.vae_steps,
-        horizon=recipe.vae_steps,
         rate=recipe.vae_rate,
         ema_decay=0.99,
         seed=recipe.seed,

@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float32, Int32
 
 from mre_jax.data.order import drop_conditions
-from mre_jax.diffusion.loss import squared_error
+from mre_jax.diffusion.loss import min_snr_weight, squared_error
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.tokens import Tokenizer
 from mre_jax.models.clip import CLIPTextConfig, CLIPTextModel
@@ -70,7 +70,8 @@ def train_editor(
         noisy = schedule.add_noise(clean, noise, timesteps)
         states = text_encoder(asked).last_hidden_state
         output = unet(jnp.concatenate([noisy, image], axis=-1), timesteps, states)
-        return jnp.mean(squared_error(output, schedule.target(clean, noise, timesteps)))
+        errors = squared_error(output, schedule.target(clean, noise, timesteps))
+        return jnp.mean(errors * min_snr_weight(schedule, timesteps, recipe.min_snr_gamma))
 
     def read(step: int) -> _Batch:
         rows, mirror = draw_rows(recipe.seed, _STAGE, step, len(ids), recipe.batch)
@@ -85,7 +86,6 @@ def train_editor(
         loss,
         read,
         steps=recipe.steps,
-        horizon=recipe.horizon,
         rate=recipe.rate,
         ema_decay=recipe.ema_decay,
         seed=recipe.seed,

@@ -27,17 +27,15 @@ def fit(
     read: Callable[[int], Any],
     *,
     steps: int,
-    horizon: int,
     rate: float,
     ema_decay: float,
     seed: int,
     folder: Path,
 ) -> Any:
-    """Minimises a loss by Adam, the rate rising over 300 steps and falling along a cosine.
+    """Minimises a loss by Adam, the rate rising over 300 steps and falling to a twentieth.
 
     Args:
         params: initial, a pytree.
-        horizon: the step at which the rate would have fallen to a twentieth, `steps` or more.
         read: a pytree of NumPy arrays for a step, which the number of devices divides.
         folder: for checkpoints; a fit that was killed goes on from there.
 
@@ -46,8 +44,8 @@ def fit(
     """
     mesh = Mesh(np.asarray(jax.devices()), ("data",))
     everywhere, split = (NamedSharding(mesh, PartitionSpec(*axis)) for axis in ((), ("data",)))
-    warmup = min(300, horizon // 2)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, warmup, horizon, rate / 20)
+    warmup = min(300, steps // 2)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, warmup, steps, rate / 20)
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=1e-3)
     )

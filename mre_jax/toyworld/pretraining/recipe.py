@@ -19,7 +19,8 @@ class Recipe:
         text_layers: of the text encoder.
         tokens: of the text encoder's window.
         steps, batch, rate: of the editor's training.
-        horizon: steps over which its rate would fall to a twentieth; it ends before that.
+        min_snr_gamma: of its loss: without that, the small errors of little noise drown what
+            decides whether an edit is made.
         dropout: share of the examples that lose the text, the image, or both.
         ema_decay: of the moving average that is kept of the editor.
     """
@@ -37,8 +38,8 @@ class Recipe:
     text_layers: int = 2
     tokens: int = 36
     steps: int = 5_000
-    horizon: int = 8_500
     batch: int = 32
     rate: float = 1.5e-3
+    min_snr_gamma: float = 1.0
     dropout: float = 0.05
     ema_decay: float = 0.999

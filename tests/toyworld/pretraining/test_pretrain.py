@@ -22,7 +22,6 @@ TINY = Recipe(
     text_width=16,
     text_layers=1,
     steps=2,
-    horizon=4,
     batch=8,
 )
 
