@@ -13,6 +13,7 @@ from mre_jax.judges.pace import Pace
 from tests.judges.conftest import KEY
 from tests.judges.questions import EDITED, ORIGINAL, question
 from tests.judges.server import MODEL
+from tests.training.figures import Figures
 
 ONE = 1000 * 2.5e-6 + 20 * 10e-6  # US dollars of a good answer
 
@@ -63,6 +64,19 @@ def test_every_answer_has_one_outcome(
     server.requests.clear()
     ask([asked])
     assert server.requests.total() == (verdict.requests if status == "http_error" else 0)
+
+
+def test_r13_no_item_is_lost_among_answers_of_every_kind(ask, server):
+    figures = Figures("R13")
+    found = ask([question(n, kind, times) for n, (kind, times, *_) in enumerate(MATRIX)])
+    expected = {f"item-{n}": (row[2], row[3]) for n, row in enumerate(MATRIX)}
+    assert {item: (v.status, v.requests) for item, v in found.items()} == expected
+    requests = [row[3] for row in MATRIX]
+    assert server.requests.total() == sum(requests)
+    figures.report(
+        f"{len(MATRIX)} kinds of answers to {len(MATRIX)} items: lost {len(MATRIX) - len(found)}, "
+        f"requests an item at most {max(requests)}, mean {sum(requests) / len(requests):.1f}"
+    )
 
 
 def test_an_answer_that_cannot_be_read_keeps_its_words_and_is_not_run(ask):
