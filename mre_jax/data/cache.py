@@ -25,7 +25,7 @@ LATENTS = ("original", "edited_mean", "edited_logvar")
 
 KEPT, THUMBNAILS = "kept", "thumbnails"
 _KEY = "cache"
-_REMEDY = "make it again with 'mre data cache', or read the pictures with cache=never"
+_REMEDY = "make it again with 'mre data cache', or read the pictures with data.cache=never"
 
 
 class EncoderHashes(NamedTuple):
@@ -180,16 +180,21 @@ def choose_cache(sets: Sequence[Set], mode: str, augmentation: Augmentation) -> 
             or does not hold for the augmentation; or if pictures are to be read that are not there.
     """
     if mode not in MODES:
-        raise ConfigError(f"cache={mode!r} must be one of {', '.join(MODES)}")
+        raise ConfigError(f"data.cache={mode!r} must be one of {', '.join(MODES)}")
     if mode == "never" or (mode == "auto" and all(one.cache is None for one in sets)):
         for one in sets:
             if one.cache is not None and one.cache.pictures != KEPT:
-                raise ConfigError(f"{one.path}: its pictures were dropped; read it with its cache")
+                raise ConfigError(
+                    f"{one.path}: its pictures were dropped; read it with data.cache=auto"
+                )
         return None
     first = sets[0].cache
     for one in sets:
         if one.cache is None:
-            raise ConfigError(f"{one.path}: no cache in it; make one with 'mre data cache'")
+            raise ConfigError(
+                f"{one.path}: no cache in it; make one with 'mre data cache', or read the pictures "
+                "of all sets with data.cache=never"
+            )
         _check_fits(one, one.cache, augmentation)
         if first is not None and (which := _difference(first, one.cache)):
             raise ConfigError(
@@ -233,8 +238,8 @@ def check_cache(
         if text is None:
             continue
         for name, kept, asked in (
-            ("none_for_top", text.none_for_top, none_for_top),
-            ("perspectives", text.perspectives, tuple(perspectives)),
+            ("data.none_for_top", text.none_for_top, none_for_top),
+            ("model.reward.perspectives", text.perspectives, tuple(perspectives)),
         ):
             if kept != asked:
                 raise ConfigError(
@@ -246,14 +251,17 @@ def check_cache(
 def _check_fits(one: Set, cache: Cache, augmentation: Augmentation) -> None:
     if augmentation.room:
         raise ConfigError(
-            f"{one.path}: a cache holds whole pictures, and resize_to={augmentation.resize_to} "
+            f"{one.path}: a cache holds whole pictures, and data.resize={augmentation.resize_to} "
             f"asks for a random crop to {augmentation.resolution}; leave the crop out, or read the "
-            "pictures with cache=never"
+            "pictures with data.cache=never"
         )
     for name in ("resolution", "filter"):
         made, asked = getattr(cache, name), getattr(augmentation, name)
         if made != asked:
-            raise ConfigError(f"{one.path}: its cache has {name} {made}, not {asked}; {_REMEDY}")
+            raise ConfigError(
+                f"{one.path}: its cache was made with {name}={made}, and data.{name} is {asked}; "
+                f"{_REMEDY}"
+            )
 
 
 def _difference(first: Cache, other: Cache) -> str:

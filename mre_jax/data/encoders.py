@@ -7,7 +7,7 @@ the batch's size nor on the number of devices; four pictures at a time keep a de
 import functools
 import hashlib
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -174,9 +174,9 @@ def _encode(
 ) -> dict[str, Float32[Array, "b ..."]]:
     def part(states: Any, pixels: Array, ids: Array | None) -> dict[str, Array]:
         networks = list(map(nnx.merge, graphs, states))
-        found = jax.lax.map(functools.partial(_encode_pictures, networks[0]), pixels)
+        found = _one_by_one(functools.partial(_encode_pictures, networks[0]), pixels)
         if ids is not None:
-            found |= jax.lax.map(functools.partial(_encode_texts, networks[1]), ids)
+            found |= _one_by_one(functools.partial(_encode_texts, networks[1]), ids)
         return found
 
     whole, split = PartitionSpec(), PartitionSpec(DATA_AXIS)
@@ -185,6 +185,12 @@ def _encode(
         part, mesh=mesh, in_specs=(whole, split, split), out_specs=split, check_vma=False
     )
     return run(states, pixels, ids)
+
+
+def _one_by_one(encode: Callable[[Array], dict[str, Array]], rows: Array) -> dict[str, Array]:
+    """A loop, over a single row too: XLA would unroll that one, and round otherwise."""
+    looped = rows if len(rows) > 1 else jnp.repeat(rows, 2, axis=0)
+    return jax.tree.map(lambda found: found[: len(rows)], jax.lax.map(encode, looped))
 
 
 def _encode_pictures(vae: AutoencoderKL, pixels: UInt8[Array, "2 H W 3"]) -> dict[str, Array]:

@@ -16,6 +16,7 @@ from mre_jax.data.augment import Augmentation, augment
 from mre_jax.data.batch import Batch, Cached, Tokenize
 from mre_jax.data.cache import Cache, choose_cache
 from mre_jax.data.cached_features import CachedRows
+from mre_jax.data.extra import of_data_extra
 from mre_jax.data.order import Draws, Order, draw, drop_conditions, positions
 from mre_jax.data.record_source import RecordSource
 from mre_jax.data.reward_text import reward_text
@@ -118,8 +119,7 @@ class Loader:
 
     def batches(self, start: int = 0, stop: int = sys.maxsize) -> Iterator[Batch]:
         """The batches of steps start .. stop-1, read ahead; see `batch`."""
-        import grain
-
+        grain: Any = of_data_extra("grain")
         steps = grain.MapDataset.range(start, stop).map(self.without_tokenizer()._assemble)
         options = grain.ReadOptions(
             num_threads=self.reading.threads, prefetch_buffer_size=self.reading.ahead

@@ -78,12 +78,12 @@ class Order:
         shares = self.sizes if self.weights is None else self.weights
         if len(shares) != len(self.sizes) or not all(0 < w < float("inf") for w in shares):
             raise ConfigError(
-                f"weights {list(shares)} for {len(self.sizes)} sets: want a positive one for each"
+                f"data.weights={list(shares)} for {len(self.sizes)} sets: want one above 0 for each"
             )
         if min(_counts(tuple(shares))) < 1:
             raise ConfigError(
-                f"weights {list(shares)}: the smallest is under 1/{CYCLE} of them all; leave that "
-                "set out or give it more"
+                f"data.weights={list(shares)}: the smallest is under 1/{CYCLE} of them all; leave "
+                "that set out or give it more"
             )
 
     def locate(

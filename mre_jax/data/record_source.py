@@ -81,19 +81,25 @@ class RecordSource:
 
         Raises:
             ConfigError: if no score can be below it or none can reach it.
-            DataError: if no record is left, or one is damaged.
+            DataError: if no record is left, none has scores, or one is damaged.
         """
         if not 0 < min_score <= MAX_SCORE:
-            raise ConfigError(f"min_score={min_score} must be over 0 and at most {MAX_SCORE}")
-        kept = []
+            raise ConfigError(f"data.min_score={min_score} must be over 0 and at most {MAX_SCORE}")
+        kept, scored = [], False
         for number in range(len(self)):
             scores = decode_scores(*self._read(number))
+            scored = scored or scores is not None
             if scores is not None and min(scores) >= min_score:
                 kept.append(number)
+        if not scored:
+            raise DataError(
+                f"{self.path}: no rewards in it, and data.min_score asks for them; prepare it with "
+                "--rewards, or set data.min_score=null"
+            )
         if not kept:
             raise DataError(
                 f"{self.path}: none of {len(self)} records has three scores of {min_score} or "
-                "more; lower min_score"
+                "more; lower data.min_score"
             )
         part = RecordSource.__new__(RecordSource)
         part.__setstate__(self.__getstate__() | {"_index": self._index[kept]})

@@ -5,17 +5,18 @@ masked CRC-32C of the payload. A file has no header, no index and no end mark, s
 between two records shows only in a count that is kept elsewhere.
 """
 
+import functools
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-import google_crc32c
 import numpy as np
 from etils import epath
 from jaxtyping import Int64
 
+from mre_jax.data.extra import of_data_extra
 from mre_jax.errors import DataError
 
 HEADER_BYTES, FOOTER_BYTES = 12, 4
@@ -131,8 +132,14 @@ def open_shard(path: epath.PathLike) -> IO[bytes]:
 
 def masked_crc(data: bytes) -> int:
     """CRC-32C, rotated and shifted as TFRecord files hold it."""
-    crc = google_crc32c.value(data)
+    crc = _crc()(data)
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+@functools.cache
+def _crc() -> Callable[[bytes], int]:
+    """CRC-32C. Asked for when it is needed, so that commands explain themselves without it."""
+    return of_data_extra("google_crc32c").value
 
 
 def _walk(descriptor: int, shard: str) -> Iterator[tuple[int, int]]:

@@ -32,6 +32,7 @@ from mre_jax.evaluation.statistics import Bootstrap
 from mre_jax.evaluation.tables import render
 from mre_jax.files import write_atomically
 from mre_jax.image import write_png
+from mre_jax.models.reward_config import PERSPECTIVES
 from mre_jax.report.contact_sheet import contact_sheet
 from mre_jax.report.page import write_report
 from mre_jax.report.section import Section
@@ -113,7 +114,7 @@ class _Story:
     def prepare(self) -> None:
         """Makes triplets in the public layouts, and TFRecords with cached latents of them."""
         self._chapter("flawed triplets with rewards, as TFRecords with cached latents")
-        toy, shards, cached = (self._at(name) for name in ("toy", "shards", "cached"))
+        toy, shards = self._at("toy"), self._at("shards")
         scale, size = self.scale, Recipe().size
         self._once(
             "prepare",
@@ -121,8 +122,7 @@ class _Story:
             f"--size {size} --format png",
             f"prepare instruct_pix2pix {toy}/triplets --rewards {toy}/RewardEdit.json "
             f"--out {shards}",
-            f"data cache {shards} --model {self._model(PRETRAINED)} --text --resolution {size} "
-            f"--batch-size 64 --out {cached}",
+            self._cache_command("cached"),
         )
 
     def train(self, system: System) -> None:
@@ -131,13 +131,28 @@ class _Story:
         name = _folder(system.name)
         config = self.out / "configs" / f"{name}.yaml"
         config.parent.mkdir(exist_ok=True)
-        editor, data = self.out / "models" / PRETRAINED, self.out / "cached"
+        editor, data = self.out / "models" / PRETRAINED, self._cached_for(system)
         train_config(system, editor, data, self.scale.steps).save(config)
         run = self._at("runs", name)
         self._once(
             f"train-{name}",
             f"train {shlex.quote(str(config))} --run {run} --alone",
             f"export {run} --out {self._model(system.name)} --force",
+        )
+
+    def _cached_for(self, system: System) -> Path:
+        """The set with the reward texts that a system reads; made if only that system reads it."""
+        if system.reward is None or system.reward.perspectives == PERSPECTIVES:
+            return self.out / "cached"
+        names = system.reward.perspectives
+        folder = "-".join(("cached", *names))
+        self._once(folder, f"{self._cache_command(folder)} --perspectives {','.join(names)}")
+        return self.out / folder
+
+    def _cache_command(self, folder: str) -> str:
+        return (
+            f"data cache {self._at('shards')} --model {self._model(PRETRAINED)} --text "
+            f"--resolution {Recipe().size} --batch-size 64 --out {self._at(folder)}"
         )
 
     def edit(self, systems: Sequence[System]) -> None:

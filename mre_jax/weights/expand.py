@@ -13,11 +13,28 @@ from mre_jax.weights.source import Change, TensorSource, View
 CONV_IN = "conv_in.weight"
 
 
+class ChannelsError(DataError):
+    """A UNet takes more input channels than it shall.
+
+    Attributes:
+        origin: where it comes from.
+        stored: how many it takes.
+    """
+
+    def __init__(self, origin: str, stored: int, channels: int):
+        super().__init__(
+            f"{origin} takes {stored} input channels and cannot be cut to {channels}; "
+            f"use --in-channels {stored}"
+        )
+        self.origin, self.stored = origin, stored
+
+
 def with_input_channels(source: TensorSource, channels: int) -> TensorSource:
     """A UNet's tensors with `conv_in` taking `channels`; `source` itself if it already does.
 
     Raises:
-        DataError: when there is no `conv_in`, or it takes more channels than that.
+        DataError: when there is no `conv_in`.
+        ChannelsError: when it takes more channels than that.
     """
     info = source.tensors.get(CONV_IN)
     if info is None or len(info.shape) != 4:
@@ -26,10 +43,7 @@ def with_input_channels(source: TensorSource, channels: int) -> TensorSource:
     if stored == channels:
         return source
     if stored > channels:
-        raise DataError(
-            f"{source.origin} takes {stored} input channels and cannot be cut to {channels}; "
-            f"use --in-channels {stored}"
-        )
+        raise ChannelsError(source.origin, stored, channels)
 
     def padded(weight: np.ndarray) -> np.ndarray:
         zeros = np.zeros((out, channels - stored, *kernel), weight.dtype)

@@ -280,8 +280,11 @@ def test_a_cache_of_other_weights_or_texts_is_refused_by_name(model, cached, lat
 def test_a_cache_that_does_not_fit_the_loader_is_refused(shards, cached, latents):
     for changes, words in (
         ({"augmentation": Augmentation(SIDE, resize_to=40)}, "random crop to 32"),
-        ({"augmentation": Augmentation(24)}, "its cache has resolution 32, not 24"),
-        ({"augmentation": Augmentation(SIDE, filter="bicubic")}, "filter lanczos, not bicubic"),
+        ({"augmentation": Augmentation(24)}, "made with resolution=32, and data.resolution is 24"),
+        (
+            {"augmentation": Augmentation(SIDE, filter="bicubic")},
+            "filter=lanczos, and data.filter is bicubic",
+        ),
         ({"cache": "always"}, "one of auto, required, never"),
     ):
         with pytest.raises(ConfigError, match=words):

@@ -236,6 +236,13 @@ def test_a_filter_that_leaves_nothing_is_refused(tmp_path):
         source.with_min_score(4.5)
 
 
+def test_a_filter_of_what_has_no_scores_is_refused(tmp_path):
+    bare = [dataclasses.replace(t, scores=None, texts=None) for t in triplets(3)]
+    source = RecordSource(write_set(tmp_path, bare))
+    with pytest.raises(DataError, match=r"no rewards in it, and data\.min_score asks for them"):
+        source.with_min_score(4)
+
+
 def test_a_mixture_reads_from_both_sets(source, tmp_path):
     other = RecordSource(write_set(tmp_path, [triplets(41)[40]], shards=1))
     loader = Loader([source, other], 10, 0, (0.9, 0.1), Augmentation(SIDE))
@@ -293,7 +300,7 @@ def test_synthetic_batches_have_the_form_of_real_ones(source):
         ({"batch_size": 6, "hosts": 4}, "batch_size=6 must be a multiple"),
         ({"dropout": 0.5}, "dropout 0.5"),
         ({"seed": -1}, "seed=-1"),
-        ({"weights": (1.0, 2.0)}, "a positive one for each"),
+        ({"weights": (1.0, 2.0)}, "one above 0 for each"),
     ],
 )
 def test_settings_out_of_range_are_refused(source, change, message):
