@@ -29,6 +29,7 @@ PROMISES = {
     "R9": "No example disappears silently; what is damaged is named",
     "R10": "A step that is not finite changes nothing; too many in a row exit 65",
     "R11": "A device whose copy drifts by one unit in the last place stops the run",
+    "R13": "No answer of a judge is lost or paid for twice, whatever the server does",
     "R15": "Resuming with another configuration, data set or model is refused by key",
     "R16": "The newest, every so many and pinned checkpoints stay, whatever is killed",
     "R19": "Every run directory explains itself, whenever the run stopped",
@@ -43,6 +44,8 @@ FILES = (
     "tests/training/test_checkpoint_damage.py",
     "tests/training/test_checkpoint_topology.py",
     "tests/training/test_replicas.py",
+    "tests/judges/test_openai_judge.py",
+    "tests/judges/test_openai_batch.py",
 )
 RELEVANT = "test_r or TestR"
 """Names of the tests that are about a promise."""

@@ -156,6 +156,19 @@ class Checkpoints:
             self._opened.close()
             self._opened = None
 
+    def newest_meta(self) -> Mapping[str, Any] | None:
+        """What was saved along with the newest checkpoint that has a sound record.
+
+        Its arrays are not read.
+
+        Returns:
+            None if there is none.
+        """
+        for step in reversed(self._folder.committed()):
+            with contextlib.suppress(DataError):
+                return _read_record(self._folder.path, step).meta
+        return None
+
     def restore_newest(self, abstract_state: Any) -> Restored | None:
         """The newest checkpoint that is complete and has the bits that were saved.
 

@@ -64,6 +64,11 @@ class ModelConfig:
         decay = self.ema_decay
         _check(decay, "model.ema_decay", decay is None or 0 <= decay < 1, "in [0, 1), or null")
 
+    @property
+    def takes_reward(self) -> bool:
+        """Whether the UNet reads rewards."""
+        return self.reward is not None and self.reward.enabled
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
@@ -161,7 +166,7 @@ class OptimizerConfig:
         beta1, beta2, epsilon, weight_decay: of AdamW.
         max_grad_norm: gradients of a larger global norm are scaled down to it.
         schedule: "constant", or "cosine" or "linear" down to 0 at the last step.
-        warmup_steps: steps in which the learning rate rises linearly from 0.
+        warmup_steps: steps in which the learning rate rises linearly from 0; below `steps`.
         accumulation: parts of a batch that are computed one after another; divides
             `data.batch_size`. The step is the same but for rounding, in less memory.
     """
@@ -271,8 +276,8 @@ class LogConfig:
 
     Attributes:
         every: steps between rows of metrics.
-        tensorboard: write them for TensorBoard too, which needs the extra `train`.
-        profile_at: the first step of a profiler trace; null is none.
+        tensorboard: write them for TensorBoard too, which needs the extra `data`.
+        profile_at: the first step of a profiler trace, from 1 to `steps`; null is none.
         profile_steps: its length.
     """
 
@@ -284,7 +289,7 @@ class LogConfig:
     def __post_init__(self) -> None:
         _at_least(self.every, "log.every", 1)
         if self.profile_at is not None:
-            _at_least(self.profile_at, "log.profile_at", 0)
+            _at_least(self.profile_at, "log.profile_at", 1)
         _at_least(self.profile_steps, "log.profile_steps", 1)
 
 
@@ -346,6 +351,10 @@ class TrainConfig:
                 f"data.batch_size={self.data.batch_size} does not split into "
                 f"optimizer.accumulation={self.optimizer.accumulation} equal parts"
             )
+        warmup, first = self.optimizer.warmup_steps, self.log.profile_at
+        _check(warmup, "optimizer.warmup_steps", warmup < self.steps, f"below steps={self.steps}")
+        fits = first is None or first <= self.steps
+        _check(first, "log.profile_at", fits, f"at most steps={self.steps}")
 
     @classmethod
     def from_dict(cls, mapping: Mapping[str, Any], origin: str = "configuration") -> "TrainConfig":

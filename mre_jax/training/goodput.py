@@ -26,6 +26,7 @@ class Goodput:
         lost: in steps that had to be done again.
         down: with no attempt running. The time between an attempt's last event and its kill is in
             here too, since nothing tells of it.
+        restarts: number of attempts after the first.
     """
 
     productive: float = 0.0
@@ -33,24 +34,39 @@ class Goodput:
     blocked: float = 0.0
     lost: float = 0.0
     down: float = 0.0
+    restarts: int = 0
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By cause."""
+        return {name: getattr(self, name) for name in _CAUSES}
 
     @property
     def total(self) -> float:
         """All of it."""
-        return sum(dataclasses.astuple(self))
+        return sum(self.seconds.values())
 
     @property
     def share(self) -> float:
         """Productive of all time, 0 to 1."""
         return self.productive / self.total if self.total else 0.0
 
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: the productive share, restarts, and seconds by cause."""
+        seconds = {name: round(value, 3) for name, value in self.seconds.items()}
+        return {"share": round(self.share, 4), "restarts": self.restarts, "seconds": seconds}
+
     def __str__(self) -> str:
         parts = ", ".join(
             f"{100 * seconds / self.total:.1f} % {name}"
-            for name, seconds in dataclasses.asdict(self).items()
+            for name, seconds in self.seconds.items()
             if self.total
         )
-        return f"{self.total:.0f} s: {parts or 'nothing yet'}"
+        return f"{self.total:.0f} s, {self.restarts} restarts: {parts or 'nothing yet'}"
+
+
+_CAUSES = ("productive", "starting", "blocked", "lost", "down")
+"""Fields of `Goodput` that are seconds."""
 
 
 def goodput(events: Sequence[Event]) -> Goodput:
@@ -65,7 +81,7 @@ def goodput(events: Sequence[Event]) -> Goodput:
     """
     attempts = [list(group) for _, group in itertools.groupby(events, lambda row: row["attempt"])]
     starts = [_first_step(attempt) for attempt in attempts]
-    account = Goodput()
+    account = Goodput(restarts=max(len(attempts) - 1, 0))
     for number, attempt in enumerate(attempts):
         # The first step that was done again; later attempts may have fallen back further still.
         kept = min((start for start in starts[number + 1 :] if start is not None), default=None)

@@ -4,6 +4,7 @@ Processes of one run wait for each other inside collective operations. One that 
 being dead, in an exception or a lock, would keep all the others, and their chips, for ever.
 """
 
+import contextlib
 import faulthandler
 import os
 import socket
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import NoReturn
 
@@ -28,10 +29,18 @@ START_SECONDS = 300
 COORDINATOR_GRACE_SECONDS = 1.0
 
 
+class JoinError(MreError):
+    """This process cannot join the others of its run."""
+
+    exit_code = CRASHED
+
+
 def start_distributed(
     coordinator: str | None = None, processes: int | None = None, process: int | None = None
 ) -> None:
     """Joins the processes of a run; before anything of JAX is computed. Does nothing if joined.
+
+    Ends the process with `CRASHED` if they do not all arrive within START_SECONDS.
 
     A single process joins itself, since only joined processes learn of a preemption (SIGTERM)
     in time to save: `Checkpoints.reached_preemption`. From here on SIGTERM does not end the
@@ -47,7 +56,7 @@ def start_distributed(
 
     Raises:
         ConfigError: if only some of the three are given, or they do not make sense.
-        RuntimeError: if the processes do not all arrive within START_SECONDS.
+        JoinError: if JAX cannot join them.
     """
     if jax.distributed.is_initialized():
         return
@@ -63,10 +72,11 @@ def start_distributed(
     if processes is not None and process is not None and not 0 <= process < processes:
         raise ConfigError(f"process {process} of {processes} processes: count from 0")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    if all(given) or not _join(None, None, None):
-        _join(*((coordinator, processes, process) if all(given) else (_free_port(), 1, 0)))
-    # Meets the other processes now, not in the middle of a failure that asks who they are.
-    jax.process_count()
+    with _in_time(f" as process {process} of {processes} at {coordinator}" if all(given) else ""):
+        if all(given) or not _join(None, None, None):
+            _join(*((coordinator, processes, process) if all(given) else (_free_port(), 1, 0)))
+        # Meets the other processes now, not in the middle of a failure that asks who they are.
+        jax.process_count()
 
 
 def guarded(main: Callable[[], int]) -> int:
@@ -89,6 +99,10 @@ def guarded(main: Callable[[], int]) -> int:
         return main()
     except SystemExit:
         raise
+    except JoinError as error:
+        # JAX, half joined, would wait again for the others to answer anything, or to leave.
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(error.exit_code)
     except MreError as error:
         if not _one_of_several():
             raise
@@ -172,6 +186,18 @@ class Watchdog:
                 _leave(CRASHED)
 
 
+@contextlib.contextmanager
+def watched(what: str, seconds: float, first_seconds: float = 0.0) -> Iterator[None]:
+    """Ends the process when the block takes longer than the larger of the two; see `Watchdog`.
+
+    Args:
+        what: is done in it.
+    """
+    with Watchdog(seconds, first_seconds) as watchdog:
+        watchdog.arm(what)
+        yield
+
+
 def _join(coordinator: str | None, processes: int | None, process: int | None) -> bool:
     """Joins; False if JAX was to find out with whom, and found nothing."""
     try:
@@ -179,7 +205,8 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
             coordinator,
             processes,
             process,
-            initialization_timeout=START_SECONDS,
+            # After `_in_time`: JAX's own timeout aborts, with a stack of its innards.
+            initialization_timeout=2 * START_SECONDS,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             shutdown_timeout_seconds=SHUTDOWN_SECONDS,
             # A process that is alone listens to nobody else.
@@ -188,8 +215,40 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
     except ValueError as error:
         if coordinator is None and "should be defined" in str(error):
             return False
-        raise
+        raise ConfigError(f"{_place(coordinator)}: {_first_line(error)}") from None
+    except RuntimeError as error:
+        raise JoinError(f"{_place(coordinator)}: {_first_line(error)}") from None
     return True
+
+
+@contextlib.contextmanager
+def _in_time(what: str) -> Iterator[None]:
+    """Ends the process if the block, in which all wait for each other, takes START_SECONDS."""
+
+    def end() -> None:
+        print(
+            f"error: the processes of the run did not meet in {START_SECONDS} s{what}; see that "
+            "all are started, and that the address is process 0's",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(CRASHED)
+
+    timer = threading.Timer(START_SECONDS, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _place(coordinator: str | None) -> str:
+    return "cannot join the run" + ("" if coordinator is None else f" at {coordinator}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _one_of_several() -> bool:

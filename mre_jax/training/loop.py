@@ -6,6 +6,7 @@ does what it would have done.
 """
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +15,6 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import UInt8
-from tqdm import tqdm
 
 from mre_jax.data.batch import Batch
 from mre_jax.errors import DataError, MreError
@@ -25,6 +25,7 @@ from mre_jax.training.liveness import Watchdog
 from mre_jax.training.meter import Meter
 from mre_jax.training.metrics_log import MetricsLog
 from mre_jax.training.parallel import Layout
+from mre_jax.training.progress import Progress
 from mre_jax.training.replicas import compare_replicas
 from mre_jax.training.run_directory import RunDirectory
 from mre_jax.training.state import State
@@ -98,11 +99,17 @@ class Loop:
         with (
             Watchdog(guard.watchdog_seconds) as watchdog,
             jax.set_mesh(self._layout.mesh),
-            self._bar(start) as bar,
+            contextlib.closing(self._progress(start)) as progress,
             contextlib.closing(_Profiler(self._config, self._run)) as profiler,
         ):
+            if profiler.is_past(start) and self._log is not None:
+                print(
+                    f"warning: log.profile_at={self._config.log.profile_at} is past: the run goes "
+                    f"on after step {start}, without a trace",
+                    file=sys.stderr,
+                )
             try:
-                state = self._train(state, start, watchdog, bar, profiler)
+                state = self._train(state, start, watchdog, progress, profiler)
             except Exception:
                 self._finish_save()
                 raise
@@ -111,7 +118,12 @@ class Loop:
         return state
 
     def _train(
-        self, state: State, start: int, watchdog: Watchdog, bar: Any, profiler: "_Profiler"
+        self,
+        state: State,
+        start: int,
+        watchdog: Watchdog,
+        progress: Progress,
+        profiler: "_Profiler",
     ) -> State:
         steps = self._config.steps
         watchdog.arm(f"step {start + 1}")
@@ -122,29 +134,24 @@ class Loop:
             profiler.before(done)
             state, metrics = self._step(state, self._frozen, batch)
             if told is not None:
-                self._look(told, done - 1, start, bar)
+                self._look(told, done - 1, start, progress)
             told = metrics
             profiler.after(done, metrics)
             self._after(state, told, done, watchdog)
             watchdog.arm(f"step {done + 1}")
         if told is not None:
-            self._look(told, steps, start, bar)
+            self._look(told, steps, start, progress)
         return state
 
-    def _bar(self, start: int) -> Any:
-        return tqdm(
-            total=self._config.steps,
-            initial=start,
-            unit="step",
-            desc=self._config.name,
-            disable=None if self._log is not None else True,
-        )
+    def _progress(self, start: int) -> Progress:
+        config = self._config
+        return Progress(config.name, config.steps, start, shown=self._log is not None)
 
     def _read(self, batches: Iterator[Batch]) -> Batch:
         with self._meter.waiting():
             return next(batches)
 
-    def _look(self, metrics: Metrics, done: int, start: int, bar: Any) -> None:
+    def _look(self, metrics: Metrics, done: int, start: int, progress: Progress) -> None:
         """Reads what a step told, which waits for it."""
         host = jax.tree.map(np.asarray, metrics)
         self._meter.add(host)
@@ -157,10 +164,10 @@ class Loop:
                 "(guard.non_finite_limit), and nothing was changed since; look at data and "
                 "learning rate, and resume from the last checkpoint"
             )
-        bar.update()
+        progress.step()
         if done % self._config.log.every == 0 or done == self._config.steps:
             row = self._meter.row()
-            bar.set_postfix(loss=f"{row['loss']:.4f}")
+            progress.row(done, row)
             self._run.event("step", step=done)
             self._note_commit()
             if self._log is not None:
@@ -239,6 +246,10 @@ class _Profiler:
         self._last = None if self._first is None else self._first + config.log.profile_steps - 1
         self._folder = str(run.tensorboard)
         self._running = False
+
+    def is_past(self, start: int) -> bool:
+        """Whether a trace is asked for that a run cannot begin after `start` steps."""
+        return self._first is not None and self._first <= start
 
     def before(self, step: int) -> None:
         if step == self._first:

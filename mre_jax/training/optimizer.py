@@ -7,19 +7,12 @@ import jax
 import optax
 from jaxtyping import Array, Int32
 
-from mre_jax.errors import ConfigError
 from mre_jax.training.config import OptimizerConfig
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """The learning rate by step, from 0: linear warm-up, then constant, cosine or linear to 0.
-
-    Raises:
-        ConfigError: if the warm-up takes all steps.
-    """
+    """The learning rate by step, from 0: linear warm-up, then constant, cosine or linear to 0."""
     warmup, rate = config.warmup_steps, config.learning_rate
-    if warmup >= steps > 0:
-        raise ConfigError(f"optimizer.warmup_steps={warmup} must be below steps={steps}")
     after = {
         "constant": optax.constant_schedule(rate),
         "cosine": optax.cosine_decay_schedule(rate, max(steps - warmup, 1)),

@@ -6,6 +6,7 @@ another with `base:`, relative to itself, and then says only what differs from i
 
 import dataclasses
 import difflib
+import json
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,6 +66,11 @@ def keys(schema: type) -> list[str]:
         section = _section(hint)
         found += [name] if section is None else [f"{name}.{key}" for key in keys(section)]
     return found
+
+
+def describe(schema: type) -> list[tuple[str, str, str]]:
+    """Every key of a schema in order, with its type and its default, both in words."""
+    return [(key, _describe(_hint(schema, key)), _default(schema, key)) for key in keys(schema)]
 
 
 def _files(path: epath.Path) -> list[tuple[str, dict[str, Any]]]:
@@ -226,6 +232,18 @@ def _has_default(schema: Any, name: str) -> bool:
     field = schema.__dataclass_fields__[name]
     missing = dataclasses.MISSING
     return field.default is not missing or field.default_factory is not missing
+
+
+def _default(schema: Any, key: str) -> str:
+    """As YAML has it; that of a key in a section that is null by default, once there is one."""
+    *sections, name = key.split(".")
+    for section in sections:
+        schema = _section(typing.get_type_hints(schema)[section])
+    field = schema.__dataclass_fields__[name]
+    if field.default is dataclasses.MISSING:
+        return "required"
+    value = list(field.default) if isinstance(field.default, tuple) else field.default
+    return json.dumps(value)
 
 
 def _section(hint: Any) -> type | None:

@@ -9,7 +9,8 @@
     validation/     edits
     tensorboard/    the metrics again
 
-Only process 0 writes (the checkpoints, which all write, apart).
+Only process 0 writes (the checkpoints, which all write, apart). Until there is a checkpoint the
+directory is no particular run's: a start that failed leaves its record to whatever is tried next.
 """
 
 import contextlib
@@ -25,8 +26,10 @@ from etils import epath
 
 from mre_jax.errors import ConfigError, DataError, MreError
 from mre_jax.files import locked, write_atomically
+from mre_jax.training.checkpoint_folder import CheckpointFolder
 from mre_jax.training.config import TrainConfig
 from mre_jax.training.environment import git_id, topology, versions
+from mre_jax.training.goodput import Goodput, goodput
 from mre_jax.training.json_lines import JsonLines, read_json_lines
 
 RUN, CONFIG, EVENTS, METRICS = "run.json", "config.yaml", "events.jsonl", "metrics.jsonl"
@@ -85,6 +88,10 @@ class Identity:
             "init": self.init,
         }
 
+    def to_meta(self) -> dict[str, Any]:
+        """As it is kept with every checkpoint."""
+        return {"config": self.config.hash, "data": list(self.data), "init": self.init}
+
     @classmethod
     def from_dict(cls, mapping: Mapping[str, Any], origin: str) -> "Identity":
         """The inverse of `to_dict`.
@@ -131,22 +138,35 @@ def check_same_run(previous: Identity, new: Identity, *, allow: bool = False) ->
         ConfigError: naming every key that must not change and does, with both values.
     """
     differences = [*_differences(previous.config.to_dict(), new.config.to_dict())]
-    if previous.data != new.data:
-        was, now = (", ".join(h[:12] for h in hashes) for hashes in (previous.data, new.data))
-        differences.append(Difference("content of data.paths", was, now))
+    differences += _contents(previous.data, previous.init, new)
     known = previous.init is not None and new.init is not None
-    if known and previous.init != new.init:
-        differences.append(Difference("content of model.init_from", previous.init, new.init))
     refused = [
         difference
         for difference in differences
         if not _is_free(difference.key, new.config, known_init=known)
     ]
-    if refused and not allow:
-        raise ConfigError(
-            f"the run was begun otherwise: {'; '.join(map(str, refused))}; set it back, start "
-            f"another run, or pass {FLAG}"
-        )
+    if not allow:
+        _refuse(refused)
+    return differences
+
+
+def check_same_meta(
+    meta: Mapping[str, Any], new: Identity, *, allow: bool = False
+) -> list[Difference]:
+    """`check_same_run` by what a checkpoint says, for a directory that has lost its run.json.
+
+    Hashes alone do not tell a setting that may change from one that must not.
+
+    Args:
+        meta: of `Identity.to_meta`, kept with the checkpoint.
+    """
+    differences = []
+    if meta.get("config") != new.config.hash:
+        was = str(meta.get("config"))
+        differences.append(Difference("hash of the configuration", was[:12], new.config.hash[:12]))
+    differences += _contents(tuple(meta.get("data", ())), meta.get("init"), new)
+    if not allow:
+        _refuse(differences)
     return differences
 
 
@@ -161,12 +181,15 @@ class RunDirectory:
     Attributes:
         path: the directory.
         attempt: number of this start of the run, from 1; 0 before `opened`.
+        goodput: account of the run's time up to the end of this attempt; None before it, and on
+            processes that do not write.
     """
 
     def __init__(self, path: epath.PathLike, *, writes: bool = True):
         self.path = epath.Path(path)
         self.writes = writes
         self.attempt = 0
+        self.goodput: Goodput | None = None
         self._started = time.monotonic()
         self._events: JsonLines | None = None
         self._stopped = False
@@ -217,6 +240,7 @@ class RunDirectory:
         identity: Identity,
         *,
         argv: Sequence[str] | None = None,
+        meta: Mapping[str, Any] | None = None,
         allow_config_change: bool = False,
     ) -> Iterator["RunDirectory"]:
         """Begins the run, or goes on with the one that is there, alone in this directory.
@@ -227,20 +251,22 @@ class RunDirectory:
         Args:
             identity: what is asked for.
             argv: of the command; None is this process's.
+            meta: kept with the newest checkpoint, to compare where there is no run.json.
 
         Raises:
-            ConfigError: if another run is there; see `check_same_run`.
-            DataError: if what is there is not readable.
+            ConfigError: if the checkpoints of another run are there; see `check_same_run`.
+            DataError: if what is there is not readable, or a checkpoint was finished here and all
+                are gone.
             BusyError: if another process is at this run.
         """
         if not self.writes:
-            self._compare(identity, allow_config_change)
+            self._compare(identity, meta, allow_config_change)
             yield self
             return
         for folder in (self.path, self.validation, self.tensorboard):
             folder.mkdir(parents=True, exist_ok=True)
         with locked(self.path, ".lock"):
-            changes = self._compare(identity, allow_config_change)
+            changes = self._compare(identity, meta, allow_config_change)
             self._begin(identity, sys.argv if argv is None else argv, changes)
             self._events = JsonLines(self.path / EVENTS)
             self.event("job_start")
@@ -271,26 +297,57 @@ class RunDirectory:
             raise ValueError(f"{kind!r} is none of the events {', '.join(KINDS)}")
         if self._events is None:
             return
-        elapsed = round(time.monotonic() - self._started, 3)
-        row = {"event": kind, "attempt": self.attempt, "time": _now(), "elapsed": elapsed}
-        self._events.append({**row, **values})
+        self._events.append({**self._row(kind), **values})
         if kind in ("save_commit", "stop"):  # what a bucket's reader must not miss
             self._events.flush()
 
     def stop(self, reason: str, exit_code: int, **values: Any) -> None:
         """The event "stop"; only the first one of an attempt counts."""
-        if not self._stopped:
-            self._stopped = True
-            self.event("stop", reason=reason, exit_code=exit_code, **values)
+        if self._stopped or self._events is None:
+            return
+        self._stopped = True
+        self._events.flush()
+        self.goodput = goodput([*self.events(), self._row("stop")])
+        account = self.goodput.to_dict()
+        self.event("stop", reason=reason, exit_code=exit_code, goodput=account, **values)
 
-    def _compare(self, identity: Identity, allow: bool) -> list[Difference]:
-        return check_same_run(self.identity(), identity, allow=allow) if self.exists() else []
+    def _row(self, kind: str) -> dict[str, Any]:
+        elapsed = round(time.monotonic() - self._started, 3)
+        return {"event": kind, "attempt": self.attempt, "time": _now(), "elapsed": elapsed}
+
+    def _compare(
+        self, identity: Identity, meta: Mapping[str, Any] | None, allow: bool
+    ) -> list[Difference]:
+        """What differs from the run that is here, if any is."""
+        bound = self._has_checkpoints()
+        if self.exists():
+            return check_same_run(self.identity(), identity, allow=allow or not bound)
+        return [] if meta is None else check_same_meta(meta, identity, allow=allow)
+
+    def _has_checkpoints(self) -> bool:
+        """Whether there are some, sound or not.
+
+        Raises:
+            DataError: if there are none although one was finished.
+        """
+        folder = CheckpointFolder(self.checkpoints, commit_file="://" in str(self.path))
+        if folder.steps() or folder.set_aside():
+            return True
+        finished = committed_step(self.events())
+        if finished is not None:
+            raise DataError(
+                f"{self.checkpoints}: no checkpoint in it, and {EVENTS} tells of step {finished}; "
+                "not starting from scratch: bring the folder back (a disk that is not mounted?), "
+                "or give the run another --run"
+            )
+        return False
 
     def _begin(
         self, identity: Identity, argv: Sequence[str], changes: Sequence[Difference]
     ) -> None:
         attempts = self.attempts() if self.exists() else []
-        self.attempt = len(attempts) + 1
+        # The events outlive a run.json that was lost.
+        self.attempt = max([len(attempts), *(row["attempt"] for row in self.events())]) + 1
         attempts.append(
             {
                 "attempt": self.attempt,
@@ -333,6 +390,23 @@ def _read_run(path: epath.Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise DataError(f"{file} is damaged (no object)")
     return record
+
+
+def _contents(data: tuple[str, ...], init: str | None, new: Identity) -> Iterator[Difference]:
+    """Data and initial weights that are not what they were."""
+    if data != new.data:
+        was, now = (", ".join(h[:12] for h in hashes) for hashes in (data, new.data))
+        yield Difference("content of data.paths", was, now)
+    if None not in (init, new.init) and init != new.init:
+        yield Difference("content of model.init_from", init, new.init)
+
+
+def _refuse(differences: Sequence[Difference]) -> None:
+    if differences:
+        raise ConfigError(
+            f"the run was begun otherwise: {'; '.join(map(str, differences))}; set it back, start "
+            f"another run, or pass {FLAG}"
+        )
 
 
 def _differences(was: Any, now: Any, key: str = "") -> Iterator[Difference]:

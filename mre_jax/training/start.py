@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +22,15 @@ from mre_jax.training.config import ModelConfig, TrainConfig
 from mre_jax.training.inputs import Encoders, Frozen
 from mre_jax.training.network import Network, Parameters, parameters_of
 from mre_jax.training.parallel import Layout
-from mre_jax.weights.checkpoint import REWARD_CLASS, Component, changed, open_checkpoint
+from mre_jax.weights.checkpoint import (
+    REWARD_CLASS,
+    Checkpoint,
+    Component,
+    changed,
+    open_checkpoint,
+)
 from mre_jax.weights.digest import weights_hash
+from mre_jax.weights.expand import ChannelsError
 from mre_jax.weights.fresh_reward import WithFreshReward
 from mre_jax.weights.locate import local_path
 from mre_jax.weights.rule import load
@@ -75,11 +83,12 @@ def load_start(config: TrainConfig, layout: Layout, needs: Needs) -> Start:
     The encoders' arrays are kept in the compute dtype, a copy on every device.
 
     Raises:
-        ConfigError: if the checkpoint's reward condition is another than the configuration's.
+        ConfigError: if the checkpoint's reward condition is another than the configuration's, or
+            its UNet takes more channels.
         DataError: if the checkpoint is incomplete or damaged.
     """
     with local_path(config.model.init_from) as path:
-        opened = open_checkpoint(path, in_channels=config.model.in_channels)
+        opened = _opened(path, config.model.in_channels)
         component = unet_component(opened.components["unet"], config.model, config.seed)
         unet = _load_unet(component, config.model, layout)
         vae = _load_encoder(opened.components["vae"], config.model, layout)
@@ -117,7 +126,7 @@ def unet_component(unet: Component, model: ModelConfig, seed: int) -> Component:
     Raises:
         ConfigError: if the checkpoint has another one.
     """
-    wanted = model.reward if model.reward is not None and model.reward.enabled else None
+    wanted = model.reward if model.takes_reward else None
     if unet.reward == wanted:
         return unet
     if unet.reward is not None:
@@ -131,6 +140,16 @@ def unet_component(unet: Component, model: ModelConfig, seed: int) -> Component:
     made = changed(unet, **entries)
     source = WithFreshReward(unet.source, UNetConfig.from_dict(made.config), seed)
     return dataclasses.replace(made, source=source)
+
+
+def _opened(path: Path, in_channels: int) -> Checkpoint:
+    try:
+        return open_checkpoint(path, in_channels=in_channels)
+    except ChannelsError as error:
+        raise ConfigError(
+            f"model.in_channels={in_channels}: {error.origin} takes {error.stored} input channels "
+            f"and cannot be cut; set model.in_channels={error.stored}, or start from another model"
+        ) from None
 
 
 def _check_channels(given: int, latents: int) -> None:

@@ -78,7 +78,7 @@ def make_step(
         encoders=encoders,
         schedule=schedule,
         loss=config.loss,
-        with_reward=takes_reward(config),
+        with_reward=config.model.takes_reward,
     )
     bins = functools.partial(_bins, timesteps=schedule.num_train_timesteps)
 
@@ -120,11 +120,6 @@ def make_step(
         return _for_storage(state, layout), metrics
 
     return jax.jit(step, donate_argnums=0)
-
-
-def takes_reward(config: TrainConfig) -> bool:
-    """Whether the run's UNet reads rewards."""
-    return config.model.reward is not None and config.model.reward.enabled
 
 
 def _loss(

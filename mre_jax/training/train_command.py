@@ -9,43 +9,76 @@ import argparse
 import dataclasses
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
+import optax
 
 from mre_jax import compile_cache
 from mre_jax.data.augment import Augmentation
 from mre_jax.data.batch import Batch, Tokenize
 from mre_jax.data.cache import Cache, check_cache
 from mre_jax.data.device import prefetch
+from mre_jax.data.extra import require_data_extra
 from mre_jax.data.loader import Loader, Reading
 from mre_jax.data.record_source import RecordSource
 from mre_jax.data.reward_text import reward_text
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.models.reward_config import PERSPECTIVES
 from mre_jax.training import flops
+from mre_jax.training import overrides as settings
 from mre_jax.training.checkpoint import Checkpoints
 from mre_jax.training.config import TrainConfig, load_config
-from mre_jax.training.liveness import guarded, start_distributed
+from mre_jax.training.liveness import guarded, start_distributed, watched
 from mre_jax.training.loop import Loop
 from mre_jax.training.meter import Meter
 from mre_jax.training.metrics_log import MetricsLog
 from mre_jax.training.optimizer import make_optimizer
 from mre_jax.training.parallel import Layout, check_batch, make_mesh
 from mre_jax.training.run_directory import FLAG, Identity, RunDirectory
+from mre_jax.training.shared_directory import check_shared
 from mre_jax.training.start import Needs, Start, load_start
 from mre_jax.training.state import State, abstract_state, fresh_state
-from mre_jax.training.step import make_step, takes_reward
+from mre_jax.training.step import make_step
 from mre_jax.training.text_cuts import TextCuts
 from mre_jax.training.validation import Validation
+
+EPILOG = """\
+The same command goes on with a run that is there, from its newest sound checkpoint; on a pod, give
+it to every worker. Exit codes:
+
+  0   done
+  65  the data or the numbers are bad: do not retry
+  70  crash or hang: retry a few times
+  75  told to end, and saved; or another process is at the run: run the same command again
+  78  the configuration is bad: do not retry
+"""
+
+
+class _Keys(argparse.Action):
+    """Lists the configuration's keys, and ends as --help does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> None:
+        rows = settings.describe(TrainConfig)
+        width = max(len(key) for key, _, _ in rows)
+        for key, kind, default in rows:
+            print(f"{key:{width}}  {kind}: {default}")
+        print("model.reward is null, no condition, unless one of its keys is given.")
+        parser.exit()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `mre train`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
     parser.add_argument("config", help="a file of configs/, or of your own")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="as optimizer.learning_rate=1e-4"
+    )
+    parser.add_argument(
+        "--keys", action=_Keys, nargs=0, help="list all keys with their types and defaults"
     )
     parser.add_argument("--run", required=True, help="the run's directory, local or gs://...")
     parser.add_argument(
@@ -61,10 +94,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains as the configuration says."""
     config = load_config(args.config, args.overrides)
-    if not args.alone:
-        start_distributed()
-    compile_cache.enable()
-    return guarded(lambda: train(config, args.run, allow_config_change=args.allow_config_change))
+
+    def joined() -> int:
+        if not args.alone:
+            start_distributed()
+        compile_cache.enable()
+        return train(config, args.run, allow_config_change=args.allow_config_change)
+
+    return guarded(joined)
 
 
 def train(config: TrainConfig, folder: str | Path, *, allow_config_change: bool = False) -> int:
@@ -85,7 +122,9 @@ def train(config: TrainConfig, folder: str | Path, *, allow_config_change: bool 
     layout = Layout.of(config.mesh, mesh)
     check_batch(config.data.batch_size, config.optimizer.accumulation, mesh, jax.process_count())
     sources, loader = open_data(config)
-    start = load_start(config, layout, _needs(loader.reads_cache))
+    seconds = config.guard.watchdog_seconds
+    with watched("loading the weights", seconds, first_seconds=7200.0):  # or a download of them
+        start = load_start(config, layout, _needs(loader.reads_cache))
     cuts = TextCuts(start.tokenizer)
     loader = _fitted(loader, start, cuts, config)
     writes = jax.process_index() == 0
@@ -94,41 +133,51 @@ def train(config: TrainConfig, folder: str | Path, *, allow_config_change: bool 
     if config.validation.every:
         validate = Validation(config, start.unet, start.schedule, layout, directory)
     identity = Identity(config, tuple(s.manifest.hash for s in sources), start.weights)
-    with directory.opened(identity, allow_config_change=allow_config_change):
-        directory.event("init_done")
-        checkpoints = _checkpoints(config, directory)
-        state, done = _restored(config, start, layout, checkpoints, directory)
-        if done >= config.steps:
-            print(f"{folder}: all {config.steps} steps are done")
-            return 0
-        log = _log(config, directory, done) if writes else None
-        try:
-            loop = Loop(
-                config,
-                step=make_step(
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    abstract = abstract_state(
+        start.unet.abstract, optimizer, layout, ema=config.model.ema_decay is not None
+    )
+    checkpoints = _checkpoints(config, directory)
+    checkpoints.check_space(abstract)
+    meter = _meter(config, start)
+    meta = None if directory.exists() else checkpoints.newest_meta()
+    try:
+        with directory.opened(identity, meta=meta, allow_config_change=allow_config_change):
+            # Waits for the slowest worker to have loaded, which may take it as long as that may.
+            with watched("comparing the workers' directories", seconds, first_seconds=7200.0):
+                check_shared(directory.path)
+            directory.event("init_done")
+            with watched("restoring the newest checkpoint", seconds):
+                state, done = _restored(start, optimizer, abstract, layout, checkpoints, directory)
+            if done >= config.steps:
+                print(f"{folder}: all {config.steps} steps are done")
+                return 0
+            log = _log(config, directory, done) if writes else None
+            try:
+                loop = Loop(
                     config,
-                    start.unet,
-                    start.encoders,
-                    start.schedule,
-                    make_optimizer(config.optimizer, config.steps),
-                    layout,
-                ),
-                frozen=start.frozen,
-                batches=functools.partial(_batches, loader, layout),
-                layout=layout,
-                run=directory,
-                checkpoints=checkpoints,
-                meta={"config": config.hash, "data": list(identity.data), "init": start.weights},
-                meter=_meter(config, start),
-                log=log,
-                validate=validate,
-            )
-            loop(state, done)
-        finally:
-            if writes:
-                cuts.tell()
-            if log is not None:
-                log.close()
+                    step=make_step(
+                        config, start.unet, start.encoders, start.schedule, optimizer, layout
+                    ),
+                    frozen=start.frozen,
+                    batches=functools.partial(_batches, loader, layout),
+                    layout=layout,
+                    run=directory,
+                    checkpoints=checkpoints,
+                    meta=identity.to_meta(),
+                    meter=meter,
+                    log=log,
+                    validate=validate,
+                )
+                loop(state, done)
+            finally:
+                if writes:
+                    cuts.tell()
+                if log is not None:
+                    log.close()
+    finally:
+        if directory.goodput is not None:
+            print(f"{folder}: {directory.goodput}")
     return 0
 
 
@@ -139,16 +188,11 @@ def open_data(config: TrainConfig) -> tuple[list[RecordSource], Loader]:
         ConfigError, DataError: for a set that is missing, damaged, or lacks what the run needs.
     """
     data = config.data
+    require_data_extra()
     sources = [RecordSource(path) for path in data.paths]
     if data.min_score:
         sources = [source.with_min_score(data.min_score) for source in sources]
-    if takes_reward(config):
-        for source in sources:
-            if source[0].scores is None:
-                raise DataError(
-                    f"{source.path}: no rewards in it, and model.reward asks for them; prepare it "
-                    "with --rewards, or set model.reward=null"
-                )
+    _check_rewards(config, sources)
     loader = Loader(
         sources,
         batch_size=data.batch_size,
@@ -167,6 +211,20 @@ def open_data(config: TrainConfig) -> tuple[list[RecordSource], Loader]:
         cache=data.cache,
     )
     return sources, loader
+
+
+def _check_rewards(config: TrainConfig, sources: Sequence[RecordSource]) -> None:
+    asking = {
+        "model.reward=null": config.model.takes_reward,
+        "loss.score_weighting=none": config.loss.score_weighting != "none",
+    }
+    for remedy in (remedy for remedy, asks in asking.items() if asks):
+        for source in sources:
+            if source[0].scores is None:
+                raise DataError(
+                    f"{source.path}: no rewards in it, and {remedy.partition('=')[0]} asks for "
+                    f"them; prepare it with --rewards, or set {remedy}"
+                )
 
 
 def _perspectives(config: TrainConfig) -> tuple[str, ...]:
@@ -211,23 +269,20 @@ def _checkpoints(config: TrainConfig, directory: RunDirectory) -> Checkpoints:
 
 
 def _restored(
-    config: TrainConfig,
     start: Start,
+    optimizer: optax.GradientTransformation,
+    abstract: State,
     layout: Layout,
     checkpoints: Checkpoints,
     directory: RunDirectory,
 ) -> tuple[State, int]:
     """The newest sound state of the run, or the one before its first step."""
-    optimizer = make_optimizer(config.optimizer, config.steps)
-    ema = config.model.ema_decay is not None
-    abstract = abstract_state(start.unet.abstract, optimizer, layout, ema=ema)
-    checkpoints.check_space(abstract)
     if checkpoints.committed():
         for param in start.params.values():  # They would stand in the way of those restored.
             param.delete()
     restored = checkpoints.restore_newest(abstract)
     if restored is None:
-        return fresh_state(start.params, optimizer, layout, ema=ema), 0
+        return fresh_state(start.params, optimizer, layout, ema=bool(abstract["ema"])), 0
     for reason in restored.skipped:
         print(f"warning: {reason}; going back to step {restored.step}", file=sys.stderr)
     directory.event("restore_done", step=restored.step)

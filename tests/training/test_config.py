@@ -5,7 +5,7 @@ import pytest
 
 from mre_jax.errors import ConfigError
 from mre_jax.training.config import TrainConfig, load_config
-from mre_jax.training.overrides import keys
+from mre_jax.training.overrides import describe, keys
 
 SMALL = """
 name: small
@@ -53,6 +53,7 @@ OUT_OF_RANGE = [
     "optimizer.max_grad_norm=0",
     "optimizer.schedule=step",
     "optimizer.warmup_steps=-1",
+    "optimizer.warmup_steps=1000000",
     "optimizer.accumulation=0",
     "optimizer.accumulation=3",
     "mesh.data=0",
@@ -67,7 +68,8 @@ OUT_OF_RANGE = [
     "validation.guidance_scale=0.5",
     "validation.image_guidance_scale=.nan",
     "log.every=0",
-    "log.profile_at=-1",
+    "log.profile_at=0",
+    "log.profile_at=1000000",
     "log.profile_steps=0",
     "guard.non_finite_limit=0",
     "guard.compare_replicas_every=-1",
@@ -204,6 +206,27 @@ def test_every_key_but_switches_is_tried_out_of_range():
         "model.reward.num_attention_heads",
         "validation.items",  # needed or not by validation.every
     }
+
+
+def test_the_length_of_a_run_bounds_what_happens_in_it(small):
+    assert "optimizer.warmup_steps=4 must be below steps=4" in refused(
+        small, "steps=4", "optimizer.warmup_steps=4"
+    )
+    assert "log.profile_at=5 must be at most steps=4" in refused(
+        small, "steps=4", "log.profile_at=5"
+    )
+    last = load_config(small, ["steps=4", "optimizer.warmup_steps=3", "log.profile_at=4"])
+    assert (last.optimizer.warmup_steps, last.log.profile_at) == (3, 4)
+
+
+def test_every_key_has_a_type_and_a_default_in_words():
+    rows = {key: (kind, default) for key, kind, default in describe(TrainConfig)}
+    assert list(rows) == keys(TrainConfig)
+    assert rows["steps"] == ("a whole number", "required")
+    assert rows["data.weights"] == ("a list of numbers or null", "null")
+    assert rows["log.tensorboard"] == ("true or false", "true")
+    assert rows["model.reward.form"] == ("text", '"paper"')
+    assert rows["checkpoint.pinned"] == ("a list of whole numbers", "[]")
 
 
 def test_validation_without_pictures_is_refused(small):

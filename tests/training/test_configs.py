@@ -25,8 +25,10 @@ VARIED = {
     "table8": {"model.reward", "model.init_from", "data.paths"},  # 0.30M: stage 1, on its data
     "table10": {"model.reward.perspectives"},
     "table11": {"data.resolution", "optimizer.accumulation"},
+    # Not the paper's: other uses of the same scores.
+    "compared": {"model.reward", "data.min_score", "loss.score_weighting"},
 }
-ROWS = {"table4": 4, "table5": 4, "table8": 3, "table10": 4, "table11": 2}
+ROWS = {"table4": 4, "table5": 4, "table8": 3, "table10": 4, "table11": 2, "compared": 2}
 
 
 def unet_of(config):
@@ -66,6 +68,15 @@ def test_the_last_row_of_each_table_is_the_papers_method():
     full = load_config(folder / "reward_ip2p.yaml", ["name=same"])
     for name in ("table4_both", "table5_both", "table8_reward", "table10_all", "table11_256"):
         assert load_config(folder / f"{name}.yaml", ["name=same"]) == full
+
+
+def test_what_conditioning_is_compared_with_trains_on_the_scores_and_reads_no_reward():
+    folder = CONFIGS[0].parent
+    filtering = load_config(folder / "compared_filtering.yaml")
+    weighting = load_config(folder / "compared_weighting.yaml")
+    assert (filtering.data.min_score, filtering.loss.score_weighting) == (4, "none")
+    assert (weighting.data.min_score, weighting.loss.score_weighting) == (None, "linear")
+    assert not filtering.model.takes_reward and not weighting.model.takes_reward
 
 
 def test_512_pixels_keep_the_batch():

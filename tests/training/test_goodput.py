@@ -36,7 +36,7 @@ LONG = (
 
 
 def parts(events):
-    return pytest.approx(dataclasses.asdict(goodput(events)))
+    return pytest.approx(goodput(events).seconds)
 
 
 def test_an_uninterrupted_run():
@@ -66,6 +66,12 @@ def test_a_kill_loses_the_steps_since_the_last_checkpoint():
     assert found.lost == pytest.approx(11)
     assert found.productive == pytest.approx(90 - 10 - 1 + 19)
     assert found.total == pytest.approx(155)
+    assert found.to_dict() == {
+        "share": round(found.productive / 155, 4),
+        "restarts": 1,
+        "seconds": {"productive": 98, "starting": 15, "blocked": 1, "lost": 11, "down": 30},
+    }
+    assert "155 s, 1 restarts: 63.2 % productive, 9.7 % starting" in str(found)
 
 
 def test_a_damaged_checkpoint_costs_earlier_steps_too():

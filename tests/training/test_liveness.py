@@ -11,6 +11,7 @@ import time
 import pytest
 
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.training import liveness
 from mre_jax.training.checkpoint import Checkpoints
 from mre_jax.training.liveness import Watchdog, guarded, start_distributed
 from tests.training.figures import Figures
@@ -66,6 +67,49 @@ class TestStart:
             start_distributed("localhost:1", processes=2, process=2)
 
 
+LATE = """
+import sys
+from mre_jax.training import liveness
+liveness.START_SECONDS = 2
+sys.exit(liveness.guarded(lambda: liveness.start_distributed(sys.argv[1], 2, 1) or 0))
+"""
+
+
+def test_what_jax_cannot_join_is_left_at_once(monkeypatch, capsys):
+    """Asked for anything more, a process that is half joined would wait again."""
+    left = []
+
+    def initialize(*args, **kwargs):
+        raise RuntimeError("the port is taken\nand more")
+
+    def leave(code):
+        left.append(code)
+        raise SystemExit(code)
+
+    monkeypatch.setattr(liveness.jax.distributed, "initialize", initialize)
+    monkeypatch.setattr(liveness.os, "_exit", leave)
+    monkeypatch.setattr(liveness.jax.config, "update", lambda *setting: None)
+    with pytest.raises(SystemExit):
+        guarded(lambda: start_distributed("localhost:1", 2, 0) or 0)
+    assert left == [70]
+    assert capsys.readouterr().err == (
+        "error: cannot join the run at localhost:1: the port is taken\n"
+    )
+
+
+@pytest.mark.slow
+def test_a_process_that_finds_no_others_says_so_and_may_be_retried():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))  # Bound, and so nobody else's; nobody listens.
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-c", LATE, address], capture_output=True, text=True, timeout=100
+        )
+    assert done.returncode == 70, done.stderr
+    assert f"did not meet in 2 s as process 1 of 2 at {address}; see that" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 HANGING = """
 import sys, time
 from mre_jax.training.liveness import Watchdog
@@ -99,6 +143,20 @@ def test_a_watchdog_that_is_left_or_off_ends_nothing():
     with Watchdog(0) as watchdog:
         watchdog.arm("step 1", seconds=0.0)
         time.sleep(0.05)
+
+
+def test_a_block_that_hangs_ends_the_process():
+    code = """
+import time
+from mre_jax.training.liveness import watched
+with watched("loading", 0.2, first_seconds=0.6):
+    time.sleep(0.4)
+with watched("restoring", 0.2):
+    time.sleep(60)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 70
+    assert "error: restoring hangs" in done.stderr
 
 
 def start(happens, folder, count):

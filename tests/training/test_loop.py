@@ -212,6 +212,26 @@ def test_r5_a_save_that_failed_is_not_told_as_done(tmp_path, monkeypatch):
     assert "exit code 70" in exit_reason(run.directory.events())
 
 
+def test_a_run_tells_of_its_rows_where_no_terminal_is(tmp_path, capsys):
+    Run(tmp_path, guard__watchdog_seconds=0).train()  # It needs the stderr that is taken.
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in lines] == [
+        "step 2/6: loss 0.5000",
+        "step 4/6: loss 2.5000",
+        "step 6/6: loss 4.5000",
+    ]
+
+
+def test_a_trace_that_is_past_is_told_of(tmp_path, capsys):
+    settings = {"log__profile_at": 4, "log__every": 6, "guard__watchdog_seconds": 0}
+    Run(tmp_path, **settings).train(start=4)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == (
+        "warning: log.profile_at=4 is past: the run goes on after step 4, without a trace"
+    )
+    assert len(lines) == 2
+
+
 @pytest.mark.slow
 def test_a_trace_is_made_of_the_steps_that_are_asked_for(tmp_path):
     run = Run(tmp_path, log__profile_at=2, log__profile_steps=2)

@@ -9,6 +9,7 @@ import pytest
 
 from mre_jax.errors import BusyError, ConfigError, DataError
 from mre_jax.training import environment, run_directory
+from mre_jax.training.checkpoint_folder import MARKER
 from mre_jax.training.config import (
     DataConfig,
     ModelConfig,
@@ -122,6 +123,13 @@ def other(**values):
     return dataclasses.replace(IDENTITY, **values)
 
 
+def finish_checkpoint(run, step):
+    """What is left of a run that has saved, as far as the directory looks."""
+    folder = run.checkpoints / str(step)
+    folder.mkdir(parents=True)
+    (folder / MARKER).write_text("")
+
+
 def test_a_run_explains_itself(tmp_path):
     run = RunDirectory(tmp_path / "run")
     assert not run.exists()
@@ -192,6 +200,7 @@ def test_readable_and_resumable_after_a_kill_at_any_byte(tmp_path):
     with run.opened(IDENTITY):
         for step, kind in enumerate(KINDS[1:-1]):
             run.event(kind, step=step)
+    finish_checkpoint(run, KINDS.index("save_commit") - 1)
     events = tmp_path / "events.jsonl"
     whole = events.read_bytes()
     for end in range(0, len(whole) - 1, 29):
@@ -236,14 +245,105 @@ def test_only_the_first_process_writes(tmp_path):
 
 
 def test_every_process_refuses_another_run(tmp_path):
-    with RunDirectory(tmp_path).opened(IDENTITY):
-        pass
+    with RunDirectory(tmp_path).opened(IDENTITY) as run:
+        finish_checkpoint(run, 4)
     another = other(config=changed(CONFIG, "seed", 1))
     for writes in (True, False):
         run = RunDirectory(tmp_path, writes=writes)
         with pytest.raises(ConfigError, match="seed was 0 and is 1"), run.opened(another):
             pass
     assert len(RunDirectory(tmp_path).attempts()) == 1  # a refused start is none
+
+
+def test_a_run_that_never_saved_takes_its_correction(tmp_path):
+    """What a start was refused for afterwards, or ran out of memory with, may be changed."""
+    with pytest.raises(DataError), RunDirectory(tmp_path).opened(IDENTITY):
+        raise DataError("the batch is too large")
+    now = other(config=changed(CONFIG, "data.batch_size", 2))
+    for writes in (False, True):
+        run = RunDirectory(tmp_path, writes=writes)
+        with run.opened(now):
+            pass
+    assert run.identity() == now
+    assert load_config(tmp_path / "config.yaml") == now.config
+    first, second = run.attempts()
+    assert first["changes"] == []
+    assert second["changes"] == ["data.batch_size was 4 and is 2"]
+    assert [row["attempt"] for row in run.events()] == [1, 1, 2, 2]
+
+
+def test_damaged_checkpoints_bind_a_directory_too(tmp_path):
+    with RunDirectory(tmp_path).opened(IDENTITY) as run:
+        (run.checkpoints / "4.bad").mkdir(parents=True)
+    with (
+        pytest.raises(ConfigError, match="seed was 0 and is 1"),
+        RunDirectory(tmp_path).opened(other(config=changed(CONFIG, "seed", 1))),
+    ):
+        pass
+
+
+def test_checkpoints_that_are_gone_are_never_begun_anew(tmp_path):
+    with RunDirectory(tmp_path).opened(IDENTITY) as run:
+        run.event("save_commit", step=3)
+        run.event("save_commit", step=4)
+    for writes in (False, True):
+        with (
+            pytest.raises(DataError, match=r"checkpoints: no checkpoint in it, .* of step 4; .*"),
+            RunDirectory(tmp_path, writes=writes).opened(IDENTITY, allow_config_change=True),
+        ):
+            pass
+    assert len(run.attempts()) == 1
+
+
+class TestLostRecord:
+    """Of a run.json that is gone, beside checkpoints that say by hashes whose they are."""
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        with RunDirectory(tmp_path).opened(IDENTITY) as run:
+            finish_checkpoint(run, 4)
+        (tmp_path / "run.json").unlink()
+        return tmp_path
+
+    def test_the_same_run_goes_on(self, path):
+        with RunDirectory(path).opened(IDENTITY, meta=IDENTITY.to_meta()) as run:
+            assert run.attempt == 2
+
+    @pytest.mark.parametrize(
+        ("now", "named"),
+        [
+            (other(data=("c" * 64,)), "content of data.paths was 'a{12}' and is 'c{12}'"),
+            (other(init="c" * 64), "content of model.init_from was"),
+            (other(config=changed(CONFIG, "seed", 1)), "hash of the configuration was"),
+        ],
+        ids=["data", "weights", "configuration"],
+    )
+    def test_another_is_refused_by_what_differs(self, path, now, named):
+        meta = IDENTITY.to_meta()
+        with (
+            pytest.raises(ConfigError, match=named) as caught,
+            RunDirectory(path).opened(now, meta=meta),
+        ):
+            pass
+        assert str(caught.value).count(" was ") == 2 and FLAG in str(caught.value)
+        assert not (path / "run.json").exists()
+        with RunDirectory(path).opened(now, meta=meta, allow_config_change=True) as run:
+            assert len(run.attempts()[0]["changes"]) == 1
+
+
+def test_an_attempt_ends_with_an_account_of_the_runs_time(tmp_path):
+    for number in range(2):
+        run = RunDirectory(tmp_path)
+        with run.opened(IDENTITY):
+            assert run.goodput is None
+            run.event("first_step", step=1)
+            run.event("step", step=2)
+        assert run.goodput is not None
+        told = run.events()[-1]["goodput"]
+        assert told == run.goodput.to_dict()
+        assert told["restarts"] == number
+        assert 0 <= told["share"] <= 1
+        assert told["seconds"].keys() == {"productive", "starting", "blocked", "lost", "down"}
 
 
 def test_a_second_process_at_the_same_run_is_told_so(tmp_path):
@@ -311,8 +411,8 @@ def test_weights_that_were_not_looked_at_must_have_their_path():
 
 
 def test_a_permitted_change_is_recorded(tmp_path):
-    with RunDirectory(tmp_path).opened(IDENTITY):
-        pass
+    with RunDirectory(tmp_path).opened(IDENTITY) as run:
+        finish_checkpoint(run, 4)
     now = other(config=changed(CONFIG, "seed", 1))
     with RunDirectory(tmp_path).opened(now, allow_config_change=True) as run:
         assert run.identity() == now

@@ -34,6 +34,9 @@ SETTINGS = {
     "loss__score_weighting": "linear",
 }
 
+# A bias of the keys adds the same number to all scores of a query, which a softmax takes out.
+NO_GRADIENT = ("reward.encoder.attention.key.bias",)
+
 
 class Reference:
     """The training of the released code, in PyTorch."""
@@ -183,6 +186,20 @@ def test_gradients(case):
     scale = max(float(np.abs(x).max()) for x in theirs.values())
     for name, gradient in theirs.items():
         assert np.abs(ours[name] - np.asarray(gradient)).max() <= 1e-4 * scale, name
+
+
+def test_gradients_of_each_leaf(case):
+    """However small a leaf's gradient is beside the others', it is right by its own measure.
+
+    The worst found are 4.3e-4 (paper) and 4.8e-4 (released), both in attention over the text.
+    """
+    ours, theirs = case[4]
+    for name, gradient in theirs.items():
+        if name not in NO_GRADIENT:
+            assert relative_error(ours[name], gradient) < 2e-3, name
+    largest = max(float(np.abs(x).max()) for x in theirs.values())
+    for name in NO_GRADIENT:
+        assert np.abs(ours[name]).max() < 1e-6 * largest, name
 
 
 def check(run, ours, theirs):

@@ -2,7 +2,7 @@
 
 import io
 import shutil
-from contextlib import redirect_stderr
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from mre_jax import cli
+from mre_jax.errors import ConfigError
 from mre_jax.training import checkpoint_folder, train_command
 from mre_jax.training.json_lines import read_json_lines
 from mre_jax.training.parallel import make_mesh
@@ -63,17 +64,21 @@ def attempts(tmp_path_factory, files):
     """One run in three attempts: to step 4, on to the end, and once more. Its step is cheap."""
     folder = tmp_path_factory.mktemp("run")
     config = write_config(folder / "config.yaml", **files)
-    with pytest.MonkeyPatch.context() as patch, redirect_stderr(io.StringIO()) as told:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stderr(io.StringIO()) as told,
+        redirect_stdout(io.StringIO()) as printed,
+    ):
         patch.setattr(train_command, "make_step", make_cheap_step)
         codes = [train(config, folder / "run", *more) for more in (("steps=4",), (), ())]
-    return RunDirectory(folder / "run"), codes, told.getvalue()
+    return RunDirectory(folder / "run"), codes, told.getvalue(), printed.getvalue()
 
 
 class TestRun:
     """What `attempts` leave."""
 
     def test_it_ends_well_each_time(self, attempts):
-        run, codes, _ = attempts
+        run, codes, *_ = attempts
         assert codes == [0, 0, 0]
         assert exit_reason(run.events()) == "done (exit code 0)"
 
@@ -103,6 +108,21 @@ class TestRun:
     def test_checkpoints_are_kept_as_configured(self, attempts):
         kept = sorted(int(path.name) for path in attempts[0].checkpoints.iterdir())
         assert kept == [4, STEPS]
+
+    def test_the_account_of_its_time_is_told_and_kept(self, attempts):
+        run, _, _, told = attempts
+        lines = [line for line in told.splitlines() if "% productive" in line]
+        assert [line.partition(",")[2].split(":")[0] for line in lines] == [
+            f" {count} restarts" for count in range(3)
+        ]
+        assert all(line.startswith(f"{run.path}: ") for line in lines)
+        accounts = [row["goodput"] for row in run.events() if row["event"] == "stop"]
+        assert [account["restarts"] for account in accounts] == [0, 1, 2]
+
+    def test_its_steps_are_told_line_by_line(self, attempts):
+        steps = [line for line in attempts[2].splitlines() if line.startswith("step ")]
+        assert len(steps) == STEPS
+        assert steps[-1].startswith(f"step {STEPS}/{STEPS}: loss 1.0000, ")
 
     def test_texts_that_are_cut_are_told_of_in_one_line(self, attempts):
         lines = [line for line in attempts[2].splitlines() if "texts" in line]
@@ -212,12 +232,42 @@ def test_a_disk_that_is_too_small(config, tmp_path, capsys, monkeypatch, never_c
     refused(capsys, 78, message, config, tmp_path / "run")
 
 
-def test_a_set_without_rewards_for_a_reward(toy, tmp_path, files, capsys, never_compiles):
-    bare = tmp_path / "bare"
-    assert cli.main(["prepare", "instruct_pix2pix", str(toy / "triplets"), "--out", str(bare)]) == 0
+@pytest.fixture(scope="module")
+def bare(toy, tmp_path_factory):
+    """The toy world's edits without their rewards."""
+    out = tmp_path_factory.mktemp("bare") / "shards"
+    assert cli.main(["prepare", "instruct_pix2pix", str(toy / "triplets"), "--out", str(out)]) == 0
+    return out
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ([], "model.reward"),
+        (["model.reward=null", "loss.score_weighting=linear"], "loss.score_weighting"),
+        (["model.reward=null", "data.min_score=4"], "data.min_score"),
+    ],
+)
+def test_a_set_without_rewards_for_what_needs_them(
+    bare, tmp_path, editor, capsys, never_compiles, settings, key
+):
+    config = write_config(tmp_path / "config.yaml", editor, bare)
+    message = f"no rewards in it, and {key} asks for them"
+    refused(capsys, 65, message, config, tmp_path / "run", *settings)
+
+
+def test_a_unet_of_more_channels(editor, shards, tmp_path, capsys, never_compiles):
+    wide = tmp_path / "wide"
+    shutil.copytree(editor, wide)
+    tiny.make_unet(
+        in_channels=12,
+        block_out_channels=[32],
+        down_block_types=["CrossAttnDownBlock2D"],
+        up_block_types=["CrossAttnUpBlock2D"],
+    ).save_pretrained(wide / "unet")
     capsys.readouterr()
-    config = write_config(tmp_path / "config.yaml", **{**files, "shards": bare})
-    refused(capsys, 65, "no rewards in it", config, tmp_path / "run")
+    config = write_config(tmp_path / "config.yaml", wide, shards)
+    refused(capsys, 78, "set model.in_channels=12", config, tmp_path / "run")
 
 
 def test_a_cache_of_other_weights(editor, shards, tmp_path, capsys, never_compiles):
@@ -235,13 +285,59 @@ def test_a_cache_of_other_weights(editor, shards, tmp_path, capsys, never_compil
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory, files):
-    """The directory of a run that ended before its first step; not to be changed."""
+    """The directory of a run with a checkpoint; not to be changed."""
     folder = tmp_path_factory.mktemp("begun")
     config = write_config(folder / "config.yaml", **files)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_command, "make_step", interrupt)
-        assert train(config, folder / "run") == 130
+        patch.setattr(train_command, "make_step", make_cheap_step)
+        assert train(config, folder / "run", "steps=2") == 0
     return folder / "run"
+
+
+def test_a_run_that_never_saved_takes_its_correction(config, tmp_path, monkeypatch):
+    """As a smaller batch after running out of memory."""
+    monkeypatch.setattr(train_command, "make_step", interrupt)
+    run = tmp_path / "run"
+    assert train(config, run, "data.batch_size=16") == 130
+    assert train(config, run) == 130
+    assert RunDirectory(run).attempts()[1]["changes"] == ["data.batch_size was 16 and is 8"]
+
+
+def test_what_may_hang_on_one_host_is_watched(config, tmp_path, monkeypatch):
+    watched = []
+
+    def watch(what, seconds, first_seconds=0.0):
+        watched.append((what, seconds, first_seconds))
+        return nullcontext()
+
+    monkeypatch.setattr(train_command, "watched", watch)
+    monkeypatch.setattr(train_command, "make_step", interrupt)
+    assert train(config, tmp_path / "run") == 130
+    assert watched == [
+        ("loading the weights", 0, 7200),
+        ("comparing the workers' directories", 0, 7200),
+        ("restoring the newest checkpoint", 0, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(RuntimeError("no such host"), 70), (ConfigError("JAX_PROCESS_ID"), 78)]
+)
+def test_a_failure_to_join_has_an_exit_code_of_its_own(
+    config, tmp_path, capsys, monkeypatch, error, code
+):
+    def start_distributed():
+        raise error
+
+    monkeypatch.setattr(train_command, "start_distributed", start_distributed)
+    command = ["train", str(config), "--run", str(tmp_path / "run")]
+    if code == 70:
+        with pytest.raises(SystemExit) as raised:
+            cli.main(command)
+        assert raised.value.code == 70
+    else:
+        assert cli.main(command) == 78
+    assert str(error) in capsys.readouterr().err
 
 
 class TestResumeAsAnother:
@@ -276,6 +372,24 @@ class TestResumeAsAnother:
         config = write_config(tmp_path / "other.yaml", other, shards)
         refused(capsys, 78, "content of model.init_from was ", config, begun)
 
+    def test_without_a_record_the_checkpoint_tells(
+        self, begun, config, tmp_path, capsys, never_compiles
+    ):
+        run = tmp_path / "run"
+        shutil.copytree(begun, run)
+        (run / "run.json").unlink()
+        refused(capsys, 78, "hash of the configuration was ", config, run, "seed=1")
+        assert not (run / "run.json").exists()
+
+    def test_checkpoints_that_are_gone(self, begun, config, tmp_path, capsys, never_compiles):
+        run = tmp_path / "run"
+        shutil.copytree(begun, run)
+        shutil.rmtree(run / "checkpoints" / "2")
+        before = (run / "metrics.jsonl").read_bytes()
+        message = "no checkpoint in it, and events.jsonl tells of step 2; not starting from scratch"
+        refused(capsys, 65, message, config, run)
+        assert (run / "metrics.jsonl").read_bytes() == before
+
     def test_what_changes_no_step_may_change(self, begun, config, tmp_path, monkeypatch):
         monkeypatch.setattr(train_command, "make_step", interrupt)
         run = tmp_path / "run"
@@ -299,6 +413,18 @@ def test_cached_examples_train_as_pictures_do(tmp_path, files, monkeypatch):
         assert train(config, tmp_path / name) == 0
         losses.append([row["loss"] for row in read_json_lines(tmp_path / name / "metrics.jsonl")])
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
+
+
+def test_the_command_explains_itself(capsys):
+    for option, words in (
+        ("--help", ["same command goes on", "78  the configuration is bad", "--keys"]),
+        ("--keys", ["data.batch_size  ", "a whole number: required", "log.every  "]),
+    ):
+        with pytest.raises(SystemExit) as raised:
+            cli.main(["train", option])
+        assert raised.value.code == 0
+        told = capsys.readouterr().out
+        assert all(word in told for word in words)
 
 
 def test_the_command_asks_for_a_run_directory(config, capsys):

@@ -8,12 +8,15 @@ os.environ |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_d
 
 import jax
 import numpy as np
+from etils import epath
 
 from mre_jax.errors import MreError
+from mre_jax.training import shared_directory
 from mre_jax.training.checkpoint import Checkpoints
 from mre_jax.training.fingerprint import fingerprints
 from mre_jax.training.liveness import guarded, start_distributed
 from mre_jax.training.replicas import compare_replicas
+from mre_jax.training.shared_directory import check_shared
 from tests.training.states import abstract, make_mesh, make_state, shardings
 
 
@@ -40,6 +43,28 @@ def drift(folder: str) -> None:
     except MreError as error:
         say(error=str(error))
         raise
+
+
+def share(folder: str) -> None:
+    check_shared(epath.Path(folder))
+    say(shared=True)
+
+
+def share_not(folder: str) -> None:
+    shared_directory.SECONDS = 0.5
+    try:
+        check_shared(epath.Path(folder) / str(jax.process_index()))
+    except MreError as error:
+        say(error=str(error))
+        raise
+
+
+TASKS = {
+    "restore_and_save": restore_and_save,
+    "drift": drift,
+    "share": share,
+    "share_not": share_not,
+}
 
 
 def on(mesh, seed, bias=None):
@@ -74,7 +99,7 @@ def say(**values) -> None:
 def main() -> int:
     task, folder = sys.argv[1:]
     start_distributed()
-    {"restore_and_save": restore_and_save, "drift": drift}[task](folder)
+    TASKS[task](folder)
     return 0
 
 
