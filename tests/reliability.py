@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tests.training.figures import VARIABLE
@@ -79,13 +79,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def table(figures: Iterable[dict]) -> str:
     """A row for each figure, in the order of the promises, each of which is told once."""
     rows = ["| | promise | measured | seconds |", "|---|---|---|---:|"]
-    found = list(figures)
+    found = list(_counted(figures))
     for name, promise in PROMISES.items():
         mine = [figure for figure in found if figure["promise"] == name]
         for index, figure in enumerate(mine):
             said = (name, promise) if index == 0 else ("", "")
-            rows.append(f"| {said[0]} | {said[1]} | {figure['figure']} | {figure['seconds']} |")
+            rows.append(f"| {said[0]} | {said[1]} | {figure['figure']} | {figure['seconds']:.1f} |")
     return "\n".join(rows)
+
+
+def _counted(figures: Iterable[dict]) -> Iterator[dict]:
+    """Those that tests share as one, with how many of them reported it."""
+    shared: dict[tuple, list[dict]] = {}
+    for figure in figures:
+        if figure["of"] is None:
+            yield figure
+        else:
+            key = (figure["promise"], figure["figure"], figure["of"])
+            shared.setdefault(key, []).append(figure)
+    for (promise, text, of), each in shared.items():
+        seconds = sum(figure["seconds"] for figure in each)
+        yield {"promise": promise, "figure": f"{text} {len(each)}/{of}", "seconds": seconds}
 
 
 if __name__ == "__main__":

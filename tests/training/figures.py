@@ -18,10 +18,16 @@ class Figures:
         self._promise = promise
         self._start = time.monotonic()
 
-    def report(self, figure: str) -> None:
-        """Args: figure: the figures in words, `kills survived 8/8`."""
+    def report(self, figure: str, *, of: int | None = None) -> None:
+        """Says what the test found.
+
+        Args:
+            figure: in words, `kills survived 8/8`.
+            of: the test is one of so many that all report the same; the table counts them.
+        """
         seconds = round(time.monotonic() - self._start, 1)
-        line = json.dumps({"promise": self._promise, "figure": figure, "seconds": seconds})
+        found = {"promise": self._promise, "figure": figure, "of": of, "seconds": seconds}
+        line = json.dumps(found)
         print(line)
         if path := os.environ.get(VARIABLE):
             with Path(path).open("a") as file:

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from mre_jax.training.liveness import CRASHED
 from mre_jax.training.run_directory import RunDirectory
 from tests.training.figures import Figures
 from tests.training.states import same_bits
@@ -46,11 +47,12 @@ class Chaos:
                 wait_for_step(self._run, step, processes)
                 time.sleep(self._rng.uniform(0, 0.1))
             began = time.monotonic()
-            processes[self._rng.integers(len(processes))].kill()
+            victim = self._rng.integers(len(processes))
+            processes[victim].kill()
             codes = [process.wait(PATIENCE) for process in processes]
             assert 0 not in codes, "the run ended before it was killed"
             self.gone.append(time.monotonic() - began)
-            self._read(number + 1)
+            self._read(number + 1, survived=victim != 0)
 
     def finish(self):
         processes = self._start()
@@ -70,12 +72,14 @@ class Chaos:
         directory = RunDirectory(self._run)
         return len(directory.attempts()) if directory.exists() else 0
 
-    def _read(self, attempts):
+    def _read(self, attempts, *, survived):
+        """After a kill; `survived` is whether the process that writes lived on to tell of it."""
         directory = RunDirectory(self._run)
         assert directory.identity().config.steps == LAST
         assert len(directory.attempts()) == attempts
         assert {row["attempt"] for row in directory.events()} <= set(range(1, attempts + 1))
-        assert directory.events()[-1]["event"] != "stop"
+        last = directory.events()[-1]
+        assert last["event"] != "stop" or (survived and last["exit_code"] == CRASHED)
         last_step(self._run)
         self.readable += 1
 
