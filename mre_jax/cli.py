@@ -48,11 +48,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MreError as error:
         print(f"mre {args.command}: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        return 141
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"mre {args.command}: {error.filename}: {error.strerror}", file=sys.stderr)
+        return MreError.exit_code
     except KeyboardInterrupt:
         print(f"mre {args.command}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return 141
 
 
 def parse_numbers(text: str, name: str) -> tuple[float, ...]:

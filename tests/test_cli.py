@@ -38,6 +38,12 @@ def test_an_error_is_one_line_and_its_exit_code(capsys):
     assert error.startswith("mre edit: ") and error.count("\n") == 1
 
 
+def test_a_file_in_the_way_is_named_in_one_line(tmp_path, capsys):
+    (tmp_path / "notes").write_text("of the user's")
+    assert cli.main(["demo", "--quick", "--out", str(tmp_path / "notes" / "demo")]) == 70
+    assert capsys.readouterr().err == f"mre demo: {tmp_path}/notes/demo: Not a directory\n"
+
+
 def test_numbers_with_commas():
     assert cli.parse_numbers("5,4.5,0", "--reward") == (5, 4.5, 0)
     with pytest.raises(ConfigError, match="--reward '5;5'"):

@@ -255,8 +255,8 @@ class RunDirectory:
 
         Raises:
             ConfigError: if the checkpoints of another run are there; see `check_same_run`.
-            DataError: if what is there is not readable, or a checkpoint was finished here and all
-                are gone.
+            DataError: if what is there is not readable, checkpoints do not tell whose they are, or
+                one was finished here and all are gone.
             BusyError: if another process is at this run.
         """
         if not self.writes:
@@ -322,7 +322,14 @@ class RunDirectory:
         bound = self._has_checkpoints()
         if self.exists():
             return check_same_run(self.identity(), identity, allow=allow or not bound)
-        return [] if meta is None else check_same_meta(meta, identity, allow=allow)
+        if meta is not None:
+            return check_same_meta(meta, identity, allow=allow)
+        if bound:
+            raise DataError(
+                f"{self.path}: its {RUN} is gone, and no checkpoint says whose it is; bring one of "
+                "them back, or give the run another --run"
+            )
+        return []
 
     def _has_checkpoints(self) -> bool:
         """Whether there are some, sound or not.

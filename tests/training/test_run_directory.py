@@ -330,6 +330,14 @@ class TestLostRecord:
         with RunDirectory(path).opened(now, meta=meta, allow_config_change=True) as run:
             assert len(run.attempts()[0]["changes"]) == 1
 
+    def test_checkpoints_that_do_not_say_whose_they_are_get_no_new_record(self, path):
+        with (
+            pytest.raises(DataError, match=r"its run\.json is gone, and no checkpoint says"),
+            RunDirectory(path).opened(other(config=changed(CONFIG, "seed", 1))),
+        ):
+            pass
+        assert not (path / "run.json").exists()
+
 
 def test_an_attempt_ends_with_an_account_of_the_runs_time(tmp_path):
     for number in range(2):

@@ -1,5 +1,6 @@
-"""The loop that both stages share: steps over all devices, with a bar, resumable."""
+"""The loop that both stages share: steps over all devices, with progress, resumable."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,14 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float32, Int
-from tqdm import tqdm
 
 from mre_jax.training.checkpoint import Checkpoints
+from mre_jax.training.progress import Progress
 
 Loss = Callable[[Any, Any, Array], Float32[Array, ""]]
 """Of (parameters, batch, key)."""
 
-_SAVE_EVERY, _SHOW_EVERY = 1000, 50
+_SAVE_EVERY, _SHOW_EVERY = 1000, 250
 
 
 def fit(
@@ -74,14 +75,14 @@ def fit(
     done = 0 if restored is None else restored.step
     state = state if restored is None else restored.state
     losses = []
-    with tqdm(total=steps, initial=done, unit="step", desc=name, disable=None) as bar:
+    with contextlib.closing(Progress(name, steps, done, shown=True)) as progress:
         for step in range(done, steps):
             batch = jax.device_put(read(step), split)
             state, value = run(state, batch, np.int32(step))
             losses.append(value)
-            bar.update()
+            progress.step()
             if len(losses) == _SHOW_EVERY:
-                bar.set_postfix(loss=f"{np.mean(jax.device_get(losses)):.4f}")
+                progress.row(step + 1, {"loss": np.mean(jax.device_get(losses))})
                 losses = []
             if checkpoints.due(step + 1) or step + 1 == steps:
                 checkpoints.save(step + 1, state, {})
