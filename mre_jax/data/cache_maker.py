@@ -16,7 +16,7 @@ from PIL import Image
 from mre_jax.data.augment import Augmentation, augment
 from mre_jax.data.cache import KEPT, THUMBNAILS, Cache, TextCache
 from mre_jax.data.cached_features import Rounding, pack
-from mre_jax.data.encoders import Encoders, tokenize_quietly
+from mre_jax.data.encoders import CacheEncoders, tokenize_quietly
 from mre_jax.data.example import Features
 from mre_jax.data.reward_text import reward_text
 from mre_jax.data.rewards import PERSPECTIVES
@@ -86,7 +86,7 @@ class CacheMaker:
             DataError: if the model cannot be read.
         """
         self._options = options
-        self._encoders = Encoders(model, text=options.text, devices=devices)
+        self._encoders = CacheEncoders(model, text=options.text, devices=devices)
         downscale = self._encoders.downscale
         if options.resolution % downscale:
             raise ConfigError(

@@ -42,7 +42,7 @@ _PROBES = (
 )
 
 
-class Encoders:
+class CacheEncoders:
     """The networks that a cache stands for, with a copy of the weights on every device.
 
     Attributes:

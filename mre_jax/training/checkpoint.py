@@ -197,8 +197,8 @@ class Checkpoints:
                     continue
                 self._move_aside([newer for newer in steps if newer > step])
                 return Restored(step, state, record.meta, tuple(skipped))
-        if steps or self._folder.set_aside():
-            reasons = "; ".join(skipped) or f"only {', '.join(self._folder.set_aside())}"
+        if steps or self._folder.damaged():
+            reasons = "; ".join(skipped) or f"only {', '.join(self._folder.damaged())}"
             raise DataError(
                 f"{self._folder.path} has no sound checkpoint ({reasons}); not starting from "
                 "scratch: bring one back, or give the run another folder"

@@ -47,13 +47,13 @@ class CheckpointFolder:
     def is_committed(self, step: int) -> bool:
         return (self.path / str(step) / MARKER).exists()
 
-    def set_aside(self) -> list[str]:
+    def damaged(self) -> list[str]:
         """Names of the damaged steps that were moved out of the way."""
         return sorted(c.name for c in self._children() if re.fullmatch(r"\d+\.bad\d*", c.name))
 
     def move_aside(self, step: int) -> None:
         """Renames a damaged step."""
-        taken = self.set_aside()
+        taken = self.damaged()
         names = (f"{step}.bad{number or ''}" for number in range(len(taken) + 1))
         (self.path / str(step)).rename(self.path / next(n for n in names if n not in taken))
 

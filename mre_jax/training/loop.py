@@ -134,13 +134,13 @@ class Loop:
             profiler.before(done)
             state, metrics = self._step(state, self._frozen, batch)
             if told is not None:
-                self._look(told, done - 1, start, progress)
+                self._take_in(told, done - 1, start, progress)
             told = metrics
             profiler.after(done, metrics)
             self._after(state, told, done, watchdog)
             watchdog.arm(f"step {done + 1}")
         if told is not None:
-            self._look(told, steps, start, progress)
+            self._take_in(told, steps, start, progress)
         return state
 
     def _progress(self, start: int) -> Progress:
@@ -151,7 +151,7 @@ class Loop:
         with self._meter.waiting():
             return next(batches)
 
-    def _look(self, metrics: Metrics, done: int, start: int, progress: Progress) -> None:
+    def _take_in(self, metrics: Metrics, done: int, start: int, progress: Progress) -> None:
         """Reads what a step told, which waits for it."""
         host = jax.tree.map(np.asarray, metrics)
         self._meter.add(host)

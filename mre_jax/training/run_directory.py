@@ -338,7 +338,7 @@ class RunDirectory:
             DataError: if there are none although one was finished.
         """
         folder = CheckpointFolder(self.checkpoints, commit_file="://" in str(self.path))
-        if folder.steps() or folder.set_aside():
+        if folder.steps() or folder.damaged():
             return True
         finished = committed_step(self.events())
         if finished is not None:

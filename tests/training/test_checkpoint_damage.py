@@ -122,7 +122,7 @@ def test_damage_found_again_in_the_same_step_is_kept_too(copy, target, mesh):
     for expected in (["2.bad"], ["2.bad", "2.bad1"], ["2.bad", "2.bad1", "2.bad2"]):
         largest(folder / "2").unlink()
         assert checkpoints.restore_newest(target).step == 1
-        assert checkpoints._folder.set_aside() == expected
+        assert checkpoints._folder.damaged() == expected
         checkpoints.save(2, make_state(2, mesh, width=256), {})
         checkpoints.close()
 
