@@ -27,7 +27,7 @@ test: $(STAMP) lint typecheck
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
-# What a run survives, with figures: some minutes.
+# What a run survives, with figures: half an hour.
 reliability: $(STAMP)
 	$(BIN)/python -m tests.reliability
 
