@@ -254,7 +254,8 @@ class RunDirectory:
             meta: kept with the newest checkpoint, to compare where there is no run.json.
 
         Raises:
-            ConfigError: if the checkpoints of another run are there; see `check_same_run`.
+            ConfigError: if the checkpoints of another run are there (see `check_same_run`), or no
+                folder can be made there.
             DataError: if what is there is not readable, checkpoints do not tell whose they are, or
                 one was finished here and all are gone.
             BusyError: if another process is at this run.
@@ -263,8 +264,7 @@ class RunDirectory:
             self._compare(identity, meta, allow_config_change)
             yield self
             return
-        for folder in (self.path, self.validation, self.tensorboard):
-            folder.mkdir(parents=True, exist_ok=True)
+        self._make_folders()
         with locked(self.path, ".lock"):
             changes = self._compare(identity, meta, allow_config_change)
             self._begin(identity, sys.argv if argv is None else argv, changes)
@@ -310,6 +310,13 @@ class RunDirectory:
         self.goodput = goodput([*self.events(), self._row("stop")])
         account = self.goodput.to_dict()
         self.event("stop", reason=reason, exit_code=exit_code, goodput=account, **values)
+
+    def _make_folders(self) -> None:
+        try:
+            for folder in (self.path, self.validation, self.tensorboard):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"--run {self.path}: {error.strerror or error}") from None
 
     def _row(self, kind: str) -> dict[str, Any]:
         elapsed = round(time.monotonic() - self._started, 3)

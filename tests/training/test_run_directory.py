@@ -295,6 +295,16 @@ def test_checkpoints_that_are_gone_are_never_begun_anew(tmp_path):
     assert len(run.attempts()) == 1
 
 
+def test_a_file_in_the_way_is_named(tmp_path):
+    (tmp_path / "file").write_text("of the user's")
+    path = tmp_path / "file" / "run"
+    with (
+        pytest.raises(ConfigError, match=f"--run {path}: Not a directory"),
+        RunDirectory(path).opened(IDENTITY),
+    ):
+        pass
+
+
 class TestLostRecord:
     """Of a run.json that is gone, beside checkpoints that say by hashes whose they are."""
 
