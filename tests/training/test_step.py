@@ -118,11 +118,13 @@ def test_the_learning_rate_follows_the_steps_that_counted():
     run = tiny_run(optimizer__warmup_steps=4)
     batches = [run.batch(step) for step in range(4)]
     _, told = run.train([batches[0], poisoned(batches[1]), *batches[1:]])
-    np.testing.assert_allclose([m.learning_rate for m in told], [0, 2.5e-4, 2.5e-4, 5e-4, 7.5e-4])
+    rates = [m.learning_rate for m in told]
+    # A rate is computed in float32.
+    np.testing.assert_allclose(rates, [0, 2.5e-4, 2.5e-4, 5e-4, 7.5e-4], rtol=1e-6)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{"loss__reward_dropout": 0.5}, {"loss__min_snr_gamma": 5.0}])
+@pytest.mark.parametrize("settings", [{"loss__reward_dropout": 0.5}, {"loss__min_snr_gamma": 1.0}])
 def test_what_changes_the_loss_changes_the_loss(trained, settings):
     _, told = tiny_run(**settings).train_steps(1)
     assert np.isfinite(told[0].loss)

@@ -59,7 +59,8 @@ def fit(
     def update(state: dict[str, Any], batch: Any, step: Array) -> tuple[dict[str, Any], Array]:
         key = jax.random.fold_in(jax.random.key(seed), step)
         value, grads = jax.value_and_grad(loss)(state["params"], batch, key)
-        changes, moments = optimizer.update(grads, state["optimizer"], state["params"])
+        with jax.numpy_dtype_promotion("standard"):  # Optax multiplies its counts with floats.
+            changes, moments = optimizer.update(grads, state["optimizer"], state["params"])
         params: Any = optax.apply_updates(state["params"], changes)
         weight = 1 - jax.numpy.minimum(ema_decay, (1 + step) / (10 + step))
         average = jax.tree.map(lambda a, p: a + weight * (p - a), state["average"], params)
