@@ -178,7 +178,7 @@ def show(name: str, speed: Speed, size: Size, device: Any) -> None:
     rate, peak = speed.rate * flops.training(size.unet, side, side), flops.peak(device)
     share = "-" if peak is None else f"{rate / peak:.1%}"
     waited = "-" if speed.waited is None else f"{speed.waited:.1%}"
-    print(f"{name:<44}{speed.rate:>10.2f}{rate / 1e12:>9.3f}{share:>9}", end="")
+    print(f"{name:<44}{speed.rate:>10.3g}{rate / 1e12:>9.3f}{share:>9}", end="")
     print(f"{waited:>9}{1000 * speed.busy:>13.1f}{speed.first:>8.1f}s", flush=True)
 
 
