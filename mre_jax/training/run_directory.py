@@ -254,8 +254,8 @@ class RunDirectory:
             meta: kept with the newest checkpoint, to compare where there is no run.json.
 
         Raises:
-            ConfigError: if the checkpoints of another run are there (see `check_same_run`), or no
-                folder can be made there.
+            ConfigError: if the checkpoints of another run are there (see `check_same_run`), a
+                file is in the way, or a permission is missing.
             DataError: if what is there is not readable, checkpoints do not tell whose they are, or
                 one was finished here and all are gone.
             BusyError: if another process is at this run.
@@ -315,8 +315,8 @@ class RunDirectory:
         try:
             for folder in (self.path, self.validation, self.tensorboard):
                 folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"--run {self.path}: {error.strerror or error}") from None
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise ConfigError(f"--run {self.path}: {error.strerror}") from None
 
     def _row(self, kind: str) -> dict[str, Any]:
         elapsed = round(time.monotonic() - self._started, 3)
