@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from mre_jax.editing.request import BEST_REWARD, EditRequest
 
@@ -11,6 +11,8 @@ ROWS = ("all three", "following", "preserving", "quality")
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 _MARGIN = 8
 _FONT_SIZE = 20
+_NARROWEST = 176
+"""Pixels that hold the longest caption."""
 
 
 def requests(request: EditRequest, values: Sequence[float]) -> list[EditRequest]:
@@ -28,7 +30,14 @@ def requests(request: EditRequest, values: Sequence[float]) -> list[EditRequest]
 def draw(
     request: EditRequest, values: Sequence[float], images: Sequence[Image.Image]
 ) -> Image.Image:
-    """Lays out the edits of `requests` with their scores, the original at the left."""
+    """Lays out the edits of `requests` with their scores, the original at the left.
+
+    Pictures too narrow for their captions are enlarged, each pixel to a square.
+    """
+    factor = -(-_NARROWEST // images[0].width)
+    original, *images = (
+        ImageOps.scale(i, factor, Image.Resampling.NEAREST) for i in (request.image, *images)
+    )
     width, height = images[0].size
     font = ImageFont.load_default(_FONT_SIZE)
     header = _FONT_SIZE + 2 * _MARGIN
@@ -38,7 +47,7 @@ def draw(
     for row, name in enumerate(ROWS):
         top = row * cell_height
         if row == 0:
-            sheet.paste(request.image, (0, header))
+            sheet.paste(original, (0, header))
             pen.text((0, _MARGIN), _clip(request.prompt, pen, font, width), "black", font)
         else:
             pen.text((_MARGIN, top + header), f"{name} alone", "black", font)
