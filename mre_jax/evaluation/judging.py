@@ -1,7 +1,8 @@
 """Edits of a benchmark before a judge: questions out, result rows in."""
 
 import io
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -41,7 +42,8 @@ def judge_edits(
 ) -> None:
     """Has every edit judged in every perspective of the pack, and writes a row for each.
 
-    Whatever the journal holds is not asked again. A case without a picture is "missing".
+    Rows stand in the order of `cases`, in whichever order the answers come. Whatever the journal
+    holds is not asked again. A case without a picture is "missing".
 
     Args:
         edited: pictures by case id.
@@ -51,26 +53,21 @@ def judge_edits(
     Raises:
         MreError: as `judges.asking.run_all`.
     """
-    absent = [case for case in cases if case.id not in edited]
-    results.add(
-        [
-            run.result(case, None, perspective, status="missing")
-            for case in absent
-            for perspective in pack.perspectives
-        ]
-    )
     present = {case.id: case for case in cases if case.id in edited}
-    waiting: list[Result] = []
+    rows = _InOrder((case.id, name) for case in cases for name in pack.perspectives)
+    for case in cases:
+        if case.id not in present:
+            for perspective in pack.perspectives:
+                rows.put(run.result(case, None, perspective, status="missing"))
     with tqdm(
         total=len(present) * len(pack.perspectives), unit="answer", desc=run.name, disable=None
     ) as bar:
 
         def take(verdict: Verdict) -> None:
             case = present[verdict.item]
-            waiting.append(_result(run, case, edited[case.id], verdict))
-            if len(waiting) >= _TOGETHER:
-                results.add(waiting)
-                waiting.clear()
+            rows.put(_result(run, case, edited[case.id], verdict))
+            if len(rows.ready) >= _TOGETHER:
+                results.add(rows.take())
             bar.update()
 
         try:
@@ -84,7 +81,34 @@ def judge_edits(
                 again=again,
             )
         finally:
-            results.add(waiting)
+            results.add(rows.take())
+
+
+class _InOrder:
+    """Rows that arrive in any order and leave in that of the questions.
+
+    A row waits until all before it are there. What still waits when a run is broken off is in the
+    journal, and comes from there when the run goes on.
+
+    Attributes:
+        ready: rows that may leave.
+    """
+
+    def __init__(self, questions: Iterable[tuple[str, str]]):
+        """Takes the item and perspective of every question."""
+        self._questions = deque(questions)
+        self._early: dict[tuple[str, str], Result] = {}
+        self.ready: list[Result] = []
+
+    def put(self, row: Result) -> None:
+        self._early[row.item, row.metric] = row
+        while self._questions and self._questions[0] in self._early:
+            self.ready.append(self._early.pop(self._questions.popleft()))
+
+    def take(self) -> list[Result]:
+        """Those that are ready, which leave."""
+        taken, self.ready = self.ready, []
+        return taken
 
 
 def check_pictures(pictures: str) -> str:

@@ -20,6 +20,8 @@ from mre_jax.evaluation.real_edit_folder import read_real_edit
 from mre_jax.evaluation.results import read_results, select
 from mre_jax.files import locked
 from mre_jax.image import read_image
+from mre_jax.judges.toy_judge import ToyJudge
+from mre_jax.models.reward_config import PERSPECTIVES
 from mre_jax.toyworld.benchmark import read_benchmark
 from mre_jax.toyworld.judge import score
 from tests.evaluation.commands import run
@@ -73,6 +75,23 @@ def test_a_second_run_asks_nothing_again(toy, copies, tmp_path, monkeypatch):
     monkeypatch.setattr("mre_jax.judges.toy_judge.ToyJudge.ask", None)
     evaluate(toy / "benchmark", *options)
     assert (out / "results.jsonl").read_bytes() == before
+
+
+def test_rows_stand_in_the_order_of_the_benchmark(toy, copies, tmp_path, monkeypatch):
+    async def ask_backwards(judge, questions, journal, budget):
+        for question in reversed(list(questions)):
+            verdict = await judge.ask(question)
+            journal.append(verdict)
+            yield verdict
+
+    monkeypatch.setattr(ToyJudge, "ask_many", ask_backwards, raising=False)
+    (copies / "000-3.png").unlink()
+    options = ("--system", "copy", "--images", copies, "--judge", "toy", "--allow-missing")
+    evaluate(toy / "benchmark", *options, "--out", tmp_path / "out")
+    rows = read_results(tmp_path / "out/results.jsonl")
+    assert [(row.item, row.metric) for row in rows] == [
+        (case.id, name) for case in read_real_edit(toy / "benchmark") for name in PERSPECTIVES
+    ]
 
 
 def test_missing_edits_are_rows_of_their_own(toy, copies, tmp_path):
