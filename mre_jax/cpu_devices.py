@@ -7,6 +7,8 @@ import os
 
 import jax
 
+from mre_jax.processes import usable_cores
+
 
 def use_all_cores() -> int:
     """Makes a CPU device of each core; for a command to call before JAX computes anything.
@@ -20,5 +22,5 @@ def use_all_cores() -> int:
     flags = os.environ.get("XLA_FLAGS", "")
     if "host_platform_device_count" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+        jax.config.update("jax_num_cpu_devices", usable_cores())
     return jax.device_count()

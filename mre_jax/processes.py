@@ -17,3 +17,9 @@ def end_with_parent() -> None:
             os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def usable_cores() -> int:
+    """Processors that this process may use; all of the machine's where that cannot be told."""
+    affinity = getattr(os, "sched_getaffinity", None)  # macOS and Windows lack it
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from mre_jax.data.rewards import MAX_SCORE, PERSPECTIVES
@@ -60,6 +60,26 @@ def reward_text(
     """The reward text as the released code joins it; see `reward_parts`."""
     parts = reward_parts(texts, scores, none_for_top=none_for_top, perspectives=perspectives)
     return SEPARATOR.join(parts)
+
+
+def asked_text(
+    perspectives: Sequence[str] = PERSPECTIVES,
+    scores: Sequence[float] | None = None,
+    words: Mapping[str, Mapping[str, str]] | None = None,
+) -> str:
+    """The reward text that goes with the scores an edit asks for: "None; None; None" by default.
+
+    Args:
+        perspectives: those that the checkpoint was trained with; it has seen no other's text.
+        scores: one for each of `PERSPECTIVES`.
+        words: by perspective, what is said of a score ("3", "4.5"); "None" of one without.
+    """
+    said = dict(zip(PERSPECTIVES, scores or (), strict=False))
+    parts = [
+        (words or {}).get(name, {}).get(f"{said[name]:g}") if name in said else None
+        for name in perspectives
+    ]
+    return SEPARATOR.join(part or NO_FEEDBACK for part in parts)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from PIL import Image
 from tqdm import tqdm
 
+from mre_jax.data.reward_text import asked_text
 from mre_jax.diffusion.guidance import LOW_REWARD, Guidance, plan_guidance
 from mre_jax.diffusion.noise import item_keys
 from mre_jax.diffusion.samplers import Plan, native_sampler, plan_sampling
@@ -34,8 +35,6 @@ from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.load import Model, load_model, save_model
 
 OUTPUT_TYPES = ("pil", "np", "latent")
-NO_COMPLAINT = "None"
-"""The reward text of a perspective in which nothing went wrong."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,6 +232,11 @@ class EditPipeline:
         """Whether the checkpoint's UNet has a reward condition."""
         return self._reward_config is not None
 
+    @property
+    def perspectives(self) -> tuple[str, ...]:
+        """Those whose reward the checkpoint takes; none if it takes no reward."""
+        return self._reward_config.perspectives if self._reward_config is not None else ()
+
     def guidance(self, requests: Sequence[EditRequest], settings: SamplingSettings) -> Guidance:
         """The guidance branches and weights of edits that run together."""
         return plan_guidance(
@@ -392,9 +396,9 @@ class EditPipeline:
 
     def _reward_text(self, request: EditRequest) -> str:
         """The request's, or that nothing went wrong in any perspective the checkpoint knows."""
-        if request.reward_text is not None or self._reward_config is None:
+        if request.reward_text is not None or not self.takes_reward:
             return request.reward_text or ""
-        return "; ".join([NO_COMPLAINT] * len(self._reward_config.perspectives))
+        return asked_text(self.perspectives)
 
     def _plan(self, settings: SamplingSettings) -> Plan:
         name = settings.scheduler or self.scheduler

@@ -9,6 +9,7 @@ from typing import Any
 
 from etils import epath
 
+from mre_jax.data.reward_text import asked_text
 from mre_jax.data.rewards import read_json
 from mre_jax.editing import arguments
 from mre_jax.editing.items import Item
@@ -19,9 +20,6 @@ from mre_jax.evaluation.case import Case
 from mre_jax.models.reward_config import PERSPECTIVES
 
 Scores = tuple[float, ...]
-
-NO_COMPLAINT = "None"
-"""The reward text of a perspective in which nothing went wrong."""
 
 
 @dataclasses.dataclass
@@ -45,7 +43,7 @@ class Editor:
     resolution: int
     batch_size: int
     record: Mapping[str, Any]
-    words: Sequence[Mapping[str, str]] = ()
+    words: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
 
     @property
     def checkpoint(self) -> str:
@@ -82,8 +80,7 @@ class Editor:
         if reward is not None:
             fields["reward_scores"] = reward
             if self.words:
-                spoken = (said.get(f"{n:g}") for said, n in zip(self.words, reward, strict=True))
-                fields["reward_text"] = "; ".join(text or NO_COMPLAINT for text in spoken)
+                fields["reward_text"] = asked_text(self.pipeline.perspectives, reward, self.words)
         items = [
             Item(
                 case.id,
@@ -140,7 +137,7 @@ def load_editor(args: argparse.Namespace, size: str) -> Editor:
         size=target,
         resolution=args.resolution,
         batch_size=args.batch_size,
-        words=read_words(args.reward_words) if args.reward_words else (),
+        words=read_words(args.reward_words) if args.reward_words else {},
         record={
             "dtype": args.dtype,
             "attention": args.attention,
@@ -149,7 +146,7 @@ def load_editor(args: argparse.Namespace, size: str) -> Editor:
     )
 
 
-def read_words(path: str) -> list[dict[str, str]]:
+def read_words(path: str) -> dict[str, dict[str, str]]:
     """The file of --reward-words: {"following": {"0": "The edit is missing."}, ...}.
 
     Raises:
@@ -157,7 +154,7 @@ def read_words(path: str) -> list[dict[str, str]]:
     """
     content = read_json(epath.Path(path))
     try:
-        return [{str(k): str(v) for k, v in content[name].items()} for name in PERSPECTIVES]
+        return {name: {str(k): str(v) for k, v in content[name].items()} for name in PERSPECTIVES}
     except (AttributeError, KeyError, TypeError):
         raise DataError(
             f"{path}: want an object of texts by score for each of {', '.join(PERSPECTIVES)}"

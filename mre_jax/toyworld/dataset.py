@@ -17,7 +17,6 @@ import dataclasses
 import functools
 import json
 import multiprocessing
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -29,7 +28,7 @@ from tqdm import tqdm
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.files import write_atomically
-from mre_jax.processes import end_with_parent
+from mre_jax.processes import end_with_parent, usable_cores
 from mre_jax.toyworld.benchmark import write_benchmark
 from mre_jax.toyworld.contact_sheet import draw_sheet
 from mre_jax.toyworld.corruption import FEEDBACK, feedback
@@ -115,7 +114,7 @@ def write_dataset(
         ConfigError: there are no workers.
         DataError: the folder holds something else, or cannot be written.
     """
-    workers = _cores() if workers is None else workers
+    workers = usable_cores() if workers is None else workers
     if workers < 1:
         raise ConfigError(f"workers is {workers}; it must be at least 1")
     try:
@@ -134,12 +133,6 @@ def write_dataset(
         raise DataError(
             f"{error.filename or out}: {error.strerror}; mend that and run the same command again"
         ) from error
-
-
-def _cores() -> int:
-    """The cores this process may use, where the system tells."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _claim(out: Path, settings: Settings) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mre_jax.data.reward_text import measure_truncation, reward_parts, reward_text
+from mre_jax.data.reward_text import asked_text, measure_truncation, reward_parts, reward_text
 from mre_jax.errors import ConfigError
 
 TEXTS = ("There are no noticeable flaws.", "The sky is blurred.", "")
@@ -30,6 +30,14 @@ def test_top_scores_and_empty_texts_are_none():
 def test_without_the_switch_texts_stay_as_the_annotator_wrote_them():
     expected = "There are no noticeable flaws.; The sky is blurred.; "
     assert reward_text(TEXTS, (5, 5, 5), none_for_top=False) == expected
+
+
+def test_what_is_asked_for_names_the_perspectives_that_were_trained():
+    words = {"following": {"3": "Half done."}, "quality": {"0": "Noise.", "4.5": "Some noise."}}
+    assert asked_text() == "None; None; None"
+    assert asked_text(["quality"]) == "None"
+    assert asked_text(scores=(3, 3, 4.5), words=words) == "Half done.; None; Some noise."
+    assert asked_text(["quality"], (3, 3, 0), words) == "Noise."
 
 
 def test_single_perspectives_for_the_ablation():

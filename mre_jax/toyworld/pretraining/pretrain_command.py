@@ -11,7 +11,6 @@ import argparse
 import dataclasses
 import datetime
 import json
-import os
 import platform
 import shutil
 import time
@@ -29,6 +28,7 @@ from mre_jax.editing.tokens import Tokenizer
 from mre_jax.errors import ConfigError
 from mre_jax.files import locked, write_atomically
 from mre_jax.models.vae import AutoencoderKL
+from mre_jax.processes import usable_cores
 from mre_jax.toyworld.edits import TYPES
 from mre_jax.toyworld.judge import PERSPECTIVES
 from mre_jax.toyworld.pretraining.autoencoder import encode, train_autoencoder
@@ -79,7 +79,7 @@ def pretrain(recipe: Recipe, out: Path) -> None:
     with locked(work, ".lock"):
         _claim(work / RECIPE, recipe)
         began = time.monotonic()
-        examples = draw_examples(recipe, len(os.sched_getaffinity(0)))
+        examples = draw_examples(recipe, usable_cores())
         pictures = np.concatenate([examples.original[: recipe.examples // 2], examples.edited])
         vae = train_autoencoder(recipe, pictures, work / "autoencoder")
         latents = _encode_all(vae, examples)
