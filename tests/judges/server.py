@@ -44,6 +44,7 @@ class JudgeServer:
         self.most_in_flight = 0
         self.times = []
         self.lock = threading.Lock()
+        self.closing = threading.Event()
 
     @property
     def url(self):
@@ -57,6 +58,7 @@ class JudgeServer:
         return self
 
     def __exit__(self, *error):
+        self.closing.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -171,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
             status, error, headers = _STATUSES[kind]
             self._send(status, {"error": error}, headers)
         elif kind == "slow":
-            time.sleep(0.5)
+            judge.closing.wait(60)  # whoever asks has given up long before
             self._send(200, completion(body))
         elif kind == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -113,16 +113,16 @@ def test_a_process_that_finds_no_others_says_so_and_may_be_retried():
 HANGING = """
 import sys, time
 from mre_jax.training.liveness import Watchdog
-with Watchdog(1.0, first_seconds=5.0) as watchdog:
+with Watchdog(2.0, first_seconds=60.0) as watchdog:
     watchdog.arm("step 1")
-    time.sleep(1.5)
+    time.sleep(2.5)
     for step in range(2, 6):
         watchdog.arm(f"step {step}")
         time.sleep(0.05)
     print("healthy", flush=True)
     END
 print("left", flush=True)
-time.sleep(2)
+time.sleep(3)
 """
 
 
@@ -149,7 +149,7 @@ def test_a_block_that_hangs_ends_the_process():
     code = """
 import time
 from mre_jax.training.liveness import watched
-with watched("loading", 0.2, first_seconds=0.6):
+with watched("loading", 0.2, first_seconds=60.0):
     time.sleep(0.4)
 with watched("restoring", 0.2):
     time.sleep(60)
