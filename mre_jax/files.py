@@ -13,6 +13,8 @@ from etils import epath
 
 from mre_jax.errors import BusyError, DataError
 
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
 
 def write_atomically(path: epath.PathLike, data: bytes | str) -> None:
     """Writes `data` under a temporary name beside `path`, flushes it, and renames it into place.
@@ -42,6 +44,26 @@ def open_atomically(path: epath.PathLike) -> Iterator[IO[bytes]]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def refuse_lfs_pointer(path: epath.PathLike) -> None:
+    """Refuses a file that Git LFS left in place of a large one; any other passes.
+
+    Raises:
+        DataError: that says how to get the file itself.
+    """
+    try:
+        with epath.Path(path).open("rb") as file:
+            pointer = is_lfs_pointer(file.read(len(_LFS_POINTER)))
+    except OSError:  # whoever reads it says what is wrong with it
+        return
+    if pointer:
+        raise DataError(f"{path}: a Git LFS pointer, not the file; get that with git lfs pull")
+
+
+def is_lfs_pointer(data: bytes) -> bool:
+    """Whether a file that begins so only stands for a large one, in a clone without Git LFS."""
+    return data.startswith(_LFS_POINTER)
 
 
 def _sync(file: IO[bytes]) -> None:
