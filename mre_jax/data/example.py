@@ -27,6 +27,9 @@ NAMES = (
 )  # fmt: skip
 """The features every record has."""
 
+_OPTIONAL = ("group",)
+"""Texts of a triplet that are written where they are not empty."""
+
 _LISTS = {"bytes_list": "bytes", "float_list": "float32", "int64_list": "int64"}
 
 
@@ -52,6 +55,9 @@ def encode_triplet(triplet: Triplet, extra: Mapping[str, Feature] | None = None)
         "scores": np.asarray(scores, np.float32),
         "texts": [text.encode() for text in texts],
     }
+    for name in _OPTIONAL:
+        if value := getattr(triplet, name):
+            features[name] = [value.encode()]
     return encode_features({**features, **(extra or {})})
 
 
@@ -86,13 +92,16 @@ def decode_triplet(record: bytes, where: str = "record") -> tuple[Triplet, Featu
         texts=_reward_texts(features, scores, where),
         source=texts["source"],
         where=where,
+        **_optional(features, where),
     )
-    return triplet, {name: value for name, value in features.items() if name not in NAMES}
+    known = (*NAMES, *_OPTIONAL)
+    return triplet, {name: value for name, value in features.items() if name not in known}
 
 
-def decode_scores(record: bytes, where: str = "record") -> Scores | None:
-    """The scores alone, for filters that look at every record; see `decode_triplet`."""
-    return _scores(decode_features(record, where), where)
+def decode_entry(record: bytes, where: str = "record") -> tuple[Scores | None, str]:
+    """Scores and group alone, for an index of all records; see `decode_triplet`."""
+    features = decode_features(record, where)
+    return _scores(features, where), _optional(features, where).get("group", "")
 
 
 def encode_features(features: Mapping[str, Feature]) -> bytes:
@@ -146,6 +155,10 @@ def _bytes(features: Features, name: str, count: int, where: str) -> list[bytes]
 
 def _texts(features: Features, name: str, where: str) -> str:
     return _decode(_bytes(features, name, 1, where)[0], name, where)
+
+
+def _optional(features: Features, where: str) -> dict[str, str]:
+    return {name: _texts(features, name, where) for name in _OPTIONAL if name in features}
 
 
 def _reward_texts(features: Features, scores: Scores | None, where: str) -> Texts | None:

@@ -4,6 +4,7 @@ A record is a few dozen kilobytes at a random place: asked for one by one, each 
 round trip to the bucket, and its index a read of every shard. A copy costs one pass.
 """
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -13,9 +14,10 @@ from etils import epath
 from tqdm import tqdm
 
 from mre_jax.data import manifest as manifests
+from mre_jax.data.index import index_path
 from mre_jax.data.manifest import Manifest, Shard
 from mre_jax.errors import DataError
-from mre_jax.files import open_atomically
+from mre_jax.files import open_atomically, write_atomically
 
 _BLOCK = 2**23
 
@@ -39,6 +41,7 @@ def local_copy(folder: epath.PathLike) -> epath.Path:
     with filelock.FileLock(target / ".lock"):  # the host's other processes wait
         if not (target / manifests.FILE).exists():
             _copy(epath.Path(folder), target, manifest)
+            _copy_index(epath.Path(folder), target, manifest)
             manifests.write_manifest(target, manifest)
     return epath.Path(target)
 
@@ -59,6 +62,13 @@ def _copy(folder: epath.Path, target: Path, manifest: Manifest) -> None:
                 _copy_shard(folder / shard.file, target / shard.file, shard, bar)
             else:
                 bar.update(shard.bytes)
+
+
+def _copy_index(folder: epath.Path, target: Path, manifest: Manifest) -> None:
+    """Sets of earlier versions have none."""
+    with contextlib.suppress(FileNotFoundError):
+        index = index_path(folder, manifest)
+        write_atomically(target / index.name, index.read_bytes())
 
 
 def _copy_shard(source: epath.Path, target: Path, shard: Shard, bar: tqdm) -> None:

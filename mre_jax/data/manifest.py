@@ -22,6 +22,9 @@ from mre_jax.files import write_atomically
 
 FILE = "manifest.json"
 
+REWARDED = "rewarded"
+"""Of `measured`: how many examples have a reward. Sets of earlier versions do not tell."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 
 

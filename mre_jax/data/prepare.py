@@ -3,10 +3,10 @@
 While it is under way the folder holds, beside the shards that are finished,
 
     prepare.json             the settings, so that others are refused
-    .progress/NNNNN.json     of each finished shard: its entry in the manifest, its ids, and what
-                             was measured in it
+    .progress/NNNNN.json     of each finished shard: its entry in the manifest, ids, scores and
+                             groups of its examples, and what was measured in it
 
-The metadata of TensorFlow Datasets and, last, the manifest end it; then these files go.
+The index, the metadata of TensorFlow Datasets and, last, the manifest end it; then these files go.
 """
 
 import dataclasses
@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from mre_jax.data import manifest as manifests
 from mre_jax.data.example import Features, encode_triplet
-from mre_jax.data.manifest import Manifest, Shard
+from mre_jax.data.index import Index, is_rewarded, make_index, write_index
+from mre_jax.data.manifest import REWARDED, Manifest, Shard
 from mre_jax.data.rewards import read_json
 from mre_jax.data.shards import Plan, is_whole, write_shard
 from mre_jax.data.sources.source import Source
@@ -92,8 +93,11 @@ def prepare(
         with locked(folder, _LOCK):
             _claim(folder, settings)
             if not (folder / manifests.FILE).exists():
-                shards, measured = _write_shards(source, plan, folder, validate, spread, extender)
+                shards, measured, index = _write_shards(
+                    source, plan, folder, validate, spread, extender
+                )
                 made = Manifest(plan.name, plan.split, settings, shards, measured)
+                write_index(folder, made, index)
                 write_tfds_metadata(folder, made)
                 manifests.write_manifest(folder, made)
             _tidy(folder)
@@ -138,7 +142,7 @@ def _write_shards(
     validate: bool,
     spread: Spread | None,
     extender: Extender | None,
-) -> tuple[tuple[Shard, ...], dict[str, Any]]:
+) -> tuple[tuple[Shard, ...], dict[str, Any], Index]:
     """Writes what is missing, and reads what is there once to be sure of it."""
     _remove_torn(folder)
     (folder / _PROGRESS).mkdir(exist_ok=True)
@@ -147,27 +151,31 @@ def _write_shards(
         spread(functools.partial(write_part, source, plan, str(folder), validate), missing)
         missing = [index for index in missing if not _is_finished(folder, index)]
     places: dict[str, tuple[int, int]] = {}
-    shards, measured = [], []
+    notes: list[_Note] = []
     with tqdm(total=len(plan.positions), unit="example", desc="prepare", disable=None) as bar:
         for index in range(plan.shards):
             if index in missing:
                 _write_part(source, plan, folder, validate, index, bar, extender)
-            shard, ids, found = _read_note(folder, index)
-            for position, name in zip(plan.part(index), ids, strict=True):
+            note = _read_note(folder, index)
+            for position, name in zip(plan.part(index), note.ids, strict=True):
                 if name in places:
                     first, other = places[name]
                     for written in (other, index):  # whichever is mended is to be read again
-                        _note(folder, written).unlink(missing_ok=True)
+                        _note_path(folder, written).unlink(missing_ok=True)
                     raise DataError(
                         f"{source.path}: id {name!r} stands in the set twice, as example {first} "
                         f"and {position} (counted from 0)"
                     )
                 places[name] = position, index
             if index not in missing:
-                bar.update(len(ids))
-            shards.append(shard)
-            measured.append(found)
-    return tuple(shards), extender.merged(measured) if extender else {}
+                bar.update(len(note.ids))
+            notes.append(note)
+    known = (pair for note in notes for pair in zip(note.scores, note.groups, strict=True))
+    entries = make_index(known)
+    measured = {REWARDED: int(is_rewarded(entries).sum())}
+    if extender:
+        measured |= extender.merged([note.measured for note in notes])
+    return tuple(Shard(**note.shard) for note in notes), measured, entries
 
 
 def _write_part(
@@ -179,38 +187,62 @@ def _write_part(
     bar: tqdm,
     extender: Extender | None = None,
 ) -> None:
-    ids: list[str] = []
-    triplets = _watched(source.read(plan.part(index)), ids, bar, validate)
+    note = _Note()
+    triplets = _watched(source.read(plan.part(index)), note, bar, validate)
     extended = extender.extend(triplets) if extender else zip(triplets, itertools.repeat(None))
     records = itertools.starmap(encode_triplet, extended)
-    shard = write_shard(folder / plan.file(index), records)
-    measured = extender.measured() if extender else {}
-    entry = {"shard": dataclasses.asdict(shard), "ids": ids, "measured": measured}
-    write_atomically(_note(folder, index), json.dumps(entry) + "\n")
+    note.shard = dataclasses.asdict(write_shard(folder / plan.file(index), records))
+    note.measured = extender.measured() if extender else {}
+    write_atomically(_note_path(folder, index), json.dumps(dataclasses.asdict(note)) + "\n")
 
 
-def _note(folder: epath.Path, index: int) -> epath.Path:
+@dataclasses.dataclass
+class _Note:
+    """What is kept of a finished shard until all are; JSON values.
+
+    Attributes:
+        shard: of `Shard`.
+        ids, scores, groups: of its examples.
+        measured: of the extender.
+    """
+
+    shard: dict[str, Any] = dataclasses.field(default_factory=dict)
+    ids: list[str] = dataclasses.field(default_factory=list)
+    scores: list[Any] = dataclasses.field(default_factory=list)
+    groups: list[str] = dataclasses.field(default_factory=list)
+    measured: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def add(self, triplet: Triplet) -> None:
+        self.ids.append(triplet.id)
+        self.scores.append(triplet.scores)
+        self.groups.append(triplet.group)
+
+
+def _note_path(folder: epath.Path, index: int) -> epath.Path:
     return folder / _PROGRESS / f"{index:05d}.json"
 
 
-def _read_note(folder: epath.Path, index: int) -> tuple[Shard, list[str], dict[str, Any]]:
-    entry = read_json(_note(folder, index))
-    return Shard(**entry["shard"]), entry["ids"], entry.get("measured", {})
+def _read_note(folder: epath.Path, index: int) -> _Note:
+    return _Note(**read_json(_note_path(folder, index)))
 
 
 def _is_finished(folder: epath.Path, index: int) -> bool:
     """Whether a shard was finished, by this run or an earlier one, and is still whole."""
-    return _note(folder, index).exists() and is_whole(folder, _read_note(folder, index)[0])
+    if not _note_path(folder, index).exists():
+        return False
+    note = _read_note(folder, index)
+    # An earlier version did not note the scores.
+    return len(note.scores) == len(note.ids) and is_whole(folder, Shard(**note.shard))
 
 
 def _watched(
-    triplets: Iterator[Triplet], ids: list[str], bar: tqdm, validate: bool
+    triplets: Iterator[Triplet], note: _Note, bar: tqdm, validate: bool
 ) -> Iterator[Triplet]:
-    """Passes triplets on, validated; notes their ids and tells the bar."""
+    """Passes triplets on, validated; notes them and tells the bar."""
     for triplet in triplets:
         if validate:
             triplet.images()
-        ids.append(triplet.id)
+        note.add(triplet)
         yield triplet
         bar.update()
 

@@ -1,18 +1,21 @@
 """The triplets of a prepared folder, any of them at any time."""
 
+import contextlib
 import functools
+import sys
 import threading
 import weakref
 from typing import IO, Any
 
 import numpy as np
 from etils import epath
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from mre_jax.data.cache import Cache
-from mre_jax.data.example import Features, decode_scores, decode_triplet
+from mre_jax.data.example import Features, decode_entry, decode_triplet
+from mre_jax.data.index import Index, is_rewarded, load_index, make_index, write_index
 from mre_jax.data.local_copy import local_copy
-from mre_jax.data.manifest import check_manifest
+from mre_jax.data.manifest import REWARDED, check_manifest
 from mre_jax.data.rewards import MAX_SCORE
 from mre_jax.data.tfrecord import open_shard, read_record, record_offsets
 from mre_jax.data.triplets import Triplet
@@ -22,8 +25,8 @@ from mre_jax.errors import ConfigError, DataError
 class RecordSource:
     """Random access to the records of a prepared folder, in the order of its shards.
 
-    The index takes 32 bytes a record. Threads may share a source; it may be pickled, and opens its
-    files again where it arrives.
+    Where each lies takes 32 bytes a record. Threads may share a source; it may be pickled, and
+    opens its files again where it arrives.
 
     Attributes:
         path: the folder; one in a bucket is read from its `local_copy`.
@@ -31,7 +34,7 @@ class RecordSource:
     """
 
     def __init__(self, folder: epath.PathLike):
-        """Checks the folder against its manifest, and builds the index from the records' headers.
+        """Checks the folder against its manifest, and finds the records by their headers.
 
         Raises:
             DataError: if a shard is missing, too many, of another size or number of records than
@@ -50,11 +53,12 @@ class RecordSource:
                 )
             shards = np.full_like(offsets, number)
             parts.append(np.stack([shards, np.arange(len(offsets)), offsets, lengths], axis=1))
-        self._index: Int64[np.ndarray, "n 4"] = np.concatenate(parts)
+        self._places: Int64[np.ndarray, "n 4"] = np.concatenate(parts)
+        self._is_part = False
         self._open()
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._places)
 
     @functools.cached_property
     def cache(self) -> Cache | None:
@@ -74,10 +78,39 @@ class RecordSource:
         record, where = self._read(number)
         return decode_triplet(record, where)
 
+    @functools.cached_property
+    def index(self) -> Index:
+        """Scores and group of every record.
+
+        Read from the file of `mre prepare`. For a set of an earlier version every record is read
+        once, which is said, and the index is kept beside the shards where it may be written.
+
+        Raises:
+            DataError: if a record, or the index, is damaged.
+        """
+        index = load_index(self._local, self.manifest)
+        if index is None:
+            print(
+                f"{self.path}: prepared without an index of its scores; reading all "
+                f"{len(self)} records once",
+                file=sys.stderr,
+            )
+            index = make_index(decode_entry(*self._read(n)) for n in range(len(self)))
+            with contextlib.suppress(OSError):  # a set that is only read has it in memory alone
+                write_index(self._local, self.manifest, index)
+        return index
+
+    @functools.cached_property
+    def rewarded_count(self) -> int:
+        """Records with a reward: told by the manifest, or counted by `index`."""
+        if not self._is_part and (told := self.manifest.measured.get(REWARDED)) is not None:
+            return int(told)
+        return int(is_rewarded(self.index).sum())
+
     def with_min_score(self, min_score: float) -> "RecordSource":
         """The records of which every one of the three scores is at least `min_score`.
 
-        Reads every record once.
+        Says how many are left out, and how many of them have no reward.
 
         Raises:
             ConfigError: if no score can be below it or none can reach it.
@@ -85,28 +118,36 @@ class RecordSource:
         """
         if not 0 < min_score <= MAX_SCORE:
             raise ConfigError(f"data.min_score={min_score} must be over 0 and at most {MAX_SCORE}")
-        kept, scored = [], False
-        for number in range(len(self)):
-            scores = decode_scores(*self._read(number))
-            scored = scored or scores is not None
-            if scores is not None and min(scores) >= min_score:
-                kept.append(number)
-        if not scored:
+        if not self.rewarded_count:
             raise DataError(
                 f"{self.path}: no rewards in it, and data.min_score asks for them; prepare it with "
                 "--rewards, or set data.min_score=null"
             )
-        if not kept:
+        # In float32, as the records have them: 4.3 is at least 4.3.
+        kept: Bool[np.ndarray, " n"] = np.all(self.index["scores"] >= np.float32(min_score), axis=1)
+        if not kept.any():
             raise DataError(
                 f"{self.path}: none of {len(self)} records has three scores of {min_score} or "
                 "more; lower data.min_score"
             )
+        unjudged = len(self) - self.rewarded_count
+        print(
+            f"{self.path}: {kept.sum()} of {len(self)} records have three scores of {min_score} or "
+            f"more; {len(self) - kept.sum()} are left out, {unjudged} of them without a reward",
+            file=sys.stderr,
+        )
+        return self._part(kept)
+
+    def _part(self, kept: Bool[np.ndarray, " n"]) -> "RecordSource":
         part = RecordSource.__new__(RecordSource)
-        part.__setstate__(self.__getstate__() | {"_index": self._index[kept]})
+        part.__setstate__(
+            self.__getstate__()
+            | {"_places": self._places[kept], "index": self.index[kept], "_is_part": True}
+        )
         return part
 
     def _read(self, number: int) -> tuple[bytes, str]:
-        shard, record, offset, length = self._index[number].tolist()
+        shard, record, offset, length = self._places[number].tolist()
         file = self._file(shard)
         data = read_record(self._descriptor(shard), offset, length, shard=file, record=record)
         return data, f"{file}: record {record} at byte {offset}"
@@ -126,7 +167,9 @@ class RecordSource:
         weakref.finalize(self, _close, self._files)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: vars(self)[name] for name in ("path", "_local", "manifest", "_index")}
+        """All but open files, and the caches that are cheap to make again."""
+        kept = ("path", "_local", "manifest", "_places", "_is_part", "index")
+        return {name: value for name, value in vars(self).items() if name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)

@@ -26,6 +26,8 @@ class Triplet:
         scores: numbers from 0 to 5 for following, preserving and quality.
         texts: what is wrong in each of these perspectives.
         source: the name of the set it comes from.
+        group: what it shares with the examples of which an epoch reads one, as the pairs of a
+            folder; "" if it is always read.
         where: file and row it was read from, for messages.
 
     Raises:
@@ -41,6 +43,7 @@ class Triplet:
     scores: Scores | None = None
     texts: Texts | None = None
     source: str = ""
+    group: str = ""
     where: str = dataclasses.field(default="", compare=False)
 
     def __post_init__(self) -> None:

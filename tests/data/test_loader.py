@@ -321,7 +321,7 @@ def test_tensorflow_is_not_imported():
 def damage(source: RecordSource, record: int) -> int:
     """Flips a bit in the middle of a record of a set of one shard; returns the record's offset."""
     path = source.path / source.manifest.shards[0].file
-    _, _, offset, length = source._index[record].tolist()
+    _, _, offset, length = source._places[record].tolist()
     data = bytearray(path.read_bytes())
     data[offset + length // 2] ^= 1
     path.write_bytes(data)

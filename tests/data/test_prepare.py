@@ -14,6 +14,7 @@ import pytest
 
 from mre_jax import cli, files
 from mre_jax.data.example import NAMES, decode_triplet
+from mre_jax.data.index import index_path
 from mre_jax.data.join import join
 from mre_jax.data.manifest import check_manifest
 from mre_jax.data.prepare_command import parse_options
@@ -64,7 +65,7 @@ def test_the_folder_holds_the_set_and_nothing_else(prepared):
     manifest = check_manifest(prepared)
     assert len(manifest.shards) == SHARDS
     assert sorted(content(prepared)) == sorted(
-        ["dataset_info.json", "features.json", "manifest.json"]
+        ["dataset_info.json", "features.json", "manifest.json", index_path(prepared, manifest).name]
         + [f"toy-train.tfrecord-{index:05d}-of-{SHARDS:05d}" for index in range(SHARDS)]
     )
     assert manifest.settings["reward_key"] == "folder"
@@ -106,8 +107,8 @@ def test_stopped_at_any_write_and_started_again_it_gives_the_same_bytes(
         prepare_toy(toy, out)
         assert content(out) == wanted, stops
         stops += 1
-    # The claim, the shards and their notes, two files of metadata, the manifest.
-    assert stops == 1 + 2 * SHARDS + 2 + 1
+    # The claim, the shards and their notes, the index, two files of metadata, the manifest.
+    assert stops == 1 + 2 * SHARDS + 1 + 2 + 1
 
 
 def test_finished_shards_are_not_written_again_but_damaged_ones_are(toy, prepared, tmp_path):

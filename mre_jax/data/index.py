@@ -1,0 +1,71 @@
+"""What is known of every record of a set without reading it: its scores, and its group.
+
+    index-HASH.npy    an entry a record, in the order of the shards; HASH is the manifest's
+
+`mre prepare` writes it beside the shards. Sets of earlier versions have none: see
+`RecordSource.index`.
+"""
+
+import io
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import numpy as np
+from etils import epath
+from jaxtyping import Shaped
+
+from mre_jax.data.example import NO_SCORE
+from mre_jax.data.manifest import Manifest
+from mre_jax.data.rewards import Scores
+from mre_jax.errors import DataError
+from mre_jax.files import write_atomically
+
+ENTRY = np.dtype([("scores", "<f4", (3,)), ("group", "<i8")])
+"""Scores, `NO_SCORE` without a reward; and a number that neighbours of one group share."""
+
+Index: TypeAlias = Shaped[np.ndarray, " n"]
+
+
+def make_index(known: Iterable[tuple[Scores | None, str]]) -> Index:
+    """The index of records, of which scores and name of the group are known; "" is no group."""
+    entries, previous, number = [], "", -1
+    for scores, group in known:
+        number += not group or group != previous
+        previous = group
+        entries.append(((NO_SCORE,) * 3 if scores is None else scores, number))
+    return np.array(entries, ENTRY)
+
+
+def is_rewarded(index: Index) -> Shaped[np.ndarray, " n"]:
+    """Whether each record has a reward."""
+    return (index["scores"] != NO_SCORE).any(axis=1)
+
+
+def index_path(folder: epath.PathLike, manifest: Manifest) -> epath.Path:
+    """Where the index of a set lies."""
+    return epath.Path(folder) / f"index-{manifest.hash[:16]}.npy"
+
+
+def write_index(folder: epath.PathLike, manifest: Manifest, index: Index) -> None:
+    """Writes the index of a set, whole or not at all."""
+    buffer = io.BytesIO()
+    np.save(buffer, index)
+    write_atomically(index_path(folder, manifest), buffer.getvalue())
+
+
+def load_index(folder: epath.PathLike, manifest: Manifest) -> Index | None:
+    """The index of a set; None if it has none.
+
+    Raises:
+        DataError: if it is damaged.
+    """
+    path = index_path(folder, manifest)
+    try:
+        index: Any = np.load(io.BytesIO(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{path}: damaged ({error}); remove it, and it is made anew") from None
+    if index.dtype != ENTRY or index.shape != (manifest.count,):
+        raise DataError(f"{path}: not the index of this set; remove it, and it is made anew")
+    return index
