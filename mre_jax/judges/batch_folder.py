@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,6 +33,7 @@ class Line:
         item, perspective, question, prompt_hash, repeat: as in its verdict.
         pack: name of the prompt pack.
         usd: the most it can cost.
+        settings: of its verdict.
         body: JSON of the request; "" where only the question is wanted.
     """
 
@@ -44,6 +45,7 @@ class Line:
     repeat: int
     pack: str
     usd: float
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     body: str = dataclasses.field(default="", repr=False)
 
 

@@ -101,8 +101,36 @@ def request_key(judge: Judge, question: Question) -> str:
     return hashlib.sha256(values.encode()).hexdigest()
 
 
-def verdict_for(judge: Judge, question: Question, status: str, **values: Any) -> Verdict:
-    """A verdict with everything filled in that question and judge determine."""
+def plain_settings(
+    judge: Judge, question: Question, used: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What decides an answer besides the snapshot and the prompt, as JSON values to be recorded.
+
+    Of a model behind a server: "model", "base_url", "api", "form", "temperature", "max_tokens",
+    "max_tokens_field", "seed", "detail", "system"; of every judge: "pictures", how they are
+    encoded, and "pack", the name of the prompts. `Verdict.model` and `Verdict.prompt_hash` are
+    the rest.
+
+    Args:
+        used: what was sent, where that may differ from `judge.settings`.
+    """
+    settings = judge.settings if used is None else used
+    return {**settings, "pictures": question.encoding, "pack": question.pack.name}
+
+
+def verdict_for(
+    judge: Judge,
+    question: Question,
+    status: str,
+    *,
+    used: Mapping[str, Any] | None = None,
+    **values: Any,
+) -> Verdict:
+    """A verdict with everything filled in that question and judge determine.
+
+    Args:
+        used: see `plain_settings`.
+    """
     return Verdict(
         key=request_key(judge, question),
         item=question.item,
@@ -111,5 +139,5 @@ def verdict_for(judge: Judge, question: Question, status: str, **values: Any) ->
         prompt_hash=question.prompt.hash,
         question=question.key,
         repeat=question.repeat,
-        **values,
+        **{"settings": plain_settings(judge, question, used), **values},
     )

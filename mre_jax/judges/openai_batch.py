@@ -26,7 +26,7 @@ from mre_jax.judges.batch_folder import BatchFolder, Line, ShardState
 from mre_jax.judges.budget import Budget
 from mre_jax.judges.chat import Reply, read_reply
 from mre_jax.judges.journal import Journal
-from mre_jax.judges.judge import request_key
+from mre_jax.judges.judge import plain_settings, request_key
 from mre_jax.judges.openai_client import Failure, read_failure
 from mre_jax.judges.openai_judge import OpenAIJudge
 from mre_jax.judges.pace import Pace, back_off
@@ -325,6 +325,7 @@ class _Flow:
             repeat=question.repeat,
             pack=question.pack.name,
             usd=self._judge.worst_usd(question),
+            settings=plain_settings(self._judge, question, self._judge.judge.used),
             body=json.dumps(body),
         )
 
@@ -430,6 +431,7 @@ def _verdict(line: Line, reply: Reply, usd: float, requests: int) -> Verdict:
         requests=requests,
         question=line.question,
         repeat=line.repeat,
+        settings=line.settings,
     )
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import os
+import urllib.parse
 from typing import Any
 
 from mre_jax.errors import ConfigError
@@ -69,6 +70,14 @@ def make_client(base_url: str | None, key_name: str, timeout: float) -> Any:
         )
     except Exception as error:  # the package checks the address, and raises what its parser does
         raise ConfigError(f"base_url {base_url!r}: {redact(str(error))}") from None
+
+
+def server_address(base_url: str | None) -> str:
+    """The address that requests go to, as it may be written down: without user or password."""
+    address = base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+    parts = urllib.parse.urlsplit(address)
+    host = parts.netloc.rpartition("@")[2]
+    return urllib.parse.urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
 
 
 def read_failure(error: Exception) -> Failure:

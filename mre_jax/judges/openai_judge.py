@@ -17,7 +17,7 @@ from mre_jax.judges.chat import (
 )
 from mre_jax.judges.judge import verdict_for
 from mre_jax.judges.model_facts import ModelFacts, model_facts
-from mre_jax.judges.openai_client import KEY, Failure, make_client, read_failure
+from mre_jax.judges.openai_client import KEY, Failure, make_client, read_failure, server_address
 from mre_jax.judges.pace import Pace, back_off
 from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import Verdict
@@ -90,6 +90,7 @@ class OpenAIJudge:
             raise ConfigError(f"max_tokens {max_tokens}, timeout {timeout}: want more than 0")
         self.chat = ChatSettings(model, max_tokens, form, temperature, seed, detail)
         self._echo = model_echo or model
+        self._address = server_address(base_url)
         self._pace = pace or Pace(requests_per_minute, tokens_per_minute)
         self.client: Any = None if offline else make_client(base_url, key_name, timeout)
 
@@ -100,6 +101,12 @@ class OpenAIJudge:
     @property
     def settings(self) -> Mapping[str, Any]:
         return dataclasses.asdict(self.chat)
+
+    @property
+    def used(self) -> dict[str, Any]:
+        """What is sent besides the question, and where; see `judge.plain_settings`."""
+        sent = {"api": "chat", "max_tokens_field": "max_completion_tokens", "system": "system"}
+        return {**dataclasses.asdict(self.chat), "base_url": self._address, **sent}
 
     def worst_usd(self, question: Question) -> float:
         return ATTEMPTS * self.worst_of_one(question)
@@ -226,6 +233,7 @@ class _Tally:
             self._judge,
             self._question,
             reply.status,
+            used=self._judge.used,
             score=reply.score,
             passed=reply.passed,
             text=reply.text,

@@ -61,6 +61,7 @@ class ReplayJudge:
             text=found.text,
             raw=found.raw,
             model=found.model,
+            settings=found.settings,
         )
 
     def halt(self) -> None:

@@ -41,6 +41,8 @@ class Verdict:
         requests: how many were sent.
         question: `Question.key`, which does not depend on the judge.
         repeat: as the question's.
+        settings: what decided the answer, in plain values: `judge.plain_settings`; {} in journals
+            of before it was written down.
 
     Raises:
         DataError: if the status is unknown, or status and score do not fit together.
@@ -61,6 +63,7 @@ class Verdict:
     requests: int = 0
     question: str = ""
     repeat: int = 0
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         where = f"verdict of {self.item!r}, {self.perspective}"
@@ -73,7 +76,7 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
-        return {**vars(self), "usage": dict(self.usage)}
+        return {**vars(self), "usage": dict(self.usage), "settings": dict(self.settings)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], where: str = "verdict") -> Self:
@@ -98,6 +101,7 @@ _KINDS: dict[str, Any] = {
     "score": (*_NUMBER, type(None)),
     "passed": (bool, type(None)),
     "usage": dict,
+    "settings": dict,
     "usd": _NUMBER,
     "requests": int,
     "repeat": int,

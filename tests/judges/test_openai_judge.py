@@ -1,6 +1,7 @@
 """What becomes of every kind of answer: asked of a real server on the loopback."""
 
 import base64
+import json
 import logging
 from pathlib import Path
 
@@ -216,3 +217,35 @@ def test_a_server_that_answers_nothing_ends_the_run(ask, server):
     with pytest.raises(BusyError, match="20 items in a row had no answer"):
         ask([question(n, "400", 99) for n in range(100)], concurrency=1)
     assert server.requests.total() == 20
+
+
+@pytest.mark.parametrize("kind", ["openai", "openai-batch"])
+def test_an_answer_carries_what_decided_it(ask, server, kind):
+    asked = question(3, encoding="jpeg:75")
+    (verdict,) = ask([asked], kind, temperature=0.5, detail="low").values()
+    assert verdict.settings == {
+        "model": MODEL,
+        "base_url": server.url,
+        "api": "chat",
+        "form": "schema",
+        "temperature": 0.5,
+        "max_tokens": 300,
+        "max_tokens_field": "max_completion_tokens",
+        "seed": None,
+        "detail": "low",
+        "system": "system",
+        "pictures": "jpeg:75",
+        "pack": "paper-annotation",
+    }
+
+
+def test_a_journal_of_before_settings_is_still_an_answer(ask, server, tmp_path):
+    """An old journal must be worth what was paid for it."""
+    ask([question(1)])
+    path = tmp_path / "j.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    for record in records:
+        record.pop("settings", None)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    (verdict,) = ask([question(1)]).values()
+    assert (verdict.status, verdict.settings, server.requests.total()) == ("ok", {}, 1)
