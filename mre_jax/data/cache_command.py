@@ -19,6 +19,7 @@ from mre_jax.data.prepared_source import PreparedSource
 from mre_jax.data.rewards import PERSPECTIVES
 from mre_jax.data.stats import rounding_lines
 from mre_jax.errors import ConfigError
+from mre_jax.weights.arguments import add_model
 
 if TYPE_CHECKING:
     from mre_jax.data.cache_maker import CacheMaker
@@ -29,7 +30,7 @@ _OWN = ("cache", "sample", "shards")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `mre data cache`."""
     parser.add_argument("folder", metavar="SHARDS", help="of mre prepare")
-    parser.add_argument("--model", required=True, help="whose VAE and text encoder are asked")
+    add_model(parser, "whose VAE and text encoder are asked: ", required=True)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to fill")
     add_cache_options(parser)
     parser.add_argument(
@@ -103,7 +104,7 @@ def make_cache_maker(args: argparse.Namespace, model: str) -> "CacheMaker":
         batch_size=args.batch_size,
     )
     compile_cache.enable()
-    return CacheMaker(model, options)
+    return CacheMaker(model, options, base=args.base)
 
 
 def report(maker: "CacheMaker", made: Manifest) -> Iterator[str]:

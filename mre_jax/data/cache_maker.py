@@ -73,6 +73,8 @@ class CacheMaker:
         model: epath.PathLike,
         options: CacheOptions,
         devices: Sequence[jax.Device] | None = None,
+        *,
+        base: epath.PathLike | None = None,
     ):
         """Loads the encoders.
 
@@ -80,13 +82,14 @@ class CacheMaker:
             model: anything that `load_model` takes.
             options: what to make.
             devices: by default all of this host.
+            base: a model for what `model` lacks.
 
         Raises:
             ConfigError: if the options do not fit the model.
             DataError: if the model cannot be read.
         """
         self._options = options
-        self._encoders = CacheEncoders(model, text=options.text, devices=devices)
+        self._encoders = CacheEncoders(model, text=options.text, base=base, devices=devices)
         downscale = self._encoders.downscale
         if options.resolution % downscale:
             raise ConfigError(

@@ -23,9 +23,8 @@ from mre_jax.data.cache import EncoderHashes
 from mre_jax.editing.tokens import Tokenizer
 from mre_jax.models.clip import CLIPTextModel
 from mre_jax.models.vae import AutoencoderKL
-from mre_jax.weights.checkpoint import Checkpoint, open_checkpoint
-from mre_jax.weights.load import load_component
-from mre_jax.weights.locate import local_path
+from mre_jax.weights.checkpoint import Checkpoint, checkpoint_at
+from mre_jax.weights.rule import load
 from mre_jax.weights.source import TensorSource, as_bytes
 
 DATA_AXIS = "data"
@@ -52,12 +51,17 @@ class CacheEncoders:
     """
 
     def __init__(
-        self, model: epath.PathLike, *, text: bool, devices: Sequence[jax.Device] | None = None
+        self,
+        model: epath.PathLike,
+        *,
+        text: bool,
+        base: epath.PathLike | None = None,
+        devices: Sequence[jax.Device] | None = None,
     ):
         """Loads them.
 
         Args:
-            model: anything that `load_component` takes.
+            model, base: as `checkpoint_at` takes them.
             text: whether texts are encoded too.
             devices: by default all of this host.
 
@@ -68,13 +72,13 @@ class CacheEncoders:
         self.devices = self._mesh.size
         everywhere = NamedSharding(self._mesh, PartitionSpec())
         self.tokenizer: Tokenizer | None = None
-        with local_path(model) as path:
-            checkpoint = open_checkpoint(path, components=_components(text))
-            self.hashes = _hashes(checkpoint)
+        with checkpoint_at(model, base=base, components=_components(text)) as checkpoint:
+            self.hashes = hashes_of(checkpoint)
             if text:
                 self.tokenizer = Tokenizer.from_files(checkpoint.files)
-            loaded = [
-                load_component(name, path, placement=everywhere) for name in _components(text)
+            loaded: list[Any] = [
+                load(part.network(), part.source, placement=everywhere)
+                for part in checkpoint.components.values()
             ]
         self._vae_config = loaded[0].config
         self._graphs, self._states = zip(*map(nnx.split, loaded), strict=True)
@@ -112,18 +116,20 @@ class CacheEncoders:
         return _encode(self._states, *inputs, graphs=self._graphs, mesh=self._mesh)
 
 
-def encoder_hashes(model: epath.PathLike, *, text: bool = True) -> EncoderHashes:
+def encoder_hashes(
+    model: epath.PathLike, *, text: bool = True, base: epath.PathLike | None = None
+) -> EncoderHashes:
     """What identifies the encoders of a model, whatever its layout.
 
     Args:
-        model: a path that `load_model` takes.
+        model, base: as `checkpoint_at` takes them.
         text: whether to hash text encoder and tokenizer too.
 
     Raises:
         DataError: if it cannot be read, or has no tokenizer.
     """
-    with local_path(model) as path:
-        return _hashes(open_checkpoint(path, components=_components(text)))
+    with checkpoint_at(model, base=base, components=_components(text)) as checkpoint:
+        return hashes_of(checkpoint)
 
 
 def tokenize_quietly(
@@ -139,7 +145,8 @@ def _components(text: bool) -> tuple[str, ...]:
     return ("vae", "text_encoder") if text else ("vae",)
 
 
-def _hashes(checkpoint: Checkpoint) -> EncoderHashes:
+def hashes_of(checkpoint: Checkpoint) -> EncoderHashes:
+    """`encoder_hashes` of a model that is open; of the VAE alone where only that is."""
     vae = checkpoint.components["vae"].source
     chosen = (name for name in vae.tensors if name.startswith(_ENCODING))
     hashes = EncoderHashes(_digest(vae, chosen))

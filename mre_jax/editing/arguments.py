@@ -8,6 +8,7 @@ from mre_jax import compile_cache
 from mre_jax.cli import parse_numbers
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.errors import ConfigError
+from mre_jax.weights.arguments import add_model
 
 HIVE = "hive"
 
@@ -15,12 +16,7 @@ HIVE = "hive"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the model, the sampling and the conditions of an edit."""
     model = parser.add_argument_group("model")
-    model.add_argument(
-        "--model",
-        default=os.environ.get("MRE_MODEL"),
-        help="model folder, CompVis checkpoint, gs:// path, or hub id org/name@revision "
-        "(default: $MRE_MODEL)",
-    )
+    add_model(model, "(default: $MRE_MODEL) ", default=os.environ.get("MRE_MODEL"))
     model.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     model.add_argument("--attention", default="auto", help="attention implementation (%(default)s)")
     model.add_argument("--vae-tiling", action="store_true", help="less memory at 1024 px and more")
@@ -89,5 +85,9 @@ def load_pipeline(args: argparse.Namespace) -> Any:
         raise ConfigError("no model: give --model PATH, or set MRE_MODEL")
     compile_cache.enable()
     return EditPipeline.from_pretrained(
-        args.model, dtype=args.dtype, attention=args.attention, vae_tiling=args.vae_tiling
+        args.model,
+        base=args.base,
+        dtype=args.dtype,
+        attention=args.attention,
+        vae_tiling=args.vae_tiling,
     )

@@ -168,6 +168,7 @@ class EditPipeline:
         cls,
         path: epath.PathLike,
         *,
+        base: epath.PathLike | None = None,
         dtype: str = "float32",
         attention: str = "auto",
         vae_tiling: bool = False,
@@ -175,7 +176,8 @@ class EditPipeline:
         """Loads a checkpoint of any layout that `mre convert` reads.
 
         Args:
-            path: a folder, a CompVis file, a gs:// path, or a hub id "org/name@revision".
+            path: a folder, a weight file, a gs:// path, or a hub id "org/name@revision".
+            base: a model for what `path` lacks, such as the tokenizer of a file; from anywhere too.
             dtype: of weights and arithmetic, "float32" or "bfloat16".
             attention: an implementation of `mre_jax.models.attention`.
             vae_tiling: encode and decode large pictures in overlapping tiles.
@@ -187,7 +189,7 @@ class EditPipeline:
             raise ConfigError(f"dtype {dtype!r} is not float32 or bfloat16")
         check_implementation(attention)
         compute = Compute(dtype=jnp.dtype(dtype), attention=attention)
-        model = load_model(path, compute=compute, dtype=compute.dtype)
+        model = load_model(path, base=base, compute=compute, dtype=compute.dtype)
         model.vae.tiling = vae_tiling
         return cls(model)
 
@@ -207,7 +209,7 @@ class EditPipeline:
     @functools.cached_property
     def checkpoint(self) -> str:
         """SHA-256 of the weights as they were loaded, equal for every layout that holds them."""
-        return weights_hash(self._model.origin)
+        return weights_hash(self._model.origin, base=self._model.base)
 
     def to_devices(self, devices: Sequence[jax.Device] | None = None) -> "EditPipeline":
         """Copies the weights to `devices`, by default all of this host's, to share every batch.

@@ -36,6 +36,8 @@ class ModelConfig:
         init_from: weights to start from, in any format that converts: a model folder, a file in
             the original layout, `org/name@REVISION`, `gs://...`. Not for resuming: a run resumes
             from its own directory.
+        base: another model for what `init_from` lacks, such as the tokenizer of a weight file;
+            null is none.
         in_channels: of the UNet; an editor's is 8, and those that `init_from` lacks start at zero.
         reward: the reward condition; null trains plain InstructPix2Pix. Parts that `init_from`
             lacks are made anew.
@@ -46,6 +48,7 @@ class ModelConfig:
     """
 
     init_from: str
+    base: str | None = None
     in_channels: int = 8
     reward: RewardConfig | None = None
     compute_dtype: str = "bfloat16"
@@ -55,6 +58,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check(self.init_from, "model.init_from", bool(self.init_from), "a model's path")
+        _check(self.base, "model.base", self.base != "", "a model's path, or null")
         _at_least(self.in_channels, "model.in_channels", 1)
         _one_of(self.compute_dtype, "model.compute_dtype", COMPUTE_DTYPES)
         try:

@@ -20,9 +20,9 @@ from mre_jax.weights.checkpoint import (
     Checkpoint,
     Component,
     changed,
-    open_checkpoint,
+    checkpoint_at,
 )
-from mre_jax.weights.locate import local_path
+from mre_jax.weights.folder import COMPONENTS
 from mre_jax.weights.rule import to_torch, torch_name, torch_shape
 from mre_jax.weights.save import DTYPES, save_checkpoint
 from mre_jax.weights.source import TensorInfo, TensorSource
@@ -98,8 +98,12 @@ def export(
     weights = weights or ("raw" if config.model.ema_decay is None else "ema")
     which = "ema" if weights == "ema" else "params"
     restored = restore_params(directory.checkpoints, step, which)
-    with local_path(config.model.init_from if base is None else base) as path:
-        model = open_checkpoint(path, in_channels=config.model.in_channels)
+    with checkpoint_at(
+        config.model.init_from if base is None else base,
+        base=config.model.base,
+        in_channels=config.model.in_channels,
+        components=COMPONENTS,
+    ) as model:
         files = save_checkpoint(
             _trained(model, identity, restored, weights),
             out,

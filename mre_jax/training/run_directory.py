@@ -434,7 +434,7 @@ def _differences(was: Any, now: Any, key: str = "") -> Iterator[Difference]:
 def _is_free(key: str, config: TrainConfig, *, known_init: bool) -> bool:
     if key == "steps":  # the rate of every step depends on it, unless constant
         return config.optimizer.schedule == "constant"
-    if key == "model.init_from":  # the content decides, where it is known
+    if key in ("model.init_from", "model.base"):  # the content decides, where it is known
         return known_init
     return any(key.startswith(free) if free.endswith(".") else key == free for free in FREE)
 

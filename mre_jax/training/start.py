@@ -3,13 +3,12 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
 from mre_jax.data.cache import EncoderHashes
-from mre_jax.data.encoders import encoder_hashes
+from mre_jax.data.encoders import hashes_of
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.tokens import Tokenizer
 from mre_jax.errors import ConfigError
@@ -27,12 +26,13 @@ from mre_jax.weights.checkpoint import (
     Checkpoint,
     Component,
     changed,
-    open_checkpoint,
+    checkpoint_at,
+    expanded,
 )
-from mre_jax.weights.digest import weights_hash
+from mre_jax.weights.digest import checkpoint_hash
 from mre_jax.weights.expand import ChannelsError
+from mre_jax.weights.folder import COMPONENTS
 from mre_jax.weights.fresh_reward import WithFreshReward
-from mre_jax.weights.locate import local_path
 from mre_jax.weights.rule import load
 
 
@@ -87,13 +87,15 @@ def load_start(config: TrainConfig, layout: Layout, needs: Needs) -> Start:
             its UNet takes more channels.
         DataError: if the checkpoint is incomplete or damaged.
     """
-    with local_path(config.model.init_from) as path:
-        opened = _opened(path, config.model.in_channels)
+    with checkpoint_at(
+        config.model.init_from, base=config.model.base, components=COMPONENTS
+    ) as stored:
+        opened = _expanded(stored, config.model.in_channels)
         component = unet_component(opened.components["unet"], config.model, config.seed)
         unet = _load_unet(component, config.model, layout)
         vae = _load_encoder(opened.components["vae"], config.model, layout)
         text_encoder = _load_encoder(opened.components["text_encoder"], config.model, layout)
-        hashes, weights = encoder_hashes(path), weights_hash(path)
+        hashes, weights = hashes_of(stored), checkpoint_hash(stored)
     tokenizer = Tokenizer.from_files(opened.files)
     dtype = jnp.dtype(config.model.compute_dtype)
     vae_config = VAEConfig.from_dict(opened.components["vae"].config)
@@ -142,9 +144,9 @@ def unet_component(unet: Component, model: ModelConfig, seed: int) -> Component:
     return dataclasses.replace(made, source=source)
 
 
-def _opened(path: Path, in_channels: int) -> Checkpoint:
+def _expanded(model: Checkpoint, in_channels: int) -> Checkpoint:
     try:
-        return open_checkpoint(path, in_channels=in_channels)
+        return expanded(model, in_channels)
     except ChannelsError as error:
         raise ConfigError(
             f"model.in_channels={in_channels}: {error.origin} takes {error.stored} input channels "

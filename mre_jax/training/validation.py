@@ -23,9 +23,8 @@ from mre_jax.training.parallel import AXES, Layout
 from mre_jax.training.run_directory import RunDirectory
 from mre_jax.training.start import compute_of
 from mre_jax.training.state import State
-from mre_jax.weights.checkpoint import open_checkpoint
+from mre_jax.weights.checkpoint import checkpoint_at
 from mre_jax.weights.load import Model
-from mre_jax.weights.locate import local_path
 from mre_jax.weights.rule import load
 
 _GAP, _LINE = 6, 16
@@ -121,8 +120,7 @@ def _load_around(model: ModelConfig) -> Callable[..., Model]:
     """All of an editor but its UNet, which the returned function takes."""
     compute = compute_of(model)
     compute = Compute(compute.dtype, compute.attention)
-    with local_path(model.init_from) as path:
-        opened = open_checkpoint(path)
+    with checkpoint_at(model.init_from, base=model.base) as opened:
         networks: dict[str, Any] = {
             name: load(part.network(compute), part.source, dtype=compute.dtype)
             for name, part in opened.components.items()
@@ -135,4 +133,5 @@ def _load_around(model: ModelConfig) -> Callable[..., Model]:
         configs={},
         origin=model.init_from,
         weights=opened.weights,
+        base=model.base,
     )

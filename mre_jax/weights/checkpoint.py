@@ -3,13 +3,15 @@
 Opening reads names, shapes and configurations, not the weights.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from etils import epath
 from flax import nnx
 
 from mre_jax.errors import DataError
@@ -21,6 +23,7 @@ from mre_jax.models.vae import AutoencoderKL, VAEConfig
 from mre_jax.weights import compvis, infer
 from mre_jax.weights.expand import with_input_channels
 from mre_jax.weights.folder import COMPONENTS, ModelFolder
+from mre_jax.weights.locate import local_path
 from mre_jax.weights.older import current_text_encoder, current_vae
 from mre_jax.weights.orbax_folder import OrbaxComponent
 from mre_jax.weights.released import find_reward, from_released
@@ -90,6 +93,26 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
 
 
+@contextlib.contextmanager
+def checkpoint_at(
+    model: epath.PathLike, *, base: epath.PathLike | None = None, **options: Any
+) -> Iterator[Checkpoint]:
+    """`open_checkpoint` of a model wherever it is; its weights can be read inside the `with`.
+
+    Args:
+        model: a local path, `org/name@REVISION` or `gs://...`.
+        base: a model for what `model` lacks, in any of these places too.
+        options: those of `open_checkpoint`.
+
+    Raises:
+        DataError: when something is missing or damaged, or of another kind.
+    """
+    with contextlib.ExitStack() as places:
+        path = places.enter_context(local_path(model))
+        below = None if base is None else places.enter_context(local_path(base))
+        yield open_checkpoint(path, base=below, **options)
+
+
 def open_checkpoint(
     path: Path,
     *,
@@ -107,18 +130,15 @@ def open_checkpoint(
         in_channels: what the UNet shall take; missing ones get zero weights. `EDITOR` is twice the
             channels of its latents, None leaves it.
         unet_config: entries that replace those of the UNet's configuration.
-        base: a model folder for what `path` lacks.
+        base: a model for what `path` lacks, local.
         components: those to open; None is the lone one of a component's folder, else all.
 
     Raises:
         DataError: when something is missing or damaged, or of another kind.
     """
-    if path.is_file():
-        opened = _open_file(path, weights)
-    else:
-        opened = _open_folder(path, weights, COMPONENTS if components is None else components)
-    if base is not None and not opened.lone:
-        opened = _completed(opened, _open_folder(base, None, COMPONENTS))
+    opened = _open(path, weights, COMPONENTS if components is None else components)
+    if base is not None:
+        opened = _completed(opened, _open(base, None, COMPONENTS))
     if components is None:
         components = tuple(opened.components) if opened.lone else COMPONENTS
     for name in components:
@@ -126,11 +146,33 @@ def open_checkpoint(
             raise DataError(
                 f"{path} lacks {name}/; take a complete folder, or name one that has it with --base"
             )
-    notes = list(opened.notes)
     chosen = {name: opened.components[name] for name in components}
     if "unet" in chosen:
-        chosen["unet"] = _adjusted(chosen["unet"], in_channels, unet_config, notes)
-    return dataclasses.replace(opened, components=chosen, notes=tuple(notes))
+        chosen["unet"] = changed(chosen["unet"], **(unet_config or {}))
+    opened = dataclasses.replace(opened, components=chosen)
+    return opened if in_channels is None else expanded(opened, in_channels)
+
+
+def expanded(model: Checkpoint, in_channels: int) -> Checkpoint:
+    """The model with a UNet that takes `in_channels`, as `open_checkpoint` has them.
+
+    Raises:
+        ChannelsError: when it takes more.
+    """
+    unet = model.components.get("unet")
+    if unet is None:
+        return model
+    if in_channels == EDITOR:
+        in_channels = 2 * UNetConfig.from_dict(unet.config).out_channels
+    source = with_input_channels(unet.source, in_channels)
+    notes = model.notes
+    if source is not unet.source:
+        notes += (
+            f"conv_in expanded to {in_channels} input channels, the new ones with zero weights "
+            "(--in-channels keeps another number)",
+        )
+    made = dataclasses.replace(changed(unet, in_channels=in_channels), source=source)
+    return dataclasses.replace(model, components={**model.components, "unet": made}, notes=notes)
 
 
 def changed(component: Component, **entries: Any) -> Component:
@@ -139,6 +181,10 @@ def changed(component: Component, **entries: Any) -> Component:
         return component
     config = {**component.config, **entries}
     return dataclasses.replace(component, config=config, text=_json(config))
+
+
+def _open(path: Path, weights: str | None, names: Collection[str]) -> Checkpoint:
+    return _open_file(path, weights) if path.is_file() else _open_folder(path, weights, names)
 
 
 def _open_folder(path: Path, weights: str | None, names: Collection[str]) -> Checkpoint:
@@ -227,32 +273,13 @@ def _completed(model: Checkpoint, base: Checkpoint) -> Checkpoint:
         model,
         components={**base.components, **model.components},
         files={**files, **model.files},
+        lone=False,
         notes=(*model.notes, *note),
     )
 
 
 def _top(name: str) -> str:
     return name.split("/")[0]
-
-
-def _adjusted(
-    unet: Component,
-    in_channels: int | None,
-    entries: Mapping[str, Any] | None,
-    notes: list[str],
-) -> Component:
-    unet = changed(unet, **(entries or {}))
-    if in_channels is None:
-        return unet
-    if in_channels == EDITOR:
-        in_channels = 2 * UNetConfig.from_dict(unet.config).out_channels
-    source = with_input_channels(unet.source, in_channels)
-    if source is not unet.source:
-        notes.append(
-            f"conv_in expanded to {in_channels} input channels, the new ones with zero weights "
-            "(--in-channels keeps another number)"
-        )
-    return dataclasses.replace(changed(unet, in_channels=in_channels), source=source)
 
 
 # Tracing a large network takes seconds, and a conversion asks for the same one several times.

@@ -9,9 +9,9 @@ from etils import epath
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.weights import verify as verification
-from mre_jax.weights.checkpoint import EDITOR, Checkpoint, open_checkpoint
+from mre_jax.weights.arguments import add_base
+from mre_jax.weights.checkpoint import EDITOR, Checkpoint, checkpoint_at
 from mre_jax.weights.folder import read_json
-from mre_jax.weights.locate import local_path
 from mre_jax.weights.save import DTYPES, FORMATS, save_checkpoint
 
 
@@ -38,7 +38,7 @@ def convert(
         weights: "ema" or "raw" where there are both; None prefers the moving average.
         in_channels: what the UNet shall take; missing ones get zero weights. None is an editor's.
         config: a JSON file whose entries replace those of the UNet's configuration.
-        base: a model folder for what `src` lacks, such as the tokenizer.
+        base: a model for what `src` lacks, such as the tokenizer; from any of these places.
         tokenizer: False writes a model that lacks its tokenizer nevertheless.
         format: "diffusers" or "orbax".
         dtype: "same", "float32", "float16" or "bfloat16".
@@ -55,14 +55,13 @@ def convert(
     """
     if verify and (format != "diffusers" or "://" in str(dst)):
         raise ConfigError("--verify needs a local folder in the format diffusers")
-    with local_path(src) as source:
-        model = open_checkpoint(
-            source,
-            weights=weights,
-            in_channels=EDITOR if in_channels is None else in_channels,
-            unet_config=None if config is None else read_json(Path(config)),
-            base=None if base is None else Path(base),
-        )
+    with checkpoint_at(
+        src,
+        base=base,
+        weights=weights,
+        in_channels=EDITOR if in_channels is None else in_channels,
+        unet_config=None if config is None else read_json(Path(config)),
+    ) as model:
         files = save_checkpoint(
             model, dst, format=format, dtype=dtype, force=force, tokenizer=tokenizer
         )
@@ -101,9 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", metavar="FILE", help="JSON whose entries replace the UNet's configuration"
     )
-    parser.add_argument(
-        "--base", metavar="FOLDER", help="a model folder for what SRC lacks, as the tokenizer"
-    )
+    add_base(parser)
     parser.add_argument(
         "--no-tokenizer",
         dest="tokenizer",

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,10 +17,9 @@ from mre_jax.weights.checkpoint import (
     Checkpoint,
     Component,
     changed,
-    open_checkpoint,
+    checkpoint_at,
 )
 from mre_jax.weights.folder import COMPONENTS
-from mre_jax.weights.locate import local_path
 from mre_jax.weights.rule import ModuleTensors, Placement, load
 from mre_jax.weights.save import save_checkpoint
 
@@ -35,6 +33,7 @@ class Model:
         configs: the config.json of each component as it was read, foreign keys included.
         origin: where it came from.
         weights: "ema", "raw" or "only", as in `Checkpoint`.
+        base: where the rest came from, what `origin` lacked.
     """
 
     unet: UNet
@@ -44,6 +43,7 @@ class Model:
     configs: Mapping[str, Mapping[str, Any]]
     origin: str
     weights: str
+    base: epath.PathLike | None = None
 
 
 def load_unet(path: epath.PathLike, **options: Any) -> UNet:
@@ -79,6 +79,7 @@ def load_component(
     placement: Placement | None = None,
     weights: str | None = None,
     in_channels: int | None = None,
+    base: epath.PathLike | None = None,
 ) -> Any:
     """One network of a model.
 
@@ -90,14 +91,14 @@ def load_component(
         placement: as for `mre_jax.weights.rule.load`.
         weights: "ema" or "raw" where there are both; None prefers the moving average.
         in_channels: what the UNet shall take; missing ones get zero weights. None leaves it.
+        base: a model for what `path` lacks, in any of these places too.
 
     Raises:
         DataError, ConfigError: as `load_unet`.
     """
-    with local_path(path) as local:
-        opened = open_checkpoint(
-            local, weights=weights, in_channels=in_channels, components=(name,)
-        )
+    with checkpoint_at(
+        path, base=base, weights=weights, in_channels=in_channels, components=(name,)
+    ) as opened:
         component = opened.components[name]
         return load(component.network(compute), component.source, dtype=dtype, placement=placement)
 
@@ -115,14 +116,12 @@ def load_model(
 
     Args:
         path: a model folder or a file in the original layout; local, hub or bucket.
-        compute, dtype, placement, weights: as for `load_component`.
-        base: a local model folder for what `path` lacks, such as the tokenizer.
+        compute, dtype, placement, weights, base: as for `load_component`.
 
     Raises:
         DataError, ConfigError: as `load_unet`.
     """
-    with local_path(path) as local:
-        opened = open_checkpoint(local, weights=weights, base=None if base is None else Path(base))
+    with checkpoint_at(path, base=base, weights=weights, components=COMPONENTS) as opened:
         networks: dict[str, Any] = {
             name: load(part.network(compute), part.source, dtype=dtype, placement=placement)
             for name, part in opened.components.items()
@@ -133,6 +132,7 @@ def load_model(
             configs={name: part.config for name, part in opened.components.items()},
             origin=str(path),
             weights=opened.weights,
+            base=base,
         )
 
 

@@ -19,6 +19,7 @@ OUT_OF_RANGE = [
     "steps=0",
     "seed=-1",
     "model.init_from=''",
+    "model.base=''",
     "model.in_channels=0",
     "model.compute_dtype=float16",
     "model.attention=fast",

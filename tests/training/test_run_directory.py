@@ -43,6 +43,7 @@ OTHER = {
     "steps": 5,
     "seed": 1,
     "model.init_from": "models/moved",
+    "model.base": "models/other",
     "model.in_channels": 4,
     "model.reward": {},
     "model.compute_dtype": "float32",
@@ -99,7 +100,7 @@ OTHER = {
     "guard.watchdog_seconds": 1.0,
 }
 FREE = {"name", "steps", "data.paths", "data.threads", "data.workers", "data.ahead"}
-FREE |= {"model.init_from"}
+FREE |= {"model.init_from", "model.base"}
 FREE |= {key for key in OTHER if key.startswith(("mesh", "checkpoint", "valid", "log", "guard"))}
 
 

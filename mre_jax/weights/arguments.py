@@ -1,0 +1,27 @@
+"""The options that name a model, for every command that reads one."""
+
+import argparse
+from typing import Any
+
+Parser = argparse.ArgumentParser | argparse._ArgumentGroup
+
+
+def add_model(parser: Parser, help: str = "", **options: Any) -> None:
+    """Adds `--model`, and what is read together with it.
+
+    Args:
+        help: what the command takes of the model.
+        options: of argparse, for `--model`.
+    """
+    places = "a model folder, a weight file, gs://..., or org/name@REVISION on the hub"
+    parser.add_argument("--model", help=f"{help}{places}", **options)
+    add_base(parser)
+
+
+def add_base(parser: Parser) -> None:
+    """Adds `--base` alone, where the model is named otherwise."""
+    parser.add_argument(
+        "--base",
+        metavar="MODEL",
+        help="another model for what this one lacks: tokenizer, VAE, text encoder",
+    )
