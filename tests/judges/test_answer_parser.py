@@ -5,7 +5,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mre_jax.judges.answer_parser import Parsed, UnreadableError, json_schema, parse_answer
+from mre_jax.judges.answer_parser import (
+    Parsed,
+    RefusedError,
+    UnreadableError,
+    json_schema,
+    parse_answer,
+)
 from mre_jax.judges.prompt_pack import Answer
 
 ANNOTATION = Answer(("score",), True, 0, 5, text="bad")
@@ -62,23 +68,16 @@ def test_any_text_is_read_or_refused(text, answer):
         "[4]",
         "{}",
         '{"score": 4}',
-        '{"score": 4, "bad": "x", "more": 1}',
         '{"score": 4, "score": 4, "bad": "x"}',
         '{"score": 6, "bad": "x"}',
         '{"score": -1, "bad": "x"}',
-        '{"score": 4.0, "bad": "x"}',
-        '{"score": "4", "bad": "x"}',
         '{"score": true, "bad": "x"}',
         '{"score": null, "bad": "x"}',
         '{"score": NaN, "bad": "x"}',
-        '{"score": 4e0, "bad": "x"}',
         '{"score": 04, "bad": "x"}',
         '{"score": 1_0, "bad": "x"}',
         '{"score": ٤, "bad": "x"}',
         '{"score": 4, "bad": 5}',
-        '{"score": 4, "bad": "x"} {"score": 4, "bad": "x"}',
-        'Here you go: {"score": 4, "bad": "x"}',
-        '{"score": 4, "bad": "a\nb"}',
         '{"score": 4, "bad": "\\ud800"}',
         '{"score": 4, "bad": "\\q"}',
         '{"score": 4, "bad": "\\U00110000"}',
@@ -87,13 +86,104 @@ def test_any_text_is_read_or_refused(text, answer):
         "{'score': 4, 'bad': 'the cat's ear'}",
         "__import__('os').system('x')",
         "{'score': 2+2, 'bad': ''}",
+        '{"score": 4.3, "bad": "x"}',
+        '{"score": "4/5", "bad": "x"}',
+        '{"score": "4 of 5", "bad": "x"}',
+        '{"score": "four", "bad": "x"}',
+        '{"score": 1e999, "bad": "x"}',
+        '{"score": [4], "bad": "x"}',
+        '{"score": 4, "bad": ["x"]}',
+        '{"score": 4, "Score": 3, "bad": "x"}',
+        '{"score": 4, "bad": "x"} {"score": 3, "bad": "x"}',
+        '[{"score": 4, "bad": "x"}, {"score": 3, "bad": "x"}]',
+        'Perhaps {"score": 4, "bad": "x"}, or rather {"score": 4, "bad": "y"}.',
+        '<think>{"score": 4, "bad": "x"}',
+        "<think>hm</think>",
+        # A draft within an object, or within half of one, is not the answer.
+        "{\"thought\": \"perhaps {'score': 3, 'bad': 'x'}\", \"rating\": 4}",
+        '{"thought": "{\'score\': 3, \'bad\': \'x\'}", "score": 4, "bad": "a "b" c"}',
+        '{"score": <0 to 5>, "bad": "..."} as in {"score": 4, "bad": "x"}',
+        '{"properties": {"score": {"type": "integer"}, "bad": {"type": "string"}}}',
         "{" * 100_000,
+        '{"a":' * 20_000,
+        "[" * 50_000,
         '{"score": ' + "9" * 50_000 + ', "bad": ""}',
     ],
 )
 def test_anything_else_is_no_answer(text):
     with pytest.raises(UnreadableError):
         parse_answer(text, ANNOTATION)
+
+
+ONE = '{"score": 4, "bad": "x"}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"\ufeff{ONE}",
+        f"Here is my evaluation:\n```json\n{ONE}\n```\nLet me know if you need more.",
+        f"```json\n{ONE}\n``` Done.",
+        f"```\n{ONE}```",
+        f"**Answer:** {ONE}.",
+        f"{ONE} {ONE}",
+        f"[{ONE}]",
+        f'{{"result": {ONE}}}',
+        f'{{"name": "verdict", "arguments": {ONE}, "ids": [1, 2.5, null, true]}}',
+        json.dumps(ONE),
+        f"<think>\nThe second is {{darker}}.\n</think>\n\n{ONE}",
+        f'<think>First {{"score": 2, "bad": "y"}}, no.</think>{ONE}',
+        f"The snow is there, so I lean to 4.\n</think>\n{ONE}",
+        f"\u25c1think\u25b7hm\u25c1/think\u25b7{ONE}",
+        f"<|begin_of_box|>{ONE}<|end_of_box|>",
+        '{"score": 4.0, "bad": "x"}',
+        '{"score": 4e0, "bad": "x"}',
+        '{"score": "4", "bad": "x"}',
+        '{"score": " 4.0 ", "bad": "x"}',
+        '{"Score": 4, "Bad": "x"}',
+        '{"score": 4, "bad": "x", "more": 1, "why": {"a": ["b"]}}',
+        '{"reasoning": "it is <think> in {here}", "score": 4, "bad": "x"}',
+    ],
+)
+def test_what_people_s_models_write_around_an_answer(text):
+    """Each was three paid requests and no score."""
+    assert parse_answer(text, ANNOTATION) == Parsed(4, None, "x")
+
+
+def test_a_text_may_break_its_line_and_may_be_none():
+    assert parse_answer('{"score": 4, "bad": "a\nb\tc"}', ANNOTATION).text == "a\nb\tc"
+    assert parse_answer('{"score": 5, "bad": null}', ANNOTATION).text == ""
+
+
+@pytest.mark.parametrize("word", ["true", "True", '"yes"', '"Yes."', '" YES "'])
+def test_a_yes_in_other_words(word):
+    assert parse_answer(f'{{"following": {word}, "score": "3.5"}}', EVALUATION) == Parsed(
+        3.5, True, ""
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I can't assist with that.",
+        "I\u2019m sorry, I can\u2019t help with identifying people.",
+        "Sorry, I cannot do that.",
+        "I am unable to evaluate this image.",
+        "As an AI, I have no opinion on it.",
+        "<think>A face. Not allowed.</think>\nI can't rate images of people.",
+        "\u62b1\u6b49\uff0c\u6211\u65e0\u6cd5\u8bc4\u4f30\u3002",
+    ],
+)
+def test_a_refusal_in_plain_words_is_told_from_an_answer_that_cannot_be_read(text):
+    with pytest.raises(RefusedError):
+        parse_answer(text, ANNOTATION)
+
+
+@pytest.mark.parametrize("text", ["", "The score is 4.", "I see {no} edit, sorry", "4/5"])
+def test_other_words_are_no_refusal(text):
+    with pytest.raises(UnreadableError) as error:
+        parse_answer(text, ANNOTATION)
+    assert not isinstance(error.value, RefusedError)
 
 
 @pytest.mark.parametrize(
@@ -110,3 +200,5 @@ def test_the_schema_asks_for_what_is_read():
     assert schema["required"] == ["score", "bad"]
     assert schema["additionalProperties"] is False
     assert json_schema(EVALUATION)["properties"]["following"]["enum"] == ["yes", "no"]
+    plain = json_schema(ANNOTATION, plain=True)
+    assert plain["properties"]["score"] == {"type": "integer"}
