@@ -24,12 +24,13 @@ from mre_jax.data.reward_stats import RewardStats
 from mre_jax.data.rewards import Reward, write_rewards
 from mre_jax.data.sources import SOURCES
 from mre_jax.data.stats_charts import write_charts
-from mre_jax.errors import BusyError, ConfigError
+from mre_jax.errors import ConfigError
 from mre_jax.judges.arguments import add_judge_arguments, budget_from, judge_from
 from mre_jax.judges.asking import run_all
 from mre_jax.judges.estimate import answered_keys, estimate
 from mre_jax.judges.journal import Journal
 from mre_jax.judges.judge import Judge
+from mre_jax.judges.outcome import Outcome
 from mre_jax.judges.picture import parse_encoding
 from mre_jax.judges.prompt_pack import PACKS, PromptPack, load_pack
 from mre_jax.judges.question import Question
@@ -108,8 +109,7 @@ def _annotate(
     pack: PromptPack,
     questions: Iterator[Question],
 ) -> None:
-    missing = 0
-    stopped: Verdict | None = None
+    outcome = Outcome()
     total = items.count * len(pack.perspectives)
     with (
         Journal(args.out) as journal,
@@ -117,12 +117,9 @@ def _annotate(
     ):
 
         def handle(verdict: Verdict) -> bool:
-            nonlocal missing, stopped
             bar.update(not verdict.repeat)
-            missing += verdict.status in ("http_error", "missing")
-            if verdict.status == "budget_stopped":
-                stopped = verdict
-            return stopped is None
+            outcome.add(verdict)
+            return verdict.status != "budget_stopped"
 
         run_all(
             judge,
@@ -134,15 +131,17 @@ def _annotate(
             again=args.again,
         )
         spent = journal.spent
-    if stopped is not None or missing:
+    stopped = outcome.statuses["budget_stopped"]
+    failure = outcome.failure()
+    if stopped or failure:
         print(collect(args.out))
-    if stopped is not None:
+    if stopped:
         raise ConfigError(
             f"--max-usd {args.max_usd}: {spent:.2f} USD are spent or may be, and the next question "
             "is not covered; give more to go on"
         )
-    if missing:
-        raise BusyError(f"{missing} questions have no answer; run it again to ask them once more")
+    if failure:
+        raise failure
 
 
 def _sum_up(args: argparse.Namespace) -> int:

@@ -1,18 +1,16 @@
-"""Seven instructions for a photo, asked of a model behind chat completions."""
+"""Seven instructions for a photo, asked of a model behind a server."""
 
 import asyncio
-import base64
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from mre_jax.judges.model_facts import most_text_tokens
-from mre_jax.judges.openai_client import Failure, read_failure
+from mre_jax.judges.answer_parser import UnreadableError, object_with
+from mre_jax.judges.failure import Failure
 from mre_jax.judges.openai_judge import OpenAIJudge
 from mre_jax.judges.pace import back_off
-from mre_jax.judges.picture import mime_type, picture_size
 from mre_jax.judges.redaction import redact
+from mre_jax.judges.request import Message
 from mre_jax.toyworld.edits import TYPES
 
 _ATTEMPTS = 3
@@ -67,18 +65,20 @@ def worst_usd(judge: OpenAIJudge, data: bytes) -> float:
 
 
 def _worst_of_one(judge: OpenAIJudge, data: bytes) -> float:
-    tokens = most_text_tokens(_PROMPT) * 2 + judge.facts.picture_tokens(
-        *picture_size(data, "photo")
-    )
-    return judge.facts.cost(tokens, max(_MAX_TOKENS, judge.chat.max_tokens))
+    tokens = _message(data).most_tokens(judge.facts.picture_tokens)
+    return judge.facts.cost(tokens, max(_MAX_TOKENS, judge.request.max_tokens))
 
 
 async def ask_for_draft(judge: OpenAIJudge, data: bytes) -> Draft:
-    """A draft, asked for again while the answer is none; paid for at most `_ATTEMPTS` times."""
+    """A draft, asked for again while the answer is none; paid for at most `_ATTEMPTS` times.
+
+    Raises:
+        ConfigError: as `OpenAIJudge.complete`, and for an answer of another model.
+    """
     usd, raw, model, status = 0.0, "", "", "http_error"
     paid = failures = 0
     while paid < _ATTEMPTS and failures < 2 * _ATTEMPTS:
-        answer = await _send(judge, data)
+        answer = await judge.complete(_message(data), most=_MAX_TOKENS)
         if isinstance(answer, Failure):
             failures += 1
             raw, status = answer.text, "http_error"
@@ -92,8 +92,9 @@ async def ask_for_draft(judge: OpenAIJudge, data: bytes) -> Draft:
             continue
         paid += 1
         status = "invalid"
-        raw, model, cost = _read(answer, judge)
-        usd += _worst_of_one(judge, data) if cost is None else cost
+        raw, model = redact(answer.text or answer.refusal), answer.model
+        usage = answer.usage
+        usd += judge.facts.cost(**usage) if usage else _worst_of_one(judge, data)
         judge.check_model(model)
         instructions = parse_draft(raw)
         if instructions is not None:
@@ -101,39 +102,8 @@ async def ask_for_draft(judge: OpenAIJudge, data: bytes) -> Draft:
     return Draft(status, {}, raw, model, usd)
 
 
-async def _send(judge: OpenAIJudge, data: bytes) -> Any:
-    url = f"data:{mime_type(data)};base64,{base64.b64encode(data).decode()}"
-    content = [
-        {"type": "text", "text": _PROMPT},
-        {"type": "image_url", "image_url": {"url": url}},
-    ]
-    body: dict[str, Any] = {
-        "model": judge.chat.model,
-        "messages": [{"role": "user", "content": content}],
-        "max_completion_tokens": max(_MAX_TOKENS, judge.chat.max_tokens),
-    }
-    if judge.chat.form == "schema":
-        body["response_format"] = {
-            "type": "json_schema",
-            "json_schema": {"name": "instructions", "strict": True, "schema": _schema()},
-        }
-    try:
-        return await judge.client.chat.completions.create(**body)
-    except asyncio.CancelledError:
-        raise
-    except Exception as error:
-        return read_failure(error)
-
-
-def _read(answer: Any, judge: OpenAIJudge) -> tuple[str, str, float | None]:
-    """Text, model and cost of an answer, which may hold anything; None for an unknown cost."""
-    try:
-        raw, model = answer.choices[0].message.content, answer.model
-    except (AttributeError, LookupError, TypeError):
-        return redact(str(answer)), "", None
-    usage = getattr(answer, "usage", None)
-    cost = judge.facts.cost(usage.prompt_tokens, usage.completion_tokens) if usage else None
-    return redact(raw or ""), model or "", cost
+def _message(data: bytes) -> Message:
+    return Message("", _PROMPT, (data,), _schema(), _schema())
 
 
 def _schema() -> dict[str, Any]:
@@ -146,14 +116,11 @@ def _schema() -> dict[str, Any]:
 
 
 def parse_draft(raw: str) -> dict[str, str] | None:
-    """The instructions by type; None unless the text is an object of exactly these."""
+    """The instructions by type; None unless the text holds one object of these."""
     try:
-        answer = json.loads(raw)
-    except json.JSONDecodeError:
+        texts = object_with(raw, TYPES)
+    except UnreadableError:
         return None
-    if not isinstance(answer, dict) or set(answer) != set(TYPES):
-        return None
-    texts = {kind: answer[kind] for kind in TYPES}
     if not all(isinstance(text, str) and text.strip() for text in texts.values()):
         return None
     return {kind: " ".join(text.split()) for kind, text in texts.items()}

@@ -24,6 +24,7 @@ STATUSES = (
     "content_filter",
     "truncated",
     "invalid",
+    "rejected",
     "http_error",
     "budget_stopped",
     "missing",

@@ -3,11 +3,12 @@
 import argparse
 import contextlib
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from mre_jax.errors import BusyError, ConfigError
+from mre_jax.errors import BusyError, ConfigError, DataError
 from mre_jax.evaluation.arguments import PRESET
 from mre_jax.evaluation.bucket import fetched
 from mre_jax.evaluation.case import Case, Run
@@ -191,6 +192,7 @@ def print_summary(rows: Sequence[Result], out: str | Path, *, types: bool = True
     Raises:
         ConfigError: if the money did not suffice for all rows.
         BusyError: if some had no answer.
+        DataError: if none has a value.
     """
     if not rows:
         return
@@ -202,3 +204,6 @@ def print_summary(rows: Sequence[Result], out: str | Path, *, types: bool = True
         raise ConfigError(f"--max-usd: {stopped} scores are not covered; give more to go on")
     if failed := statuses.count("http_error"):
         raise BusyError(f"{failed} scores had no answer; run it again to ask once more")
+    if "ok" not in statuses:
+        counts = ", ".join(f"{count} {name}" for name, count in Counter(statuses).most_common())
+        raise DataError(f"no item has a value ({counts}); the last: {rows[-1].reason[:200]}")

@@ -11,6 +11,7 @@ answer: nothing is guessed.
 import contextlib
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -70,14 +71,17 @@ class Parsed:
     text: str
 
 
-def parse_answer(text: str, answer: Answer) -> Parsed:
+def parse_answer(text: str, answer: Answer, *, alone: bool = False) -> Parsed:
     """Reads an answer.
+
+    Args:
+        alone: nothing but quotes or a fence may stand around the object.
 
     Raises:
         RefusedError: if it says, in words alone, that the model will not judge.
         UnreadableError: if it is of another form or out of range, or there are two that differ.
     """
-    return _only([_parsed(values, answer) for values in _objects(text, answer.keys)])
+    return _only([_parsed(values, answer) for values in _objects(text, answer.keys, alone)])
 
 
 def json_schema(answer: Answer, *, plain: bool = False) -> dict[str, Any]:
@@ -132,8 +136,9 @@ def _parsed(values: Mapping[str, Any], answer: Answer) -> Parsed:
 
 def _score(key: str, value: Any, answer: Answer) -> int | float:
     number = _read_number(value.strip()) if isinstance(value, str) else value
-    whole = isinstance(number, int) or (isinstance(number, float) and number.is_integer())
-    if type(number) not in (int, float) or (answer.integer and not whole):
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        number = math.nan
+    if math.isnan(number) or (answer.integer and not float(number).is_integer()):
         want = "whole number" if answer.integer else "number"
         raise UnreadableError(f"{key!r} is {value!r:.40}, no {want}")
     if not answer.low <= number <= answer.high:
@@ -157,14 +162,14 @@ def _passed(key: str, value: Any) -> bool:
     return match[1].casefold() == "yes"
 
 
-def _objects(text: str, keys: Sequence[str]) -> list[dict[str, Any]]:
+def _objects(text: str, keys: Sequence[str], alone: bool = False) -> list[dict[str, Any]]:
     """All objects with these keys, at least one."""
     if len(text) > _LONGEST:
         raise UnreadableError(f"{len(text)} characters")
     reasons = []
     for form in _forms(text):
         try:
-            return _found(form, keys)
+            return _found(form, keys, alone)
         except UnreadableError as error:
             reasons.append(error)
     raise reasons[0]
@@ -183,13 +188,13 @@ def _forms(text: str) -> Iterator[str]:
             yield json.loads(text, strict=False).strip(_SPACE)
 
 
-def _found(text: str, keys: Sequence[str]) -> list[dict[str, Any]]:
+def _found(text: str, keys: Sequence[str], alone: bool) -> list[dict[str, Any]]:
     try:  # all of it is the answer, whatever its texts hold
         found = list(_carriers(_Reader(text).whole(), keys))
         reason = "none of its keys is wanted" if not found else ""
     except UnreadableError as error:
         found, reason = [], str(error)
-    if not found:
+    if not found and not alone:
         text = _after_thought(text)
         found = list(_among_words(text, keys))
     if not found and "{" not in text and (_SORRY.match(text) or _DECLINES.search(text)):

@@ -16,6 +16,7 @@ from etils import epath
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.files import full_disk_is_an_error, locked
+from mre_jax.json_lines import to_line
 
 
 class AppendLog:
@@ -66,7 +67,7 @@ class AppendLog:
         Raises:
             DataError: if the disk is full; nothing of the record stays.
         """
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        line = to_line(record).encode()
         offset = os.fstat(self._descriptor).st_size
         with full_disk_is_an_error(self.path):
             try:

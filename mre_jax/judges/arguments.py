@@ -30,8 +30,8 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="as temperature=0.2, form=text, max_tokens=500, key_name=AZURE_OPENAI_API_KEY; may "
-        "be repeated",
+        help="as temperature=0.2, temperature=null (not sent), form=auto, api=responses, "
+        "max_tokens=500, key_name=AZURE_OPENAI_API_KEY; may be repeated",
     )
     group.add_argument("--concurrency", type=int, default=8, help="questions under way at once")
     group.add_argument("--rpm", type=float, metavar="N", help="requests a minute, at most")
@@ -80,7 +80,7 @@ def judge_from(args: argparse.Namespace) -> Judge:
     model = getattr(judge, "judge", judge)
     if args.max_usd is not None and isinstance(model, OpenAIJudge) and model.facts.usd is None:
         raise ConfigError(
-            f"--max-usd: no price is known for {model.chat.model}; give --price IN,OUT"
+            f"--max-usd: no price is known for {model.request.model}; give --price IN,OUT"
         )
     return judge
 
@@ -116,7 +116,9 @@ def _check_options(spec: str, options: dict[str, Any]) -> None:
 
 
 def _value(text: str) -> Any:
-    """A number, true, false or null as JSON spells it; anything else is a text."""
+    """A number, true, false or null, which may be none or nothing; anything else is a text."""
+    if text.strip().lower() in ("", "none", "null"):
+        return None
     try:
         value = json.loads(text)
     except json.JSONDecodeError:

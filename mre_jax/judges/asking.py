@@ -11,6 +11,7 @@ from mre_jax.errors import BusyError, ConfigError
 from mre_jax.judges.budget import Budget
 from mre_jax.judges.journal import Journal
 from mre_jax.judges.judge import Judge, request_key, verdict_for
+from mre_jax.judges.outcome import Outcome
 from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import FINAL, Verdict
 
@@ -58,6 +59,7 @@ async def ask_all(
     Raises:
         ConfigError: for a concurrency below 1.
         BusyError: if `MAX_FAILURES` items in a row had no answer, or `stop` was set.
+        MreError: if the first answers had no score, see `Outcome.check_first`.
         MreError: what the judge raises when no further question can be answered. What was under
             way is in the journal then.
     """
@@ -143,6 +145,7 @@ class _Asking:
         self._concurrency = concurrency
         self._under_way: dict[asyncio.Task[Verdict], str] = {}
         self._failures = 0
+        self._outcome = Outcome()
 
     async def run(
         self, questions: Iterable[Question], stop: asyncio.Event | None
@@ -207,7 +210,9 @@ class _Asking:
         async for verdict in judge.ask_many(unanswered(), self._journal, self._budget):
             while known:
                 yield known.pop()
+            self._outcome.add(verdict, known=not verdict.requests)
             yield verdict
+            self._outcome.check_first()
         while known:
             yield known.pop()
 
@@ -215,12 +220,14 @@ class _Asking:
         """The journal's answer, if it holds one that is not to be asked for again."""
         own = self._journal.find(key, question.item)
         if own is not None and own.status in FINAL and own.status not in self._again:
+            self._outcome.add(own, known=True)
             return own
         other = self._journal.find_answer(key)
         if other is None or other.status in self._again:
             return None
         copy = dataclasses.replace(other, item=question.item, usage={}, usd=0.0, requests=0)
         self._journal.append(copy)
+        self._outcome.add(copy, known=True)
         return copy
 
     def _begin(self, key: str, question: Question, worst: float) -> None:
@@ -254,9 +261,12 @@ class _Asking:
             if verdict.status in FINAL or verdict.requests:
                 self._journal.append(verdict)
             verdicts.append(verdict)
+            self._outcome.add(verdict, known=not verdict.requests)
             self._failures = self._failures + 1 if verdict.status == "http_error" else 0
         if strict and error is not None:
             raise error
+        if strict:
+            self._outcome.check_first()
         if strict and self._failures >= MAX_FAILURES:
             raise BusyError(
                 f"{self._failures} items in a row had no answer (the last: {verdicts[-1].text}); "

@@ -3,6 +3,7 @@
     JOURNAL.batches/events.jsonl          what has happened to each shard, in order
     JOURNAL.batches/SHARD.jsonl           its requests, as they are uploaded, until it is done with
     JOURNAL.batches/SHARD.items.jsonl     which question each of them is
+    JOURNAL.batches/unread.jsonl          lines of answers that could not be read
 
 A shard is named after the hash of its requests, and a number in case they are sent again.
 """
@@ -163,6 +164,13 @@ class BatchFolder:
             raise DataError(
                 f"{self._items(name)}: {error}; remove {self.path} to ask its questions anew"
             ) from None
+
+    def keep_unread(self, line: bytes) -> Path:
+        """Keeps a line of answers that nobody can read, since it may be paid for."""
+        path = self.path / "unread.jsonl"
+        with full_disk_is_an_error(path), path.open("ab") as file:
+            file.write(line + b"\n")
+        return path
 
     def note(self, kind: str, name: str, **values: Any) -> None:
         """Writes down what has happened to a shard: "written", "uploaded", "created", "failed" (its

@@ -16,6 +16,7 @@ from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import FINAL
 
 _ANSWER_TOKENS = 40  # of a score and a sentence
+_THOUGHT_TOKENS = 1000  # before it, of a model that thinks
 
 
 @dataclasses.dataclass
@@ -33,7 +34,7 @@ class Estimate:
         usd, batch_usd: about, each request by itself and in batches; None without a price.
         most_usd: the most, as it is reserved, in the way the judge asks; None without a price.
         priced: date of the price, or "yours".
-        warning: what is known of the model's retirement.
+        notes: what is assumed, and what is known of the model's retirement.
     """
 
     judge: str
@@ -48,7 +49,7 @@ class Estimate:
     batch_usd: float | None = None
     most_usd: float | None = None
     priced: str = ""
-    warning: str | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -70,8 +71,7 @@ class Estimate:
                 f"about {self.usd:.2f} USD, in batches {self.batch_usd:.2f}; at most "
                 f"{self.most_usd:.2f} as asked for (prices: {self.priced})"
             )
-        if self.warning:
-            yield self.warning
+        yield from self.notes
 
 
 def estimate(
@@ -91,7 +91,7 @@ def estimate(
     if not isinstance(model, OpenAIJudge):
         raise ConfigError(f"judge {judge.name} sends nothing; there is nothing to estimate")
     seen = set(answered)
-    found = Estimate(judge.name, model.chat.model)
+    found = Estimate(judge.name, model.request.model)
     most = 0.0
     lines = size = 0
     for question in questions:
@@ -108,17 +108,28 @@ def estimate(
         if lines > MAX_LINES or size > MAX_BYTES or found.batches == 0:
             lines, size = 1, length
             found.batches += 1
-    each = min(_ANSWER_TOKENS, model.chat.max_tokens)
+    thoughts = _THOUGHT_TOKENS * model.facts.thinks
+    each = min(_ANSWER_TOKENS + thoughts, model.request.max_tokens)
     found.completion_tokens = found.requests * each
-    found.most_completion_tokens = found.requests * model.chat.max_tokens
+    found.most_completion_tokens = found.requests * model.request.max_tokens
     facts = model.facts
     if facts.usd is not None:
         factor = PRICE if isinstance(judge, BatchJudge) else 1.0  # what its price includes
         found.usd = facts.cost(found.prompt_tokens, found.completion_tokens) / factor
         found.batch_usd = found.usd * PRICE
         found.most_usd, found.priced = most, facts.priced
-    found.warning = facts.warning(datetime.datetime.now(datetime.UTC).date())
+    found.notes = list(_notes(model, each))
     return found
+
+
+def _notes(model: OpenAIJudge, each: int) -> Iterator[str]:
+    facts, detail = model.facts, model.request.detail
+    thinking = ", thinking included" if facts.thinks else ""
+    yield f"assumed: {each} tokens an answer{thinking}"
+    if detail == "low" and facts.tiles is None:
+        yield "assumed: a picture of low detail counts as one of full detail"
+    if warning := facts.warning(datetime.datetime.now(datetime.UTC).date()):
+        yield warning
 
 
 def answered_keys(journal: epath.PathLike) -> set[str]:

@@ -11,6 +11,8 @@ from typing import Any
 
 from mre_jax.errors import ConfigError
 
+_REASONING = re.compile(r"(?:openai/)?(?:o[1-9]|gpt-(?:[5-9]|[1-9]\d))(?![\da-z])", re.I)
+_THINKS = re.compile(r"think|reason|\bq[wv]q\b|\br1\b|magistral|gpt-oss", re.I)
 _SNAPSHOT = re.compile(r"-\d{4}-\d\d-\d\d")
 _LARGEST, _SHORT_SIDE, _TILE = 2048, 768, 512
 _PATCH, _MOST_PATCHES = 32, 1536
@@ -26,6 +28,7 @@ class ModelFacts:
         usd: per million input and output tokens; None if no price is known.
         priced: date of the price, or "yours".
         reasoning: whether it refuses a temperature and thinks in output tokens.
+        thinks: whether it thinks in output tokens, as far as its name tells.
         tiles: tokens of a picture: a base and those of a tile of 512 pixels; None if it is not
             counted so.
         patches: tokens of a patch of 32 pixels; None likewise.
@@ -36,12 +39,19 @@ class ModelFacts:
     usd: tuple[float, float] | None = None
     priced: str = ""
     reasoning: bool = False
+    thinks: bool = False
     tiles: tuple[int, int] | None = None
     patches: float | None = None
     retires: datetime.date | None = None
 
-    def picture_tokens(self, width: int, height: int) -> int:
-        """Tokens of a picture of so many pixels, at full detail; if unknown, the larger count."""
+    def picture_tokens(self, width: int, height: int, detail: str | None = None) -> int:
+        """Tokens of a picture of so many pixels; if unknown, the larger count.
+
+        At detail "low" a model that counts tiles takes the base alone (OpenAI's guide); of others
+        it is not known, and they are taken to count as at full detail.
+        """
+        if detail == "low" and self.tiles is not None:
+            return self.tiles[0]
         counts = []
         if self.tiles is not None or self.patches is None:
             base, each = self.tiles or (85, 170)
@@ -87,11 +97,13 @@ def model_facts(name: str, usd: tuple[float, float] | None = None) -> ModelFacts
     ]
     entry = table["models"][max(fitting, key=len)] if fitting else {}
     known_usd = entry.get("usd")
+    reasoning = entry.get("reasoning", not entry and bool(_REASONING.match(name)))
     return ModelFacts(
         name=name,
         usd=usd if usd is not None else (tuple(known_usd) if known_usd else None),
         priced="yours" if usd is not None else str(entry.get("priced", "")),
-        reasoning=entry.get("reasoning", False),
+        reasoning=reasoning,
+        thinks=reasoning or (not entry and bool(_THINKS.search(name))),
         tiles=tuple(entry["tiles"]) if "tiles" in entry else None,
         patches=entry.get("patches"),
         retires=entry.get("retires"),

@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import itertools
 import json
+import logging
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -22,17 +23,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mre_jax.errors import BusyError, ConfigError, DataError, MreError
+from mre_jax.json_lines import numbered_lines, parse_row
 from mre_jax.judges.batch_folder import BatchFolder, Line, ShardState
 from mre_jax.judges.budget import Budget
-from mre_jax.judges.chat import Reply, read_reply
+from mre_jax.judges.failure import Failure, read_failure, read_refusal
 from mre_jax.judges.journal import Journal
 from mre_jax.judges.judge import plain_settings, request_key
-from mre_jax.judges.openai_client import Failure, read_failure
 from mre_jax.judges.openai_judge import OpenAIJudge
 from mre_jax.judges.pace import Pace, back_off
 from mre_jax.judges.prompt_pack import load_pack
 from mre_jax.judges.question import Question
 from mre_jax.judges.redaction import redact
+from mre_jax.judges.reply import Reply, read_reply, read_said
+from mre_jax.judges.request import Message
 from mre_jax.judges.verdict import FINAL, Verdict
 
 PRICE = 0.5
@@ -42,10 +45,16 @@ MAX_LINES, MAX_BYTES = 50_000, 200_000_000
 _ROUNDS = 3  # times that a request without an answer is sent
 _TRIES = 8  # of one call to the server
 _ALONE = 3  # times that the server's queue may refuse the only batch in it
-_ENDPOINT = "/v1/chat/completions"
+_ENDPOINTS = {
+    None: "/v1/chat/completions",  # in folders of before there was another
+    "chat": "/v1/chat/completions",
+    "responses": "/v1/responses",
+}
+_EXPIRED = 504  # stands for a request that the batch did not come to
 _ENDED = ("completed", "expired", "cancelled")
 
 _T = TypeVar("_T")
+_log = logging.getLogger("mre_jax.judges")
 
 
 class BatchJudge:
@@ -93,7 +102,7 @@ class BatchJudge:
 
     @property
     def name(self) -> str:
-        return f"openai-batch:{self.judge.chat.model}"
+        return f"openai-batch:{self.judge.request.model}"
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -218,7 +227,8 @@ class _Flow:
             file = await self._server.upload(self._folder.requests(shard.name), look)
             self._folder.note("uploaded", shard.name, file=file)
         if shard.batch_id is None:
-            batch = await self._server.create(shard, look)
+            line = next(self._folder.lines(shard.name))
+            batch = await self._server.create(shard, look, _ENDPOINTS[line.settings.get("api")])
             self._folder.note("created", shard.name, batch=batch)
         status = await self._server.status(shard)
         if status.status == "failed":
@@ -245,46 +255,63 @@ class _Flow:
 
     async def _collect(self, shard: ShardState, status: Any) -> list[Verdict]:
         """Writes down the answers of a batch that has ended, and sends the rest of it again."""
-        replies: dict[str, Reply | Failure] = {}
-        packs: dict[str, Any] = {}
         questions = {line.key: line for line in self._folder.lines(shard.name)}
-        for file in (status.output_file_id, status.error_file_id):
-            if file is not None:
-                for row in _rows(await self._server.content(file)):
-                    line = questions.get(row.get("custom_id", ""))
-                    if line is not None and line.key not in replies:
-                        pack = packs.setdefault(line.pack, load_pack(line.pack))
-                        replies[line.key] = self._read(row, line, pack)
-        verdicts, rest = [], set()
+        replies = await self._replies(status, questions)
+        verdicts, rest, stops = [], set(), []
         last = shard.round + 1 >= _ROUNDS or status.status == "cancelled"
         for line in questions.values():
             reply = replies.get(line.key) or Failure("broken", f"not in the {status.status} batch")
-            if isinstance(reply, Failure) and not last:
+            if isinstance(reply, Failure) and reply.kind == "stop":
+                stops.append(reply)
+            elif isinstance(reply, Failure) and not last:
                 rest.add(line.key)
             else:
                 verdicts += self._settle(line, reply)
-        if rest:
+        if rest and not stops:
             self._resend(shard, rest)
         self._journal.release(shard.name)
         self._folder.note("done", shard.name)
+        if stops:  # what was answered is in the journal; the rest is asked again when it is mended
+            raise ConfigError(self._judge.judge.remedy(stops[0]))
         return verdicts
+
+    async def _replies(
+        self, status: Any, questions: Mapping[str, Line]
+    ) -> dict[str, Reply | Failure]:
+        """The answers in the files of a batch, by key."""
+        replies: dict[str, Reply | Failure] = {}
+        packs: dict[str, Any] = {}
+        for file in (status.output_file_id, status.error_file_id):
+            content = await self._server.content(file) if file is not None else b""
+            for row in self._rows(content, str(file)):
+                line = questions.get(str(row.get("custom_id")))
+                if line is not None and line.key not in replies:
+                    pack = packs.setdefault(line.pack, load_pack(line.pack))
+                    replies[line.key] = self._read(row, line, pack)
+        return replies
+
+    def _rows(self, content: bytes, file: str) -> Iterator[dict[str, Any]]:
+        """The objects of a file of answers; a line that is none is kept and told of."""
+        for number, line in numbered_lines(content):
+            try:
+                yield parse_row(line, f"{file}:{number}")
+            except DataError as error:
+                kept = self._folder.keep_unread(line)
+                _log.warning("%s; the line is kept in %s, its question is asked again", error, kept)
 
     def _read(self, row: Mapping[str, Any], line: Line, pack: Any) -> Reply | Failure:
         response = row.get("response") or {}
-        body, error = response.get("body"), row.get("error") or {}
-        if response.get("status_code") == 200:
-            reply = read_reply(json.dumps(body), pack.prompt(line.perspective))
-            self._judge.judge.check_model(reply.model)
-            return reply
-        if isinstance(body, dict):
-            error = body.get("error") or error
-        if not isinstance(error, dict):
-            error = {"message": str(error)}
-        code = error.get("code")
-        text = redact(f"{code or response.get('status_code')}: {error.get('message')}")[:300]
-        if code in ("content_filter", "content_policy_violation"):
-            return Reply("content_filter", text=text)
-        return Failure("broken", text)
+        status, body = response.get("status_code"), response.get("body")
+        if status == 200:
+            said = read_said(body if isinstance(body, str) else json.dumps(body))
+        else:
+            error = body or row.get("error") or "no answer"
+            said = read_refusal(status or _EXPIRED, json.dumps(error))
+        if isinstance(said, Failure):
+            return _final(said) or said
+        reply = read_reply(said, pack.prompt(line.perspective))
+        self._judge.judge.check_model(reply.model)
+        return reply
 
     def _settle(self, line: Line, reply: Reply | Failure) -> list[Verdict]:
         """The verdicts on a line: its own, and those of other items that ask the same."""
@@ -313,8 +340,8 @@ class _Flow:
         body = {
             "custom_id": key,
             "method": "POST",
-            "url": _ENDPOINT,
-            "body": self._judge.judge.chat.body(question),
+            "url": _ENDPOINTS[self._judge.judge.request.api],
+            "body": self._judge.judge.request.body(Message.of(question)),
         }
         return Line(
             key=key,
@@ -334,6 +361,7 @@ class _Server:
     """The calls that a shard needs, each tried several times."""
 
     def __init__(self, judge: BatchJudge):
+        self._judge = judge
         self._client = judge.judge.client
         self._pace = judge.pace
 
@@ -352,7 +380,7 @@ class _Server:
 
         return await self._once(find, make, look)
 
-    async def create(self, shard: ShardState, look: bool) -> str:
+    async def create(self, shard: ShardState, look: bool, endpoint: str) -> str:
         """The id of the shard's batch on the server."""
         metadata = {"mre_shard": shard.name, "mre_attempt": str(shard.attempt)}
 
@@ -365,7 +393,7 @@ class _Server:
         async def make() -> str:
             batch = await self._client.batches.create(
                 input_file_id=shard.file_id,
-                endpoint=_ENDPOINT,
+                endpoint=endpoint,
                 completion_window="24h",
                 metadata=metadata,
             )
@@ -377,10 +405,10 @@ class _Server:
         """The batch as the server has it."""
         return await self._call(lambda: self._client.batches.retrieve(shard.batch_id))
 
-    async def content(self, file: str) -> str:
-        """The text of a file on the server."""
+    async def content(self, file: str) -> bytes:
+        """A file on the server."""
         response = await self._call(lambda: self._client.files.content(file))
-        return response.text
+        return response.content
 
     async def _once(
         self,
@@ -407,11 +435,19 @@ class _Server:
                 raise
             except Exception as error:
                 failure = read_failure(error)
+            if failure.kind == "stop":
+                raise ConfigError(self._judge.judge.remedy(failure))
             if failure.kind in ("refused", "filtered"):
                 raise ConfigError(f"the server refuses the batch ({failure.text})")
             wait = failure.wait if failure.wait is not None else back_off(failures)
             await self._pace.wait(wait)
         raise BusyError(f"the server does not answer ({failure and failure.text}); run it again")
+
+
+def _final(failure: Failure) -> Reply | None:
+    """The reply that a failure is, if it would be the same again."""
+    status = {"filtered": "content_filter", "refused": "rejected"}.get(failure.kind)
+    return Reply(status, text=failure.text) if status else None
 
 
 def _verdict(line: Line, reply: Reply, usd: float, requests: int) -> Verdict:
@@ -433,14 +469,3 @@ def _verdict(line: Line, reply: Reply, usd: float, requests: int) -> Verdict:
         repeat=line.repeat,
         settings=line.settings,
     )
-
-
-def _rows(text: str) -> Iterator[dict[str, Any]]:
-    """The objects of a file of answers; a line that is none is as good as missing."""
-    for line in text.splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            yield row

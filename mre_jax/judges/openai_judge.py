@@ -1,25 +1,22 @@
-"""A model behind chat completions as a judge, one request a question."""
+"""A model behind a server of OpenAI's protocol as a judge, one request a question."""
 
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from mre_jax.errors import ConfigError
-from mre_jax.judges.chat import (
-    FORMS,
-    ChatSettings,
-    Reply,
-    estimate_tokens,
-    most_tokens,
-    read_reply,
-)
+from mre_jax.judges.failure import Failure, read_failure
 from mre_jax.judges.judge import verdict_for
 from mre_jax.judges.model_facts import ModelFacts, model_facts
-from mre_jax.judges.openai_client import KEY, Failure, make_client, read_failure, server_address
+from mre_jax.judges.openai_client import KEY, make_client, server_address
 from mre_jax.judges.pace import Pace, back_off
 from mre_jax.judges.question import Question
+from mre_jax.judges.remedy import remedy
+from mre_jax.judges.reply import Reply, Said, read_reply, read_said
+from mre_jax.judges.request import APIS, FORMS, SYSTEMS, TOKEN_FIELDS, Message, RequestSettings
 from mre_jax.judges.verdict import Verdict
 
 ATTEMPTS = 3
@@ -30,20 +27,27 @@ _WAITS = 50  # times that the server asks to wait
 _LONG_WAIT = 60.0
 _SHORT_ANSWER, _LONG_ANSWER = 300, 4000
 
+_LATER = {"api": "chat", "system": "system"}
+"""Settings that older journals do not have, and what was sent then."""
+
 _log = logging.getLogger("mre_jax.judges")
 
 
 class OpenAIJudge:
-    """Asks a server for chat completions.
+    """Asks a server for chat completions, or for responses.
+
+    What a server refuses is not tried twice. The name of a field that has two is changed once by
+    itself, the form only if it may be; `used` tells what is sent.
 
     Args:
         model: name that the server knows.
         base_url: of another server than OpenAI's: vLLM, Azure's v1 path, anything compatible.
         key_name: environment variable that holds the key.
-        form: "schema" or "text"; see `ChatSettings`.
-        temperature: "auto" is 0 for models that take one.
+        api, seed, detail, system: see `RequestSettings`.
+        form: likewise, or "auto": the first that the server takes.
+        temperature: "auto" is 0 for models that take one; None sends none.
         max_tokens: of an answer; by default 300, or 4000 for a model that thinks.
-        seed, detail: see `ChatSettings`.
+        max_tokens_field: see `RequestSettings`; "auto" is the first that the server takes.
         model_echo: what the server must call the model in its answers, or begin with before a
             date; by default `model`. "any" takes every name.
         usd: price of a million input and output tokens, instead of the known one.
@@ -53,7 +57,7 @@ class OpenAIJudge:
         offline: for estimates: needs no key, and sends nothing.
 
     Raises:
-        ConfigError: for an unknown form, a number out of range, a missing key or package.
+        ConfigError: for an unknown word, a number out of range, a missing key or package.
     """
 
     def __init__(
@@ -62,9 +66,12 @@ class OpenAIJudge:
         *,
         base_url: str | None = None,
         key_name: str = KEY,
+        api: str = "chat",
         form: str = "schema",
         temperature: float | str | None = "auto",
         max_tokens: int | None = None,
+        max_tokens_field: str = "auto",
+        system: str = "system",
         seed: int | None = None,
         detail: str | None = None,
         model_echo: str | None = None,
@@ -76,19 +83,34 @@ class OpenAIJudge:
         offline: bool = False,
     ):
         self.facts: ModelFacts = model_facts(model, usd)
-        if form not in FORMS:
-            raise ConfigError(f"form {form!r}: want {' or '.join(FORMS)}")
-        if detail not in (None, "low", "high", "auto"):
-            raise ConfigError(f"detail {detail!r}: want low, high or auto")
-        if isinstance(temperature, str):
-            if temperature != "auto":
-                raise ConfigError(f"temperature {temperature!r}: want a number or auto")
-            temperature = None if self.facts.reasoning else 0.0
+        _check_word("api", api, APIS)
+        _check_word("form", form, ("auto", *FORMS))
+        _check_word("max_tokens_field", max_tokens_field, ("auto", *TOKEN_FIELDS))
+        _check_word("system", system, SYSTEMS)
+        _check_word("detail", detail, (None, "low", "high", "auto"))
+        degrees: Any = temperature
+        if temperature == "auto":
+            degrees = None if self.facts.reasoning else 0.0
         if max_tokens is None:
-            max_tokens = _LONG_ANSWER if self.facts.reasoning else _SHORT_ANSWER
-        if max_tokens < 1 or not timeout > 0:
-            raise ConfigError(f"max_tokens {max_tokens}, timeout {timeout}: want more than 0")
-        self.chat = ChatSettings(model, max_tokens, form, temperature, seed, detail)
+            max_tokens = _LONG_ANSWER if self.facts.thinks else _SHORT_ANSWER
+        _check_number("temperature", degrees, "a number, null or auto", least=0.0)
+        _check_number("max_tokens", max_tokens, "a whole number of 1 or more", least=1)
+        _check_number("timeout", timeout, "more than 0", least=1e-9)
+        _check_number("seed", seed, "a whole number or null", least=-(2**63))
+        if api == "responses" and seed is not None:
+            raise ConfigError("seed: the Responses API takes none; set seed=null or api=chat")
+        asked = RequestSettings(
+            model, max_tokens, form, degrees, seed, detail, api, max_tokens_field, system
+        )
+        self._asked = asked
+        self._may_change: dict[str, list[Any]] = {
+            "form": list(FORMS) if form == "auto" else [],
+            "max_tokens_field": list(TOKEN_FIELDS) if max_tokens_field == "auto" else [],
+        }
+        self.request = dataclasses.replace(
+            asked, **{name: values[0] for name, values in self._may_change.items() if values}
+        )
+        self._key_name = key_name
         self._echo = model_echo or model
         self._address = server_address(base_url)
         self._pace = pace or Pace(requests_per_minute, tokens_per_minute)
@@ -96,29 +118,41 @@ class OpenAIJudge:
 
     @property
     def name(self) -> str:
-        return f"openai:{self.chat.model}"
+        return f"openai:{self.request.model}"
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        return dataclasses.asdict(self.chat)
+        """As asked for, so that an answer is found again whatever the server has taken."""
+        values = dataclasses.asdict(self._asked)
+        del values["max_tokens_field"]  # the same answer under two names
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in _LATER or value != _LATER[name]
+        }
 
     @property
     def used(self) -> dict[str, Any]:
         """What is sent besides the question, and where; see `judge.plain_settings`."""
-        sent = {"api": "chat", "max_tokens_field": "max_completion_tokens", "system": "system"}
-        return {**dataclasses.asdict(self.chat), "base_url": self._address, **sent}
+        values = dataclasses.asdict(self.request)
+        if self.request.api == "responses":
+            values["max_tokens_field"] = "max_output_tokens"
+        return {**values, "base_url": self._address}
 
     def worst_usd(self, question: Question) -> float:
         return ATTEMPTS * self.worst_of_one(question)
 
     def worst_of_one(self, question: Question) -> float:
         """The most that one request can cost, in US dollars."""
-        tokens = most_tokens(question, self.facts.picture_tokens)
-        return self.facts.cost(tokens, self.chat.max_tokens)
+        tokens = Message.of(question).most_tokens(self._picture_tokens)
+        return self.facts.cost(tokens, self.request.max_tokens)
 
     def tokens(self, question: Question) -> int:
         """About as many input tokens as one request has."""
-        return estimate_tokens(question, self.facts.picture_tokens)
+        return Message.of(question).tokens(self._picture_tokens)
+
+    def _picture_tokens(self, width: int, height: int) -> int:
+        return self.facts.picture_tokens(width, height, self.request.detail)
 
     def halt(self) -> None:
         self._pace.halt()
@@ -147,38 +181,83 @@ class OpenAIJudge:
         if echo == "any" or not model or model == echo or model.startswith(f"{echo}-20"):
             return
         raise ConfigError(
-            f"asked {self.chat.model!r}, and {model!r} answered: scores of several models do not "
-            f"go together; set model_echo={model} if that is the same one"
+            f"asked {self.request.model!r}, and {model!r} answered: scores of several models do "
+            f"not go together; set model_echo={model} if that is the same one"
         )
+
+    async def complete(self, message: Message, most: int = 0) -> Said | Failure:
+        """Sends one message, and again where the server wants a setting otherwise.
+
+        Args:
+            most: tokens of the answer, if more than those of the judge.
+
+        Raises:
+            ConfigError: for what every other message would fail of.
+        """
+        while True:
+            used = self.request
+            sent = dataclasses.replace(used, max_tokens=max(most, used.max_tokens))
+            answer = await self._send(sent, message)
+            if not (isinstance(answer, Failure) and answer.kind == "stop"):
+                return answer
+            self.adapt(answer, used)
+
+    def adapt(self, failure: Failure, used: RequestSettings) -> None:
+        """Changes the setting that a server refused in a request with these.
+
+        Raises:
+            ConfigError: if it may not be changed, or the fault is another; it says what to do.
+        """
+        name = failure.about
+        values = self._may_change.get(name, [])
+        later = values[values.index(getattr(used, name)) + 1 :] if values else []
+        if not later or (name, self.request.api) == ("max_tokens_field", "responses"):
+            raise ConfigError(self.remedy(failure))
+        if getattr(self.request, name) == getattr(used, name):  # no other answer has changed it
+            self.request = dataclasses.replace(self.request, **{name: later[0]})
+            _log.warning("the server refuses %s (%s); %s is sent", name, failure.text, later[0])
+
+    def remedy(self, failure: Failure) -> str:
+        """What to do about a failure that every other request would have."""
+        return remedy(failure, self.request, self._address, self._key_name)
 
     async def _ask(self, question: Question) -> Verdict:
         tally = _Tally(self, question)
-        body = self.chat.body(question)
-        load = self.tokens(question) + self.chat.max_tokens
+        message = Message.of(question)
+        load = self.tokens(question) + self.request.max_tokens
+        raw: str | None = None
         while True:
             await self._pace.turn(load)
-            answer = await self._send(body, question)
-            if isinstance(answer, Reply):
-                tally.count_reply(answer)
-                self.check_model(answer.model)
-                if answer.status != "invalid" or tally.paid >= ATTEMPTS:
-                    return tally.verdict(answer)
+            used = self.request
+            answer = await self._send(used, message)
+            if isinstance(answer, Said):
+                reply = read_reply(answer, question.prompt)
+                tally.count_reply(reply)
+                self.check_model(reply.model)
+                same, raw = reply.raw == raw, reply.raw  # and would be so once more
+                if reply.status != "invalid" or same or tally.given_up:
+                    return tally.verdict(reply)
                 continue
             tally.count_failure(answer)
-            if answer.kind == "filtered":
-                return tally.verdict(Reply("content_filter", text=answer.text))
-            if answer.kind == "refused" or tally.given_up:
+            if answer.kind == "stop":
+                self.adapt(answer, used)
+                continue
+            if answer.kind in ("filtered", "refused"):
+                status = "content_filter" if answer.kind == "filtered" else "rejected"
+                return tally.verdict(Reply(status, text=answer.text))
+            if tally.given_up:
                 return tally.verdict(Reply("http_error", text=answer.text))
             await self._wait(answer, tally)
 
-    async def _send(self, body: dict[str, Any], question: Question) -> Reply | Failure:
+    async def _send(self, settings: RequestSettings, message: Message) -> Said | Failure:
+        api = self.client.responses if settings.api == "responses" else self.client.chat.completions
         try:
-            response = await self.client.chat.completions.with_raw_response.create(**body)
+            response = await api.with_raw_response.create(**settings.body(message))
+            return read_said(response.content)
         except asyncio.CancelledError:
             raise
         except Exception as error:
             return read_failure(error)
-        return read_reply(response.text, question.prompt)
 
     async def _wait(self, failure: Failure, tally: "_Tally") -> None:
         if failure.wait is None:
@@ -243,3 +322,18 @@ class _Tally:
             usd=self._usd,
             requests=self._requests,
         )
+
+
+def _check_word(name: str, value: Any, known: Collection[str | None]) -> None:
+    if value not in known:
+        want = ", ".join("null" if word is None else word for word in known)
+        raise ConfigError(f"{name} {value!r}: want {want}")
+
+
+def _check_number(name: str, value: Any, want: str, *, least: float) -> None:
+    whole = "whole" in want
+    if value is None and "null" in want:
+        return
+    number = isinstance(value, int) or (isinstance(value, float) and not whole)
+    if isinstance(value, bool) or not number or not least <= value < math.inf:
+        raise ConfigError(f"{name} {value!r}: want {want}")

@@ -14,11 +14,12 @@ STATUSES = (
     "content_filter",
     "truncated",
     "invalid",
+    "rejected",
     "http_error",
     "budget_stopped",
     "missing",
 )
-FINAL = ("ok", "refused", "content_filter", "truncated", "invalid")
+FINAL = ("ok", "refused", "content_filter", "truncated", "invalid", "rejected")
 """Statuses of an answer that was had, and is not asked for again."""
 
 

@@ -4,6 +4,7 @@ What it answers is said by the instruction of a question, as "429 [2] #7": behav
 two requests of this very question, then answer well. See `_BEHAVIOURS`.
 """
 
+import gzip
 import json
 import re
 import socket
@@ -28,6 +29,9 @@ class JudgeServer:
         files, batches: of the Batch API, by id.
         outcomes: of the batches to come, in order: "completed", "no_output", "token_limit",
             "expired", "failed".
+        refuses: called with the body of every completion; what it gives, status and error, is the
+            answer.
+        lines: what is put into every file of answers besides.
     """
 
     def __init__(self):
@@ -38,6 +42,8 @@ class JudgeServer:
         self.files = {}
         self.batches = {}
         self.outcomes = []
+        self.refuses = lambda body: None
+        self.lines = b""
         self.created = 0
         self.uploads = 0
         self.in_flight = 0
@@ -104,7 +110,8 @@ class JudgeServer:
             batch["status"] = "expired"
         for name, rows in (("output_file_id", good[::-1]), ("error_file_id", bad)):
             if rows:
-                content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+                text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+                content = self.lines + text.encode()
                 batch[name] = self.add_file("answers.jsonl", content)["id"]
 
 
@@ -129,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         self.judge.keys.add(self.headers.get("Authorization"))
         data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.path.endswith("/chat/completions"):
+        if self.path.endswith(("/chat/completions", "/responses")):
             self._complete(json.loads(data))
         elif self.path.endswith("/files"):
             self._upload(data)
@@ -153,6 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _complete(self, body):
         judge = self.judge
         with judge.lock:
+            judge.bodies.append(body)
             judge.in_flight += 1
             judge.most_in_flight = max(judge.most_in_flight, judge.in_flight)
             judge.times.append(time.monotonic())
@@ -163,7 +171,11 @@ class _Handler(BaseHTTPRequestHandler):
             with judge.lock:
                 judge.requests[instruction] += 1
                 count = judge.requests[instruction]
-            self._behave(kind if count <= number else "ok", body)
+            refusal = judge.refuses(body)
+            if refusal is not None:
+                self._send(*refusal)
+            else:
+                self._behave(kind if count <= number else "ok", body)
         finally:
             with judge.lock:
                 judge.in_flight -= 1
@@ -171,7 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _behave(self, kind, body):
         if kind in _STATUSES:
             status, error, headers = _STATUSES[kind]
-            self._send(status, {"error": error}, headers)
+            self._send(status, error if isinstance(error, bytes) else {"error": error}, headers)
         elif kind == "slow":
             judge.closing.wait(60)  # whoever asks has given up long before
             self._send(200, completion(body))
@@ -179,8 +191,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
             self.connection.close()
-        elif kind == "html":
-            self._send(200, b"<html>busy</html>")
+        elif kind in _BODIES:
+            self._send(200, *_BODIES[kind](completion(body)))
         else:
             self._send(200, completion(body, kind))
 
@@ -226,13 +238,52 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _instruction(body):
-    text = next(p["text"] for p in body["messages"][-1]["content"] if p["type"] == "text")
+    text = _asked(body)
     match = _INSTRUCTION.search(text)
     return (match[1], match[0], int(match[2])) if match else ("ok", text, 0)
 
 
+def _asked(body):
+    parts = (body.get("messages") or body["input"])[-1]["content"]
+    return next(p["text"] for p in parts if p["type"] in ("text", "input_text"))
+
+
+def response(body, kind="ok"):
+    """A response of the Responses API as the server's JSON."""
+    content = {"type": "output_text", "text": _CONTENTS.get(kind, answer(body)), "annotations": []}
+    answered = {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 0,
+        "status": "completed",
+        "error": None,
+        "incomplete_details": None,
+        "model": body["model"],
+        "output": [
+            {"type": "reasoning", "id": "rs_1", "summary": []},
+            {"type": "message", "id": "msg_1", "role": "assistant", "content": [content]},
+        ],
+        "usage": {"input_tokens": 1000, "output_tokens": 20, "total_tokens": 1020},
+    }
+    if kind == "refusal":
+        answered["output"][1]["content"] = [{"type": "refusal", "refusal": "I cannot look."}]
+    elif kind in ("length", "thought_only"):
+        details = {"reason": "max_output_tokens"}
+        answered |= {"status": "incomplete", "incomplete_details": details}
+        answered["output"] = answered["output"][:1]
+    elif kind == "content_filter":
+        answered |= {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}
+        answered["output"] = []
+    elif kind == "500":
+        error = {"code": "server_error", "message": "oops"}
+        answered |= {"status": "failed", "error": error, "output": []}
+    return answered
+
+
 def completion(body, kind="ok"):
     """A chat completion as the server's JSON."""
+    if "input" in body:
+        return response(body, kind)
     choice = {
         "index": 0,
         "finish_reason": "stop",
@@ -252,6 +303,32 @@ def completion(body, kind="ok"):
         choice["message"] |= {"content": None, "refusal": "I cannot look at this."}
     elif kind in ("length", "content_filter"):
         choice["finish_reason"] = kind
+        choice["message"]["content"] = answer(body)[:-5]
+    elif kind == "length_whole":
+        choice["finish_reason"] = "length"
+    elif kind == "thought_only":
+        choice["finish_reason"] = "length"
+        choice["message"] |= {"content": "", "reasoning_content": "The second picture"}
+    elif kind == "thought_unclosed":
+        choice["finish_reason"] = "length"
+        choice["message"]["content"] = "<think>The second picture"
+    elif kind == "no_answer":
+        choice["message"] |= {"content": None, "reasoning_content": "Snow. A four, I would say."}
+    elif kind == "answer_as_thought":
+        choice["message"] |= {"content": None, "reasoning_content": answer(body)}
+    elif kind == "parts":
+        thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+        choice["message"]["content"] = [thought, {"type": "text", "text": answer(body)}]
+    elif kind == "tool":
+        call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": answer(body)}}
+        choice["message"] |= {"content": None, "tool_calls": [call]}
+    elif kind == "empty":
+        choice["message"]["content"] = ""
+    elif kind == "two_choices":
+        answered["choices"] = [choice, {**choice, "index": 1}]
+    elif kind == "two_answers":
+        other = {"role": "assistant", "content": '{"score": 1, "bad": "no"}'}
+        answered["choices"] = [choice, {**choice, "index": 1, "message": other}]
     elif kind == "wrong_model":
         answered["model"] = "gpt-4o-mini-2024-07-18"
     elif kind == "no_choices":
@@ -263,8 +340,8 @@ def completion(body, kind="ok"):
 
 def answer(body):
     """A good answer, in the form of the schema or, without one, of the paper's dictionary."""
-    text = next(p["text"] for p in body["messages"][-1]["content"] if p["type"] == "text")
-    schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
+    form = body.get("text", {}).get("format") or body.get("response_format", {}).get("json_schema")
+    schema = (form or {}).get("schema")
     if schema is None:
         return "```python\n{'score': 3, 'bad': 'It\\'s dark.'}\n```"
     values = {}
@@ -272,8 +349,8 @@ def answer(body):
         if kind["type"] == "string":
             values[key] = kind.get("enum", ['too "dark" 50 % \u2600'])[0]
         else:
-            values[key] = kind["enum"][-2] if "enum" in kind else 3.5
-    return json.dumps(values) if text else ""
+            values[key] = 3.5 if kind["type"] == "number" else 4
+    return json.dumps(values)
 
 
 _STATUSES = {
@@ -286,14 +363,53 @@ _STATUSES = {
     "400": (400, {"message": "image is broken", "code": "invalid_image"}, []),
     "setting": (400, {"message": "no temperature", "param": "temperature", "code": "u"}, []),
     "400_filter": (400, {"message": "filtered", "code": "content_filter"}, []),
+    "gateway": (502, b"<html><title>502 Bad Gateway</title></html>", []),
     "401": (401, {"message": "Incorrect API key provided: sk-canary0123456789abcdef"}, []),
     "403": (403, {"message": "not allowed"}, []),
     "404": (404, {"message": "no such model", "code": "model_not_found"}, []),
 }
+_GOOD = '{"score": 4, "bad": "x"}'
 _CONTENTS = {
     "malformed": "The score is 4.",
     "out_of_range": '{"score": 6, "bad": "none"}',
+    "two_objects": f'{_GOOD} or rather {{"score": 3, "bad": "x"}}',
+    "fraction": '{"score": "4/5", "bad": "none"}',
+    "nan": '{"score": NaN, "bad": "none"}',
+    "half": '{"score": 4.3, "bad": "none"}',
+    "eval": "__import__('os').system('touch /tmp/mre_pwned')",
+    "sorry": "I'm sorry, but I can't assist with that.",
     "extra_key": '{"score": 4, "bad": "none", "note": "x"}',
     "decimal": "{'score': 4.0, 'bad': 'none'}",
-    "eval": "__import__('os').system('touch /tmp/mre_pwned')",
+    "numstr": '{"score": "4", "bad": "none"}',
+    "newline": '{"score": 4, "bad": "line one\nline two"}',
+    "think": f"<think>\nMore {{snow}}.\n</think>\n\n{_GOOD}",
+    "chatty": f"Here is my evaluation:\n```json\n{_GOOD}\n```\nLet me know if you need more.",
+    "listed": f"[{_GOOD}]",
+    "quoted": json.dumps(_GOOD),
+    "separators": '{"score": 4, "bad": "a\u2028b\u0085c"}',
+    "surrogate": '{"score": 4, "bad": "x", "note": "\ud83d"}',
+}
+
+
+def _stream(completion):
+    """The events of a stream, a few letters each."""
+    text = completion["choices"][0]["message"]["content"]
+    parts = [text[at : at + 7] for at in range(0, len(text), 7)]
+    deltas = [{"index": 0, "delta": {"content": part}, "finish_reason": None} for part in parts]
+    deltas.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+    events = [{"model": completion["model"], "choices": [delta]} for delta in deltas]
+    events.append({"model": completion["model"], "choices": [], "usage": completion["usage"]})
+    lines = [f"data: {json.dumps(event, ensure_ascii=False)}\r\n\r\n" for event in events]
+    return "".join([*lines, "data: [DONE]\n\n"]).encode(), [("X-Type", "text/event-stream")]
+
+
+_BODIES = {
+    "html": lambda made: (b"<html>busy</html>", []),
+    "nothing": lambda made: (b"", []),
+    "stream": _stream,
+    "bom": lambda made: (b"\xef\xbb\xbf" + json.dumps(made).encode(), []),
+    "gzip": lambda made: (gzip.compress(json.dumps(made).encode()), [("Content-Encoding", "gzip")]),
+    "nan_beside": lambda made: (json.dumps({**made, "logprob": float("nan")}).encode(), []),
+    "error_in_200": lambda made: (b'{"error": {"message": "upstream", "code": 503}}', []),
+    "list_body": lambda made: (b"[1]", []),
 }

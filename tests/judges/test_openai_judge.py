@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mre_jax.errors import BusyError, ConfigError
+from mre_jax.errors import BusyError, ConfigError, DataError
 from mre_jax.judges.journal import read_verdicts
 from mre_jax.judges.judge import make_judge
 from mre_jax.judges.pace import Pace
+from mre_jax.judges.request import Message
 from tests.judges.conftest import KEY
 from tests.judges.questions import EDITED, ORIGINAL, question
 from tests.judges.server import MODEL
@@ -31,15 +32,43 @@ MATRIX = [
     ("length", 99, "truncated", 1, 1, []),
     ("content_filter", 99, "content_filter", 1, 1, []),
     ("400_filter", 99, "content_filter", 1, 0, []),
-    ("400", 99, "http_error", 1, 0, []),
+    ("400", 99, "rejected", 1, 0, []),
+    ("gateway", 1, "ok", 2, 1, None),
+    ("sorry", 99, "refused", 1, 1, []),
     ("malformed", 1, "ok", 2, 2, []),
-    ("malformed", 99, "invalid", 3, 3, []),
-    ("out_of_range", 99, "invalid", 3, 3, []),
-    ("extra_key", 99, "invalid", 3, 3, []),
-    ("decimal", 99, "invalid", 3, 3, []),
-    ("eval", 99, "invalid", 3, 3, []),
-    ("no_choices", 1, "ok", 2, None, []),
-    ("html", 1, "ok", 2, None, []),
+    # The same words again are no better a third time.
+    ("malformed", 99, "invalid", 2, 2, []),
+    ("out_of_range", 99, "invalid", 2, 2, []),
+    ("two_objects", 99, "invalid", 2, 2, []),
+    ("two_answers", 99, "invalid", 2, 2, []),
+    ("fraction", 99, "invalid", 2, 2, []),
+    ("half", 99, "invalid", 2, 2, []),
+    ("surrogate", 99, "invalid", 2, 2, []),
+    ("nan", 99, "invalid", 2, 2, []),
+    ("empty", 99, "invalid", 2, 2, []),
+    ("no_answer", 99, "invalid", 2, 2, []),
+    ("eval", 99, "invalid", 2, 2, []),
+    ("thought_only", 99, "truncated", 1, 1, []),
+    ("thought_unclosed", 99, "truncated", 1, 1, []),
+    # What can be read without guessing is read.
+    *(
+        (kind, 99, "ok", 1, 1, [])
+        for kind in ("extra_key", "decimal", "numstr", "newline", "think", "chatty", "listed")
+    ),
+    *(
+        (kind, 99, "ok", 1, 1, [])
+        for kind in ("quoted", "separators", "length_whole", "parts", "tool", "bom")
+    ),
+    *(
+        (kind, 99, "ok", 1, 1, [])
+        for kind in ("stream", "gzip", "nan_beside", "answer_as_thought", "two_choices")
+    ),
+    ("no_choices", 1, "ok", 2, None, None),
+    ("list_body", 1, "ok", 2, None, None),
+    ("html", 1, "ok", 2, None, None),
+    ("html", 99, "http_error", 3, None, None),
+    ("nothing", 1, "ok", 2, None, None),
+    ("error_in_200", 1, "ok", 2, 1, None),
     ("reset", 1, "ok", 2, None, None),
 ]
 
@@ -104,7 +133,7 @@ def test_a_server_that_is_not_there(ask, time):
     [
         ("401", "refuses the key"),
         ("403", "refuses the key"),
-        ("404", "does not know model or path"),
+        ("404", f"does not know model '{MODEL}'"),
         ("no_money", "no money left"),
         ("setting", "refuses a setting"),
         ("wrong_model", f"asked '{MODEL}', and 'gpt-4o-mini-2024-07-18' answered"),
@@ -131,7 +160,7 @@ def test_one_answer_s_wait_holds_for_all(ask, server, time):
 
 def test_what_is_sent():
     judge = make_judge(f"openai:{MODEL}", offline=True, seed=7, detail="low")
-    body = judge.chat.body(question(3, perspective="quality"))
+    body = judge.request.body(Message.of(question(3, perspective="quality")))
     assert body["max_completion_tokens"] == 300
     assert (body["temperature"], body["seed"]) == (0.0, 7)
     assert body["response_format"]["json_schema"]["strict"] is True
@@ -142,14 +171,14 @@ def test_what_is_sent():
     assert image["image_url"]["detail"] == "low"
     head, _, data = image["image_url"]["url"].partition(",")
     assert (head, base64.b64decode(data)) == ("data:image/png;base64", EDITED)
-    both = judge.chat.body(question(3))["messages"][1]["content"][1:]
+    both = judge.request.body(Message.of(question(3)))["messages"][1]["content"][1:]
     sent = [base64.b64decode(part["image_url"]["url"].partition(",")[2]) for part in both]
     assert sent == [ORIGINAL, EDITED]
 
 
 def test_models_that_think_get_no_temperature_and_room():
     judge = make_judge("openai:gpt-5-mini-2025-08-07", offline=True)
-    body = judge.chat.body(question())
+    body = judge.request.body(Message.of(question()))
     assert "temperature" not in body
     assert body["max_completion_tokens"] == 4000
 
@@ -213,10 +242,38 @@ def test_bad_settings_are_named(spec, options, message):
         make_judge(spec, **({"offline": True} | options if spec == "openai:m" else options))
 
 
-def test_a_server_that_answers_nothing_ends_the_run(ask, server):
+@pytest.mark.parametrize(
+    ("kind", "error", "message", "most"),
+    [
+        ("400", ConfigError, "10 rejected.*image is broken.*--again rejected", 10),
+        ("malformed", ConfigError, "10 invalid.*'The score is 4.'.*form=auto", 20),
+        ("thought_only", ConfigError, "thinking took all of max_tokens.*max_tokens=N", 10),
+        ("sorry", DataError, "10 refused.*can't assist.*another judge", 10),
+        ("content_filter", DataError, "10 content_filter.*another judge", 10),
+        ("html", BusyError, "10 http_error.*web page.*base_url", 30),
+        ("500", BusyError, "10 http_error.*check base_url, and run it again", 80),
+    ],
+)
+def test_first_answers_without_a_score_end_the_run(ask, server, kind, error, message, most):
+    """Twenty thousand questions must not be paid for to learn that a judge cannot answer."""
+    with pytest.raises(error, match=message):
+        ask([question(n, kind, 99) for n in range(100)], concurrency=1)
+    assert server.requests.total() == most
+
+
+def test_a_run_with_a_score_goes_on_past_answers_without_one(ask, server):
+    questions = [question(0), *(question(n, "sorry", 99) for n in range(1, 40))]
+    assert len(ask(questions, concurrency=1)) == 40
+    # What is in the journal counts as well: nothing of it is asked again.
+    more = [question(n, "sorry", 99) for n in range(40, 60)]
+    assert len(ask([*questions, *more], concurrency=1)) == 60
+
+
+def test_a_server_that_stops_to_answer_ends_the_run(ask, server):
+    questions = [question(0), *(question(n, "html", 99) for n in range(1, 100))]
     with pytest.raises(BusyError, match="20 items in a row had no answer"):
-        ask([question(n, "400", 99) for n in range(100)], concurrency=1)
-    assert server.requests.total() == 20
+        ask(questions, concurrency=1)
+    assert server.requests.total() == 1 + 20 * 3
 
 
 @pytest.mark.parametrize("kind", ["openai", "openai-batch"])

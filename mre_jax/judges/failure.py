@@ -1,0 +1,211 @@
+"""What it means that a server gave no answer, whichever words and form its error has.
+
+Servers of one protocol write errors in many ways: OpenAI's object, FastAPI's list of places in the
+request, a bare text, JSON within a text, a gateway's web page. Read is what they have in common:
+all messages, codes and names of fields, wherever they stand.
+"""
+
+import dataclasses
+import datetime
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mre_jax.judges.pace import retry_after
+from mre_jax.judges.redaction import redact
+
+_NO_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+_FILTERED = {"content_filter", "content_policy_violation"}
+_MESSAGES = ("message", "msg", "detail", "error", "reason", "description", "title", "raw")
+_NAMES = ("param", "loc", "field", "path")
+_CODES = ("code", "type", "status")
+_DEEPEST = 8
+
+_SETTINGS = {
+    "max_tokens_field": r"\bmax_(?:completion_|output_|new_)?tokens\b|\bmaxOutputTokens\b",
+    "temperature": r"\btemperature\b",
+    "form": r"response_?format|json_?(?:schema|object|mode)|response_?schema|text\.format|"
+    r"structured.?output|guided|\bgrammar\b|\benum\b|additional_?properties",
+    "seed": r"\bseed\b",
+    "detail": r"image_url\.detail|image\.detail|['\"`]detail['\"`]|^detail$",
+    "system": r"\bsystem['\"`]? ?(?:role|message|prompt|instruction)|role['\"`]?:? ?['\"`]?system|"
+    r"developer instruction|roles must alternate|^instructions$",
+    "pictures": r"(?:not|n't|only) (?:support|accept|take|allow|handle)\w*[^.]{0,40}"
+    r"(?:image|vision|multi-?modal)|only supports? text|"
+    r"(?:image|vision|multi-?modal)\w*[^.]{0,30}(?:not |un)(?:supported|enabled|allowed)|"
+    r"image_url is only supported|invalid value: .?(?:image_url|input_image)|"
+    r"unknown variant .?(?:image_url|input_image)|not a (?:vision|multi-?modal)|"
+    r"at most \d+ image|content['\"`]?[^.]{0,20}must be a string",
+}
+"""Settings of a judge, and what an error says where it is about one."""
+
+_ONE_PICTURE = re.compile(r"format|mime|\bsizes?\b|resolution|corrupt|valid|decod|download", re.I)
+_TOO_LONG = re.compile(
+    r"context.{0,3}(?:length|window|size)|maximum context|too many (?:input )?tokens|"
+    r"(?:prompt|input) is too long",
+    re.I,
+)
+_MODEL = re.compile(
+    r"model.{0,80}(?:not found|not exist|no such|unknown|not available|not loaded)|"
+    r"(?:unknown|invalid|no such|not find)(?: the)? model",
+    re.I | re.S,
+)
+_KEY = re.compile(r"api.?key.{0,30}(?:not valid|invalid|incorrect|missing)|invalid api.?key", re.I)
+_REFUSES = re.compile(
+    r"unknown|unexpected|unsupported|not support|unrecognized|not permitted|extra", re.I
+)
+_TOO_MUCH = re.compile(r"too (?:large|big|high)|less than|at most|exceed|maximum|<=", re.I)
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A request without an answer.
+
+    Attributes:
+        kind: "limited" by the server, "broken" on the way or at the server (it was not answered),
+            "lost" (it may have been answered, and be paid for), "filtered", "refused" (this
+            request, and it would be again), "stop" (so would every other).
+        text: one line.
+        wait: seconds that the server asks for, if it does.
+        about: of a "stop": "money", "key", "address", "model", "pictures", or the judge's setting
+            that is refused.
+    """
+
+    kind: str
+    text: str
+    wait: float | None = None
+    about: str = ""
+
+
+def read_failure(error: Exception) -> Failure:
+    """What an exception of the client means."""
+    import openai
+
+    if isinstance(error, openai.APITimeoutError):
+        return Failure("lost", "no answer in time")
+    if isinstance(error, openai.APIConnectionError):
+        return _of_connection(error.__cause__ or error)
+    if isinstance(error, openai.APIStatusError):
+        return read_refusal(error.status_code, error.response.text, error.response.headers)
+    return Failure("lost", redact(f"{type(error).__name__}: {error}"))
+
+
+def read_refusal(status: int, body: str, headers: Mapping[str, str] | None = None) -> Failure:
+    """What an error of a server means.
+
+    Args:
+        status: of HTTP.
+        body: as it came.
+        headers: of the response, for the wait they may ask for.
+    """
+    error = _Error.read(body)
+    text = redact(f"{status}: {error.text}")[:300]
+    if status == 402 or error.codes & _NO_MONEY:
+        return Failure("stop", text, about="money")
+    if status in (401, 403) or (status == 400 and _KEY.search(error.text)):
+        return Failure("stop", text, about="key")
+    if error.codes & _FILTERED:
+        return Failure("filtered", text)
+    if status in (404, 405, 501) or 300 <= status < 400:
+        return Failure("stop", text, about="model" if error.names_model else "address")
+    if status in (408, 409, 425, 429) or (status >= 500 and not error.refuses):
+        wait = retry_after(headers or {}, datetime.datetime.now(datetime.UTC))
+        return Failure("limited" if status == 429 else "broken", text, wait)
+    if status == 413 or _TOO_LONG.search(error.text):
+        return Failure("refused", f"{text} (send smaller pictures)")
+    if about := "model" if error.names_model else error.setting:
+        return Failure("stop", text, about=about)
+    return Failure("refused", text)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Error:
+    """What the body of an error says.
+
+    Attributes:
+        text: its messages in one line.
+        codes: kinds of errors, in small letters.
+        names: of fields of the request.
+    """
+
+    text: str
+    codes: frozenset[str]
+    names: tuple[str, ...]
+
+    @classmethod
+    def read(cls, body: str) -> "_Error":
+        if body.lstrip().startswith("<"):
+            title = re.search(r"<title>(.*?)</title>", body, re.I | re.S)
+            said = " ".join(title[1].split()) if title else ""
+            return cls(f"a web page{f', {said!r}' if said else ''}", frozenset(), ())
+        found = list(_leaves(_json_of(body), "message", 0))
+        texts = dict.fromkeys(text for name, text in found if name in _MESSAGES)
+        codes = frozenset(text.lower() for name, text in found if name in _CODES)
+        names = tuple(text for name, text in found if name in _NAMES)
+        said = "; ".join(texts) or ", ".join(sorted(codes)) or body or "no reason given"
+        where = f" ({', '.join(names)})" if names and not any(n in said for n in names) else ""
+        return cls(" ".join(f"{said}{where}".split()), codes, names)
+
+    @property
+    def setting(self) -> str:
+        """The judge's setting that is refused; "" if none is named."""
+        for name in self.names:
+            for setting, pattern in _SETTINGS.items():
+                if re.search(pattern, name, re.I):
+                    return self._of_tokens(setting)
+        for setting, pattern in _SETTINGS.items():
+            if re.search(pattern, self.text, re.I):
+                if setting == "pictures" and _ONE_PICTURE.search(self.text):
+                    return ""
+                return self._of_tokens(setting)
+        return "setting" if any(code.startswith("unsupported") for code in self.codes) else ""
+
+    @property
+    def names_model(self) -> bool:
+        return (
+            "model" in self.names
+            or any(code.startswith("model_not_found") for code in self.codes)
+            or bool(_MODEL.search(self.text))
+        )
+
+    @property
+    def refuses(self) -> bool:
+        """Whether it refuses a setting in words that no passing fault has."""
+        return bool(self.setting and _REFUSES.search(self.text))
+
+    def _of_tokens(self, setting: str) -> str:
+        """It is the number that is refused, not the field's name, where it is too large."""
+        too_much = setting == "max_tokens_field" and _TOO_MUCH.search(self.text)
+        return "max_tokens" if too_much else setting
+
+
+def _leaves(value: Any, name: str, depth: int) -> Iterator[tuple[str, str]]:
+    """All texts and numbers with the name that they stand under."""
+    if depth > _DEEPEST or value is None or isinstance(value, bool):
+        return
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, name if key in ("0", "") else str(key), depth + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _leaves(inner, name, depth + 1)
+    elif isinstance(value, str) and value.lstrip()[:1] in ("{", "[") and name in _MESSAGES:
+        yield from _leaves(_json_of(value), name, depth + 1)
+    else:
+        yield name, str(value)
+
+
+def _json_of(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return [text.strip()] if text.strip() else []
+    return [value] if isinstance(value, str) else value
+
+
+def _of_connection(cause: BaseException) -> Failure:
+    text = f"connection: {redact(str(cause)) or 'lost'}"
+    if re.search(r"\bSSL\b|CERTIFICATE|UnsupportedProtocol", f"{type(cause).__name__} {text}"):
+        return Failure("stop", text, about="address")
+    return Failure("broken" if "Connect" in type(cause).__name__ else "lost", text)

@@ -1,0 +1,56 @@
+"""What a user does about a server that refuses every request."""
+
+from mre_jax.judges.failure import Failure
+from mre_jax.judges.request import FORMS, TOKEN_FIELDS, RequestSettings
+
+
+def remedy(failure: Failure, used: RequestSettings, address: str, key_name: str) -> str:
+    """One line for a failure of kind "stop": what the server says, and what to change.
+
+    Args:
+        used: what the request was made with.
+        address: base address of the server.
+        key_name: environment variable that holds the key.
+    """
+    text = failure.text
+    match failure.about:
+        case "money":
+            return f"the server says there is no money left ({text}); nothing more is sent"
+        case "key":
+            return f"the server refuses the key ({text}); check {key_name} and base_url"
+        case "address":
+            return (
+                f"the server does not know {address}{used.path} ({text}); check base_url, which "
+                "ends in /v1 with most servers, and --judge-option api"
+            )
+        case "model":
+            return (
+                f"the server does not know model {used.model!r} ({text}); take one that it lists "
+                f"under {address}/models"
+            )
+        case "pictures":
+            return (
+                f"the model takes no pictures, or not so many ({text}); take one that does, or "
+                "start its server so"
+            )
+    return f"the server refuses a setting ({text}); give --judge-option {_option(failure, used)}"
+
+
+def _option(failure: Failure, used: RequestSettings) -> str:
+    match failure.about:
+        case "temperature":
+            return "temperature=null, or another number"
+        case "seed" | "detail":
+            return f"{failure.about}=null"
+        case "system":
+            return "system=user"
+        case "max_tokens":
+            return f"max_tokens=N with fewer than {used.max_tokens}"
+        case "max_tokens_field":
+            other = next(name for name in TOKEN_FIELDS if name != used.max_tokens_field)
+            return f"max_tokens_field={other}"
+        case "form":
+            weaker = FORMS[FORMS.index(used.form) + 1 :]
+            words = " or ".join(f"form={form}" for form in weaker)
+            return f"{words}, or form=auto, which tries them in turn" if words else "form=text"
+    return "NAME=VALUE for it, or NAME=null to leave it out"
