@@ -40,7 +40,9 @@ _SETTINGS = {
 }
 """Settings of a judge, and what an error says where it is about one."""
 
-_ONE_PICTURE = re.compile(r"format|mime|\bsizes?\b|resolution|corrupt|valid|decod|download", re.I)
+_ONE_PICTURE = re.compile(
+    r"\bformat|mime|\bsizes?\b|resolution|corrupt|valid image|decod|download", re.I
+)
 _TOO_LONG = re.compile(
     r"context.{0,3}(?:length|window|size)|maximum context|too many (?:input )?tokens|"
     r"(?:prompt|input) is too long",
@@ -139,7 +141,7 @@ class _Error:
             title = re.search(r"<title>(.*?)</title>", body, re.I | re.S)
             said = " ".join(title[1].split()) if title else ""
             return cls(f"a web page{f', {said!r}' if said else ''}", frozenset(), ())
-        found = list(_leaves(_json_of(body), "message", 0))
+        found = list(_leaves(body.strip(), "message", 0))
         texts = dict.fromkeys(text for name, text in found if name in _MESSAGES)
         codes = frozenset(text.lower() for name, text in found if name in _CODES)
         names = tuple(text for name, text in found if name in _NAMES)
@@ -190,18 +192,18 @@ def _leaves(value: Any, name: str, depth: int) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for inner in value:
             yield from _leaves(inner, name, depth + 1)
-    elif isinstance(value, str) and value.lstrip()[:1] in ("{", "[") and name in _MESSAGES:
-        yield from _leaves(_json_of(value), name, depth + 1)
-    else:
+    elif name in _MESSAGES and (inner := _json_of(str(value))) is not None:
+        yield from _leaves(inner, name, depth + 1)
+    elif str(value):
         yield name, str(value)
 
 
 def _json_of(text: str) -> Any:
+    """The object, list or text that a text is the JSON of; None if it is none."""
     try:
-        value = json.loads(text)
-    except ValueError:
-        return [text.strip()] if text.strip() else []
-    return [value] if isinstance(value, str) else value
+        return json.loads(text) if text[:1] in ("{", "[", '"') else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _of_connection(cause: BaseException) -> Failure:

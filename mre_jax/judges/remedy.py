@@ -50,7 +50,7 @@ def _option(failure: Failure, used: RequestSettings) -> str:
             other = next(name for name in TOKEN_FIELDS if name != used.max_tokens_field)
             return f"max_tokens_field={other}"
         case "form":
-            weaker = FORMS[FORMS.index(used.form) + 1 :]
-            words = " or ".join(f"form={form}" for form in weaker)
-            return f"{words}, or form=auto, which tries them in turn" if words else "form=text"
+            plain = used.form == "schema" and "enum" in failure.text.lower()
+            form = "plain_schema" if plain else "text"
+            return f"form={form}, or form=auto, which tries {', '.join(FORMS)} in turn"
     return "NAME=VALUE for it, or NAME=null to leave it out"

@@ -80,7 +80,7 @@ def read_said(body: bytes | str) -> Said | Failure:
         return Failure("lost", "an empty answer")
     try:
         values = _streamed(text) if _is_stream(text) else json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _no_json(text)
     if not isinstance(values, dict):
         return Failure("lost", f"not an answer of this protocol: {redact(text)[:200]!r}")

@@ -11,10 +11,11 @@ from mre_jax.errors import BusyError, ConfigError, DataError
 from mre_jax.judges.journal import read_verdicts
 from mre_jax.judges.judge import make_judge
 from mre_jax.judges.pace import Pace
+from mre_jax.judges.reply import read_said
 from mre_jax.judges.request import Message
 from tests.judges.conftest import KEY
 from tests.judges.questions import EDITED, ORIGINAL, question
-from tests.judges.server import MODEL
+from tests.judges.server import MODEL, response
 from tests.training.figures import Figures
 
 ONE = 1000 * 2.5e-6 + 20 * 10e-6  # US dollars of a good answer
@@ -231,6 +232,14 @@ def test_the_key_may_be_that_of_another_service(ask, server, monkeypatch):
         ("gpt-4o", {}, "want one of openai"),
         ("toy:x", {}, "want toy"),
         ("openai:m", {"form": "xml"}, "form 'xml'"),
+        ("openai:m", {"api": "batch"}, "api 'batch'"),
+        ("openai:m", {"system": "none"}, "system 'none'"),
+        ("openai:m", {"max_tokens_field": "tokens"}, "want auto, max_completion_tokens"),
+        ("openai:m", {"temperature": "warm"}, "want a number, null or auto"),
+        ("openai:m", {"temperature": True}, "want a number, null or auto"),
+        ("openai:m", {"max_tokens": 2.5}, "max_tokens 2.5"),
+        ("openai:m", {"timeout": 0}, "timeout 0"),
+        ("openai:m", {"seed": 1, "api": "responses"}, "the Responses API takes none"),
         ("openai:m", {"max_tokens": 0}, "max_tokens 0"),
         ("openai:m", {"nope": 1}, "nope"),
         ("openai:m", {"requests_per_minute": 0}, "requests per minute"),
@@ -306,3 +315,181 @@ def test_a_journal_of_before_settings_is_still_an_answer(ask, server, tmp_path):
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     (verdict,) = ask([question(1)]).values()
     assert (verdict.status, verdict.settings, server.requests.total()) == ("ok", {}, 1)
+
+
+# --- servers of other kinds -----------------------------------------------------------------------
+
+
+def extra(name):
+    return {"detail": [{"type": "extra_forbidden", "loc": ["body", name], "msg": "not permitted"}]}
+
+
+def knows_no(*names):
+    """Refuses requests with any of these fields."""
+
+    def refuse(body):
+        found = next((name for name in names if name in body), None)
+        return None if found is None else (422, extra(found))
+
+    return refuse
+
+
+def knows_no_form(*kinds):
+    def refuse(body):
+        kind = body.get("response_format", {}).get("type")
+        return (400, {"error": f"response_format {kind} is unavailable"}) if kind in kinds else None
+
+    return refuse
+
+
+def has_no_enum(body):
+    schema = json.dumps(body.get("response_format", {}))
+    return (400, {"error": "enum: only STRING"}) if '"enum": [0' in schema else None
+
+
+def test_a_server_of_the_older_field_gets_it_once_it_has_refused_the_newer(ask, server, time):
+    """Mistral's API and older gateways could not be asked at all."""
+    server.refuses = knows_no("max_completion_tokens")
+    found = ask([question(n) for n in range(20)], concurrency=4)
+    assert {v.status for v in found.values()} == {"ok"}
+    assert server.requests.total() <= 20 + 4
+    assert {v.settings["max_tokens_field"] for v in found.values()} == {"max_tokens"}
+    assert server.bodies[-1]["max_tokens"] == 300
+    # Whatever it was called, it is the same answer.
+    server.requests.clear()
+    ask([question(n) for n in range(20)], max_tokens_field="max_tokens")
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
+    ("refuses", "options", "message"),
+    [
+        (
+            knows_no("max_completion_tokens"),
+            {"max_tokens_field": "max_completion_tokens"},
+            "max_tokens_field=max_tokens",
+        ),
+        (knows_no("max_completion_tokens", "max_tokens"), {}, "max_tokens_field="),
+        (knows_no("temperature"), {}, "temperature=null"),
+        (knows_no("seed"), {"seed": 1}, "seed=null"),
+        (knows_no("response_format"), {}, "form=text, or form=auto"),
+        (has_no_enum, {}, "form=plain_schema, or form=auto"),
+        (knows_no_form("json_object"), {"form": "json_object"}, "form=text"),
+        (lambda body: (400, {"error": "System role not supported"}), {}, "system=user"),
+        (lambda body: (404, {"detail": "Not Found"}), {}, r"/v1/chat/completions.*base_url"),
+        (lambda body: (405, b"<html>no</html>"), {}, "base_url"),
+        (lambda body: (404, {"detail": "Not Found"}), {"api": "responses"}, r"/v1/responses"),
+        (lambda body: (400, {"message": "not a multimodal model"}), {}, "takes no pictures"),
+    ],
+)
+def test_a_setting_that_is_refused_is_named_with_its_cure(ask, server, refuses, options, message):
+    server.refuses = refuses
+    with pytest.raises(ConfigError, match=message):
+        ask([question(n) for n in range(50)], concurrency=4, **options)
+    assert len(server.bodies) <= 12
+
+
+@pytest.mark.parametrize(
+    ("refuses", "form"),
+    [
+        (lambda body: None, "schema"),
+        (has_no_enum, "plain_schema"),
+        (knows_no_form("json_schema"), "json_object"),
+        (knows_no("response_format"), "text"),
+    ],
+)
+def test_the_form_is_the_strongest_that_the_server_takes(ask, server, refuses, form):
+    server.refuses = refuses
+    found = ask([question(n) for n in range(10)], concurrency=2, form="auto")
+    assert {(v.status, v.settings["form"]) for v in found.values()} == {("ok", form)}
+    ask([question(n) for n in range(10)], form="auto")  # one run knows the other's answers
+    assert len(server.bodies) <= 10 + 2 * 3
+
+
+def test_a_server_without_a_system_message_gets_it_before_the_question(ask, server):
+    (verdict,) = ask([question()], system="user").values()
+    (message,) = server.bodies[0]["messages"]
+    assert message["role"] == "user"
+    assert message["content"][0]["text"].startswith("You are an advanced AI")
+    assert (verdict.status, verdict.settings["system"]) == ("ok", "user")
+
+
+def test_the_server_that_refuses_a_key_is_told_with_the_key_s_name(ask, server, monkeypatch):
+    monkeypatch.setenv("OTHER_KEY", "azure-0123456789")
+    with pytest.raises(ConfigError, match="check OTHER_KEY and base_url"):
+        ask([question(0, "401", 9)], key_name="OTHER_KEY")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8000/v1", "localhost", "ftp://x/v1", "http://"])
+def test_an_address_without_its_beginning_is_named(address):
+    with pytest.raises(ConfigError, match="want http://"):
+        make_judge("openai:m", base_url=address)
+
+
+# --- the Responses API ---------------------------------------------------------------------------
+
+
+def test_what_a_response_is_asked_with():
+    judge = make_judge(f"openai:{MODEL}", offline=True, api="responses", detail="low")
+    body = judge.request.body(Message.of(question(3)))
+    assert body["max_output_tokens"] == 300
+    assert (body["temperature"], body["store"]) == (0.0, False)
+    form = body["text"]["format"]
+    assert (form["type"], form["strict"]) == ("json_schema", True)
+    assert form["schema"]["required"] == ["score", "bad"]
+    system, user = body["input"]
+    assert system["role"] == "system"
+    text, original, edited = user["content"]
+    assert (text["type"], original["type"], edited["detail"]) == (
+        "input_text",
+        "input_image",
+        "low",
+    )
+    assert base64.b64decode(edited["image_url"].partition(",")[2]) == EDITED
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("ok", "ok"),
+        ("think", "ok"),
+        ("refusal", "refused"),
+        ("content_filter", "content_filter"),
+        ("thought_only", "truncated"),
+        ("malformed", "invalid"),
+        ("400", "rejected"),
+        ("gzip", "ok"),
+    ],
+)
+def test_a_response_is_read_as_a_completion_is(ask, kind, status):
+    (verdict,) = ask([question(1, kind, 9)], api="responses").values()
+    assert verdict.status == status
+    assert (verdict.settings["api"], verdict.settings["max_tokens_field"]) == (
+        "responses",
+        "max_output_tokens",
+    )
+    if status == "ok":
+        assert verdict.usd == pytest.approx(ONE)
+
+
+def test_a_failed_response_is_asked_again(ask, server):
+    (verdict,) = ask([question(1, "500", 1)], api="responses").values()
+    assert (verdict.status, verdict.requests) == ("ok", 2)
+
+
+def test_a_streamed_response_is_put_together(ask, server):
+    made = response({"model": MODEL, "input": []})
+    events = [
+        {"type": "response.output_text.delta", "delta": "{"},
+        {"type": "response.completed", "response": made},
+    ]
+    lines = "".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in events)
+    said = read_said(lines)
+    assert (said.model, said.usage["prompt_tokens"]) == (MODEL, 1000)
+    assert "score" in said.text
+
+
+def test_answers_of_one_api_are_not_those_of_the_other(ask, server):
+    ask([question()])
+    ask([question()], api="responses")
+    assert server.requests.total() == 2
