@@ -103,6 +103,10 @@ class JudgeServer:
                 bad.append(
                     {**row, "response": None, "error": {"code": "batch_expired", "message": "x"}}
                 )
+            elif kind in _STATUSES:
+                status, error, _ = _STATUSES[kind]
+                response = {"status_code": status, "body": {"error": error}}
+                bad.append({**row, "response": response})
             else:
                 response = {"status_code": 200, "body": completion(request["body"], kind)}
                 good.append({**row, "response": response, "error": None})

@@ -99,6 +99,9 @@ def test_what_a_batch_leaves_out_is_sent_again(batch, server, outcomes, created,
         ("refusal", "refused"),
         ("length", "truncated"),
         ("content_filter", "content_filter"),
+        ("think", "ok"),
+        ("chatty", "ok"),
+        ("sorry", "refused"),
     ],
 )
 def test_bad_answers_have_their_status(batch, kind, status):
@@ -219,3 +222,47 @@ def test_a_lost_reply_to_create_does_not_make_a_second_batch(batch, server, monk
     monkeypatch.setattr(openai.resources.batches.AsyncBatches, "create", create)
     assert batch([question(1)])["item-1"].status == "ok"
     assert server.created == 1
+
+
+def test_r13_an_answer_with_a_raw_line_separator_is_read(batch, server):
+    """JSON allows U+2028 in a text: cut there, a paid answer was lost and asked for again."""
+    found = batch([question(1, "separators", 9)])
+    assert found["item-1"].text == "a\u2028b\u0085c"
+    assert server.requests.total() == 1
+    Figures("R13").report("a batch's answer with U+2028: lost 0, paid twice 0")
+
+
+def test_a_line_that_nobody_can_read_is_kept_and_told(batch, server, tmp_path, caplog):
+    """It may be a paid answer."""
+    server.lines = b'{"custom_id": "x", "resp\n[]\n\n'
+    assert batch([question(1)])["item-1"].status == "ok"
+    assert (tmp_path / "j.jsonl.batches" / "unread.jsonl").read_bytes() == (
+        b'{"custom_id": "x", "resp\n[]\n'
+    )
+    assert [record.getMessage().partition(":")[2][:12] for record in caplog.records] == [
+        "1: not JSON ",
+        "2: want a JS",
+    ]
+
+
+def test_responses_go_in_batches_too(batch, server):
+    found = batch([question(n) for n in range(3)], api="responses")
+    assert {v.status for v in found.values()} == {"ok"}
+    assert {b["endpoint"] for b in server.batches.values()} == {"/v1/responses"}
+    assert found["item-0"].usd == pytest.approx(ONE)
+
+
+def test_a_setting_that_a_batch_s_requests_are_refused_for_is_named(batch, server):
+    """Its answers are kept, and the rest is not sent twice more."""
+    questions = [question(1), question(2, "setting", 1)]
+    with pytest.raises(ConfigError, match="temperature=null"):
+        batch(questions)
+    assert (server.created, server.requests.total()) == (1, 2)
+    found = batch(questions, temperature=None)
+    assert {v.status for v in found.values()} == {"ok"}
+
+
+def test_first_answers_without_a_score_end_the_run(batch, server):
+    with pytest.raises(ConfigError, match="10 invalid"):
+        batch([question(n, "malformed", 9) for n in range(40)], active=1)
+    assert server.created == 3
