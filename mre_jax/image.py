@@ -90,7 +90,13 @@ def to_array(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def to_pil(pixels: Float[np.ndarray, "H W 3"]) -> Image.Image:
-    """A picture from pixels in [0, 1], rounded to 8 bits as diffusers does."""
+    """A picture from pixels in [0, 1], rounded to 8 bits as diffusers does.
+
+    Raises:
+        DataError: for a pixel that is not finite, which 8 bits would turn into black.
+    """
+    if not np.isfinite(pixels).all():
+        raise DataError("a picture with pixels that are not finite cannot be shown")
     return Image.fromarray(np.round(pixels * 255).astype(np.uint8))
 
 

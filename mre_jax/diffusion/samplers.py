@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int32, Key
+from jaxtyping import Array, Bool, Float, Float32, Int32, Key
 
 from mre_jax.diffusion.noise import step_noise
 from mre_jax.diffusion.schedule import NoiseSchedule
@@ -120,7 +120,7 @@ def sample(
     latents: Float32[Array, "b h w c"],
     plan: Plan,
     keys: Key[Array, " b"] | None = None,
-) -> Float32[Array, "b h w c"]:
+) -> tuple[Float32[Array, "b h w c"], Bool[Array, "b steps"]]:
     """Runs a plan as one `lax.scan`.
 
     Args:
@@ -131,7 +131,7 @@ def sample(
             them.
 
     Returns:
-        Clean latents.
+        Clean latents, and whether an example's were finite after each step.
 
     Raises:
         ValueError: if a stochastic plan is run without keys.
@@ -139,15 +139,21 @@ def sample(
     if plan.stochastic and keys is None:
         raise ValueError("this sampler draws noise: pass keys, one per example")
 
-    def body(carry: Carry, row: Step) -> tuple[Carry, None]:
+    def body(carry: Carry, row: Step) -> tuple[Carry, Bool[Array, " b"]]:
         output = denoise(scale_input(row, carry.latents), row.timestep)
         noise = None
         if plan.stochastic and keys is not None:
             noise = step_noise(keys, row.number, latents.shape[1:])
-        return step(row, carry, output, noise), None
+        carry = step(row, carry, output, noise)
+        return carry, is_finite(carry.latents)
 
-    carry, _ = jax.lax.scan(body, start(plan, latents), plan.steps)
-    return carry.latents
+    carry, finite = jax.lax.scan(body, start(plan, latents), plan.steps)
+    return carry.latents, finite.T
+
+
+def is_finite(array: Float[Array, "b ..."]) -> Bool[Array, " b"]:
+    """Whether all numbers of an example are."""
+    return jnp.isfinite(array).all(axis=tuple(range(1, array.ndim)))
 
 
 def _euler(schedule: NoiseSchedule, num_inference_steps: int) -> Plan:

@@ -8,17 +8,19 @@ import contextlib
 import dataclasses
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
+from mre_jax.editing.failure import failure_of
 from mre_jax.editing.items import Item
 from mre_jax.editing.output_folder import OutputFolder
 from mre_jax.editing.pipeline import EditPipeline
+from mre_jax.editing.program import Edited
 from mre_jax.editing.request import EditRequest
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.errors import BusyError, DataError
@@ -34,9 +36,27 @@ class Batch:
     items: tuple[Item, ...]
     size: Size
 
-    def requests(self) -> list[EditRequest]:
-        """Reads the pictures."""
-        return [item.request(self.size) for item in self.items]
+    def requests(self) -> list[EditRequest | DataError]:
+        """Reads the pictures; the error stands for one that cannot be read."""
+        return [self._request(item) for item in self.items]
+
+    def _request(self, item: Item) -> EditRequest | DataError:
+        try:
+            return item.request(self.size)
+        except DataError as error:
+            return error
+
+
+class Failures(dict[str, str]):
+    """Why edits could not be made, by the items' ids; the first few are said at once."""
+
+    def note(self, item: Item, reason: str) -> None:
+        self[item.id] = reason
+        if len(self) <= _SAID:
+            warnings.warn(f"item {item.id}: {reason}", stacklevel=2)
+
+
+_SAID = 10
 
 
 def sample(
@@ -52,6 +72,9 @@ def sample(
 ) -> int:
     """Edits every item that `folder` does not hold yet; returns how many those were.
 
+    An item whose picture cannot be read, or whose edit is not finite, does not stop the others: it
+    gets no row, so that the next run tries it again.
+
     Args:
         items: all of them, of every shard; this shard takes each `folder.count`-th.
         folder: opened.
@@ -61,8 +84,8 @@ def sample(
 
     Raises:
         ConfigError: if the checkpoint cannot do what an item asks.
-        DataError: if an item's picture cannot be read, or an edit of its id but of another
-            request is there.
+        DataError: if an edit of an item's id but of another request is there; or, when all others
+            are made, if some failed: `folder.failed` says why.
         BusyError: if a SIGTERM asked to stop. Batches that are done are written; the one on the
             device is begun again by the next run.
     """
@@ -73,33 +96,52 @@ def sample(
         if item.id in finished:
             _check_same(item, finished[item.id])
     todo = [item for item in mine if item.id not in finished]
-    batches = list(_batches(pipeline, todo, settings, size, resolution, batch_size))
+    failed = Failures()
+    groups = _groups(pipeline, todo, settings, size, resolution, failed)
+    batches = list(_batches(groups, batch_size))
     with (
         _sigterm_noted() as stop_asked,
         tqdm(total=len(mine), initial=len(mine) - len(todo), unit="image") as bar,
     ):
-        for batch, pixels in _edited(pipeline, batches, settings, batch_size):
-            rows = [_row(item, batch.size, settings, checkpoint) for item in batch.items]
-            folder.write([(row, to_pil(p)) for row, p in zip(rows, pixels, strict=True)])
-            bar.update(len(rows))
+        for batch, edited in _edited(pipeline, batches, settings, batch_size, failed):
+            whole = _finite(batch, edited, failed)
+            if whole:
+                rows = [_row(item, batch.size, settings, checkpoint) for item, _ in whole]
+                pictures = [to_pil(pixels) for _, pixels in whole]
+                folder.write(list(zip(rows, pictures, strict=True)))
+            bar.update(len(whole))
             if stop_asked():
                 raise BusyError(f"stopped by SIGTERM after {bar.n} of {len(mine)}; run it again")
-    folder.merge([item.id for item in mine])
+    folder.merge([item.id for item in mine], failed)
+    if failed:
+        first = next(iter(failed))
+        raise DataError(
+            f"{len(failed)} of {len(mine)} edits failed, as {first!r} ({failed[first]}); see "
+            f"{folder.failed}, and run it again for these"
+        )
     return len(todo)
 
 
-def _batches(
+def _groups(
     pipeline: EditPipeline,
     items: Sequence[Item],
     settings: SamplingSettings,
     size: str | Size,
     resolution: int,
-    batch_size: int,
-) -> Iterator[Batch]:
-    groups: dict[Any, list[Item]] = collections.defaultdict(list)
+    failed: Failures,
+) -> dict[tuple[Size, Any], list[Item]]:
+    """The items that can run together: of one size, with the same branches."""
+    groups: dict[tuple[Size, Any], list[Item]] = collections.defaultdict(list)
     for item in items:
         branches = pipeline.guidance([item.blank_request()], settings).branches
-        groups[item.size(size, resolution), branches].append(item)
+        try:
+            groups[item.size(size, resolution), branches].append(item)
+        except DataError as error:
+            failed.note(item, str(error))
+    return groups
+
+
+def _batches(groups: Mapping[tuple[Size, Any], list[Item]], batch_size: int) -> Iterator[Batch]:
     for (target, _), group in groups.items():
         for start in range(0, len(group), batch_size):
             yield Batch(tuple(group[start : start + batch_size]), target)
@@ -110,21 +152,49 @@ def _edited(
     batches: Sequence[Batch],
     settings: SamplingSettings,
     batch_size: int,
-) -> Iterator[tuple[Batch, np.ndarray]]:
-    """Each batch with its pixels, one batch behind the device."""
-    with ThreadPoolExecutor(1) as reader:
-        reading: Future[list[EditRequest]] | None = None
-        running: tuple[Batch, jax.Array] | None = None
-        for index, batch in enumerate(batches):
-            requests = batch.requests() if reading is None else reading.result()
-            if index + 1 < len(batches):
-                reading = reader.submit(batches[index + 1].requests)
-            started = pipeline.edit_batch(requests, settings, batch_size=batch_size)
-            if running is not None:
-                yield running[0], np.asarray(running[1])
-            running = batch, started
+    failed: Failures,
+) -> Iterator[tuple[Batch, Edited]]:
+    """What can be read of each batch with its edits, one batch behind the device."""
+    running: tuple[Batch, Edited] | None = None
+    for batch, requests in _read_ahead(batches, failed):
+        started = pipeline.edit_batch(requests, settings, batch_size=batch_size)
         if running is not None:
-            yield running[0], np.asarray(running[1])
+            yield running
+        running = batch, started
+    if running is not None:
+        yield running
+
+
+def _read_ahead(
+    batches: Sequence[Batch], failed: Failures
+) -> Iterator[tuple[Batch, list[EditRequest]]]:
+    """What can be read of each batch, the next one's pictures meanwhile."""
+    with ThreadPoolExecutor(1) as reader:
+        reading = collections.deque(reader.submit(batch.requests) for batch in batches[:1])
+        for index, batch in enumerate(batches):
+            found = reading.popleft().result()
+            reading.extend(reader.submit(b.requests) for b in batches[index + 1 : index + 2])
+            read = []
+            for item, request in zip(batch.items, found, strict=True):
+                if isinstance(request, DataError):
+                    failed.note(item, str(request))
+                else:
+                    read.append((item, request))
+            if read:
+                items, requests = zip(*read, strict=True)
+                yield dataclasses.replace(batch, items=items), list(requests)
+
+
+def _finite(batch: Batch, edited: Edited, failed: Failures) -> list[tuple[Item, np.ndarray]]:
+    """The items with their pixels, without those that are not finite."""
+    images, finite = map(np.asarray, edited)
+    whole = []
+    for item, pixels, stages in zip(batch.items, images, finite, strict=True):
+        if failure := failure_of(stages):
+            failed.note(item, failure)
+        else:
+            whole.append((item, pixels))
+    return whole
 
 
 def _row(item: Item, size: Size, settings: SamplingSettings, checkpoint: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ and replaces the command line's. `meta` is copied into the item's result row as 
 """
 
 import dataclasses
-import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +18,7 @@ from mre_jax.editing.request import EditRequest
 from mre_jax.editing.size import fit, target_size
 from mre_jax.errors import DataError, MreError
 from mre_jax.image import MAX_PIXELS, read_image
+from mre_jax.json_lines import read_rows
 
 _REQUEST_FIELDS = {field.name for field in dataclasses.fields(EditRequest)} - {"image", "id"}
 _FIELDS = {"id", "image", "meta"} | _REQUEST_FIELDS
@@ -85,37 +86,28 @@ def read_items(path: epath.PathLike, defaults: Mapping[str, Any]) -> list[Item]:
             for something `EditRequest` refuses; or if there is none.
     """
     path = epath.Path(path)
-    try:
-        lines = path.read_text().splitlines()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error.reason})") from None
     items: dict[str, Item] = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            item = _parse(line, f"{path}:{number}", path.parent, defaults)
-            if item.id in items:
-                raise DataError(f"{path}:{number}: id {item.id!r} stands on an earlier line too")
-            items[item.id] = item
+    for where, row in read_rows(path):
+        item = _item(row, where, path.parent, defaults)
+        if item.id in items:
+            raise DataError(f"{where}: id {item.id!r} stands on an earlier line too")
+        items[item.id] = item
     if not items:
         raise DataError(f"{path}: no items in it")
     return list(items.values())
 
 
-def _parse(line: str, where: str, folder: epath.Path, defaults: Mapping[str, Any]) -> Item:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not JSON ({error.msg})") from None
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: want a JSON object, got {type(row).__name__}")
+def _item(
+    row: Mapping[str, Any], where: str, folder: epath.Path, defaults: Mapping[str, Any]
+) -> Item:
     for name in ("id", "image", "prompt"):
         if not isinstance(row.get(name), str) or not row[name]:
             raise DataError(f"{where}: {name!r} is missing or not a text")
     unknown = sorted(row.keys() - _FIELDS)
     if unknown:
         raise DataError(f"{where}: unknown field {unknown[0]!r}; put what is yours under 'meta'")
+    if not _is_path(row["image"]):
+        raise DataError(f"{where}: 'image' {row['image']!r} holds what no file's name can")
     fields = {**defaults, **{name: row[name] for name in row.keys() & _REQUEST_FIELDS}}
     item = Item(row["id"], row["image"], folder / row["image"], fields, row.get("meta"))
     try:
@@ -123,6 +115,13 @@ def _parse(line: str, where: str, folder: epath.Path, defaults: Mapping[str, Any
     except MreError as error:
         raise DataError(f"{where}: {error}") from None
     return item
+
+
+def _is_path(text: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return False
 
 
 _ORIENTATION = 0x0112

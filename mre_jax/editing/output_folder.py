@@ -4,9 +4,11 @@
     images/ID.png      the edits
     rows/*.jsonl       result rows of finished batches, while the run is under way
     results.jsonl      all rows, when it is done (results-I-of-N.jsonl for shard I of N)
+    failed.jsonl       id and error of what could not be edited, if anything; likewise
 
 A picture is whole or absent, its row is written after it, and a batch's rows appear together. So
-whatever has a row is finished, and whatever has none is done again, to the same bits.
+whatever has a row is finished, and whatever has none, because it failed or the run was killed, is
+done again, to the same bits.
 """
 
 import contextlib
@@ -20,6 +22,7 @@ from PIL import Image
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.files import locked, write_atomically
 from mre_jax.image import write_png
+from mre_jax.json_lines import read_rows, to_line
 
 
 class OutputFolder:
@@ -45,11 +48,16 @@ class OutputFolder:
             versions: of the software that began it; for the record.
 
         Raises:
-            ConfigError: if it was begun with other `settings`; names the first that differs.
+            ConfigError: if it was begun with other `settings`; names the first that differs. Also
+                if a file is in the way.
+            DataError: if its record is damaged.
             BusyError: if another process is filling it.
         """
-        for folder in (self.path, self.path / "images", self.path / "rows"):
-            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            for folder in (self.path, self.path / "images", self.path / "rows"):
+                folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise ConfigError(f"{folder}: a file, where a folder is to be made") from None
         with locked(self.path, f".lock-{self.index:05d}-of-{self.count:05d}"):
             self._check(settings, versions)
             yield self
@@ -66,20 +74,42 @@ class OutputFolder:
         for row, image in edits:
             write_png(image, self.path / row["file"])
         name = f"{edits[0][0]['id']}.jsonl"
-        write_atomically(self.path / "rows" / name, _to_jsonl(row for row, _ in edits))
+        write_atomically(self.path / "rows" / name, "".join(to_line(row) for row, _ in edits))
 
-    def merge(self, ids: Sequence[str]) -> epath.Path:
-        """Puts the rows of `ids`, this shard's items, into one file in their order."""
+    def merge(self, ids: Sequence[str], failed: Mapping[str, str] | None = None) -> epath.Path:
+        """Puts the rows of `ids`, this shard's items, into one file in their order.
+
+        Args:
+            failed: why some of them have no row; written down for the user.
+        """
+        failed = failed or {}
         finished = self.finished()
-        name = "results" if self.count == 1 else f"results-{self.index:05d}-of-{self.count:05d}"
-        path = self.path / f"{name}.jsonl"
-        write_atomically(path, _to_jsonl(finished[id_] for id_ in ids))
+        path = self._file("results")
+        rows = [finished[id_] for id_ in ids if id_ not in failed]
+        write_atomically(path, "".join(map(to_line, rows)))
+        self._note_failed(failed)
         mine = set(ids)
         for part in list(self.path.glob("rows/*.jsonl")):
             if all(row["id"] in mine for row in _read_rows(part)):
                 part.unlink()
         self._clear_leftovers(mine)
         return path
+
+    @property
+    def failed(self) -> epath.Path:
+        """The file of what this shard could not do."""
+        return self._file("failed")
+
+    def _note_failed(self, failed: Mapping[str, str]) -> None:
+        lines = [to_line({"id": id_, "error": error}) for id_, error in failed.items()]
+        if lines:
+            write_atomically(self.failed, "".join(lines))
+        else:
+            self.failed.unlink(missing_ok=True)
+
+    def _file(self, kind: str) -> epath.Path:
+        shard = "" if self.count == 1 else f"-{self.index:05d}-of-{self.count:05d}"
+        return self.path / f"{kind}{shard}.jsonl"
 
     def _clear_leftovers(self, ids: set[str]) -> None:
         """Removes what writes of these items left when they were killed."""
@@ -94,7 +124,10 @@ class OutputFolder:
             record = {"settings": settings, "versions": versions}
             write_atomically(path, json.dumps(record, indent=2) + "\n")
             return
-        begun = json.loads(path.read_text())["settings"]
+        try:
+            begun = dict(json.loads(path.read_bytes())["settings"])
+        except (ValueError, LookupError, TypeError):
+            raise DataError(f"{path}: damaged; take another --out") from None
         settings = json.loads(json.dumps(settings))  # as they are read back
         for name in sorted(begun.keys() | settings.keys()):
             if begun.get(name) != settings.get(name):
@@ -106,10 +139,9 @@ class OutputFolder:
 
 def _read_rows(path: epath.Path) -> list[dict[str, Any]]:
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: not JSON lines ({error.msg}); remove it to go on") from None
-
-
-def _to_jsonl(rows: Iterator[dict[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+        rows = [row for _, row in read_rows(path)]
+    except DataError as error:
+        raise DataError(f"{error}; remove it to go on") from None
+    if not all(isinstance(row.get(name), str) for row in rows for name in ("id", "file")):
+        raise DataError(f"{path}: not written by mre sample; take another --out")
+    return rows

@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from PIL import Image
 from tqdm import tqdm
 
@@ -21,12 +21,13 @@ from mre_jax.diffusion.guidance import LOW_REWARD, Guidance, plan_guidance
 from mre_jax.diffusion.noise import item_keys
 from mre_jax.diffusion.samplers import Plan, native_sampler, plan_sampling
 from mre_jax.diffusion.schedule import NoiseSchedule
-from mre_jax.editing.program import DATA_AXIS, EditBatch, Networks, RewardBatch, edit
+from mre_jax.editing.failure import failure_of
+from mre_jax.editing.program import DATA_AXIS, EditBatch, Edited, Networks, RewardBatch, edit
 from mre_jax.editing.request import BEST_REWARD, EditRequest, make_requests
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.editing.size import fit, parse_size, target_size
 from mre_jax.editing.tokens import Tokenizer
-from mre_jax.errors import ConfigError
+from mre_jax.errors import ConfigError, DataError
 from mre_jax.image import to_array, to_pil, to_rgb
 from mre_jax.models.attention import check_implementation
 from mre_jax.models.layers import Compute
@@ -130,7 +131,8 @@ class EditPipeline:
         Raises:
             ConfigError: for an argument that is out of range, of the wrong length or kind, or
                 does not fit the checkpoint.
-            DataError: for a picture that cannot be converted to RGB.
+            DataError: for a picture that cannot be converted to RGB, or an edit that is not finite;
+                it says from where on.
         """
         if output_type not in OUTPUT_TYPES:
             raise ConfigError(
@@ -277,10 +279,21 @@ class EditPipeline:
 
         Raises:
             ConfigError: if the checkpoint cannot do what is asked.
+            DataError: if an edit is not finite; it says from where on.
         """
-        return [
-            to_pil(array) for array in self._run(requests, settings, batch_size, progress=progress)
-        ]
+        arrays = self._run(requests, settings, batch_size, progress=progress)
+        return [to_pil(array) for array in arrays]
+
+    def edit_or_fail(
+        self,
+        requests: Sequence[EditRequest],
+        settings: SamplingSettings,
+        *,
+        batch_size: int | None = None,
+    ) -> list[Image.Image | DataError]:
+        """As `edit`, with the error in the place of an edit that is not finite."""
+        found = self._each(requests, settings, batch_size)
+        return [x if isinstance(x, DataError) else to_pil(x) for x in found]
 
     def edit_batch(
         self,
@@ -290,7 +303,7 @@ class EditPipeline:
         batch_size: int | None = None,
         latents: Float[np.ndarray, "b h w c"] | None = None,
         decode: bool = True,
-    ) -> Float[Array, "b ..."]:
+    ) -> Edited:
         """Starts the edit of pictures of one size under one set of guidance branches.
 
         Args:
@@ -300,7 +313,8 @@ class EditPipeline:
             decode: False returns latents.
 
         Returns:
-            Pixels in [0, 1], or latents, of `requests`; the device may still be at work on them.
+            Pixels in [0, 1], or latents, of `requests`, and whether they are finite; the device may
+            still be at work on them.
         """
         count = len(requests)
         size = max(count, batch_size or 0)
@@ -317,7 +331,7 @@ class EditPipeline:
             decode=decode,
             mesh=self.mesh,
         )
-        return result[:count]
+        return jax.tree.map(lambda array: array[:count], result)
 
     def _run(
         self,
@@ -329,20 +343,44 @@ class EditPipeline:
         decode: bool = True,
         progress: bool = False,
     ) -> list[np.ndarray]:
-        """One array per request, batch by batch."""
+        """One array per request."""
+        found = self._each(
+            requests, settings, batch_size, latents=latents, decode=decode, progress=progress
+        )
+        failed = [x for x in found if isinstance(x, DataError)]
+        if failed:
+            more = f" ({len(failed)} of {len(found)} failed)" if len(found) > 1 else ""
+            raise DataError(f"{failed[0]}{more}")
+        return found
+
+    def _each(
+        self,
+        requests: Sequence[EditRequest],
+        settings: SamplingSettings,
+        batch_size: int | None,
+        *,
+        latents: Float[np.ndarray, "b h w c"] | None = None,
+        decode: bool = True,
+        progress: bool = False,
+    ) -> list[Any]:
+        """The array of each request, or why there is none, made batch by batch."""
         self.check(requests, settings)
         batches = list(self._batches(requests, settings, batch_size))
-        results: dict[int, np.ndarray] = {}
+        results: dict[int, np.ndarray | DataError] = {}
         with tqdm(total=len(requests), unit="edit", disable=not progress) as bar:
             for indices in batches:
-                arrays = self.edit_batch(
+                edited = self.edit_batch(
                     [requests[index] for index in indices],
                     settings,
                     batch_size=batch_size,
                     latents=None if latents is None else latents[indices],
                     decode=decode,
                 )
-                results.update(zip(indices, np.asarray(arrays), strict=True))
+                arrays, finite = map(np.asarray, edited)
+                for index, array, stages in zip(indices, arrays, finite, strict=True):
+                    failure = failure_of(stages, decoded=decode)
+                    name = _name(requests, index)
+                    results[index] = DataError(f"{name} {failure}") if failure else array
                 bar.update(len(indices))
         return [results[index] for index in range(len(requests))]
 
@@ -425,6 +463,12 @@ class EditPipeline:
 
     def _networks(self) -> Networks:
         return Networks(self.unet, self.vae, self.text_encoder)
+
+
+def _name(requests: Sequence[EditRequest], index: int) -> str:
+    if id_ := requests[index].id:
+        return f"edit {id_}"
+    return f"edit {index}, counted from 0," if len(requests) > 1 else "the edit"
 
 
 def _resized(

@@ -15,11 +15,11 @@ import numpy as np
 from einops import rearrange
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Float32, Int32, Key, UInt8
+from jaxtyping import Array, Bool, Float, Float32, Int32, Key, UInt8
 
 from mre_jax.diffusion.guidance import Guidance, combine, stack_branches, tile_branches
 from mre_jax.diffusion.noise import initial_latents
-from mre_jax.diffusion.samplers import Plan, sample
+from mre_jax.diffusion.samplers import Plan, is_finite, sample
 from mre_jax.models.clip import CLIPTextModel, CLIPTextOutput
 from mre_jax.models.reward import RewardInputs
 from mre_jax.models.unet import UNet
@@ -85,6 +85,20 @@ class EditBatch:
     low_reward: RewardBatch | None = None
 
 
+class Edited(NamedTuple):
+    """What b edits give.
+
+    Attributes:
+        images: pixels [b H W 3] in [0, 1], or latents [b h w c].
+        finite: whether an edit's numbers were finite in each of its stages: the texts' states, the
+            original's latents, the latents after every step, and, where they are decoded, the
+            pixels.
+    """
+
+    images: Float32[Array, "b ..."]
+    finite: Bool[Array, "b stages"]
+
+
 @functools.partial(jax.jit, static_argnames=("graphs", "decode", "mesh"))
 def edit(
     states: Networks,
@@ -94,7 +108,7 @@ def edit(
     graphs: Networks,
     decode: bool = True,
     mesh: Mesh | None = None,
-) -> Float32[Array, "b ..."]:
+) -> Edited:
     """Runs b edits.
 
     Args:
@@ -104,9 +118,6 @@ def edit(
         graphs: static halves of the networks.
         decode: False returns the latents as they are, in units of the UNet.
         mesh: one axis, `DATA_AXIS`, over which the batch is split; None is one device.
-
-    Returns:
-        Pixels [b H W 3] in [0, 1], or latents [b h w c].
     """
     run = functools.partial(_edit, graphs=graphs, decode=decode)
     if mesh is not None:
@@ -125,14 +136,14 @@ def _edit(
     *,
     graphs: Networks,
     decode: bool,
-) -> Float32[Array, "b ..."]:
+) -> Edited:
     networks = Networks(*map(nnx.merge, graphs, states))
     unet: UNet = networks.unet
     vae: AutoencoderKL = networks.vae
     text_encoder: CLIPTextModel = networks.text_encoder
 
     original = vae.encode(jnp.asarray(batch.pixels, jnp.float32) / 127.5 - 1).mode()
-    prompt, negative, reward, low_reward = _encode_texts(text_encoder, batch)
+    prompt, negative, reward, low_reward = texts = _encode_texts(text_encoder, batch)
     seen = stack_branches(
         batch.guidance,
         text=prompt.last_hidden_state,
@@ -154,11 +165,13 @@ def _edit(
         noise = initial_latents(batch.keys, (height, width, channels))
     else:
         noise = jnp.asarray(batch.latents)
-    latents = sample(denoise, noise, plan, batch.keys)
+    latents, steps = sample(denoise, noise, plan, batch.keys)
+    stages = [_are_finite(texts), is_finite(original), steps]
     if not decode:
-        return latents
+        return Edited(latents, jnp.column_stack(stages))
     pixels = vae.decode(latents / vae.config.scaling_factor).astype(jnp.float32)
-    return jnp.clip(pixels / 2 + 0.5, 0, 1)
+    stages.append(is_finite(pixels))  # clipping would hide infinity
+    return Edited(jnp.clip(pixels / 2 + 0.5, 0, 1), jnp.column_stack(stages))
 
 
 def _encode_texts(
@@ -174,6 +187,11 @@ def _encode_texts(
     prompt, negative = next(texts), next(texts)
     reward, low_reward = (None if reward is None else next(texts) for reward in rewards)
     return prompt, negative, reward, low_reward
+
+
+def _are_finite(texts: Any) -> Bool[Array, " b"]:
+    """Whether all states of all texts of an example are."""
+    return functools.reduce(jnp.logical_and, map(is_finite, jax.tree.leaves(texts)))
 
 
 def _reward_inputs(reward: RewardBatch | None, text: CLIPTextOutput | None) -> RewardInputs | None:

@@ -1,7 +1,6 @@
 """One edit that somebody asks for, checked when it is made."""
 
 import dataclasses
-import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ MAX_REWARD = 5.0
 BEST_REWARD = (MAX_REWARD,) * PERSPECTIVES
 WORST_REWARD = (0.0,) * PERSPECTIVES
 
+_LARGEST = 3.4e38  # that float32 holds
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -57,10 +57,14 @@ class EditRequest:
             value = getattr(self, name)
             if not isinstance(value, str) and not (value is None and name.endswith("reward_text")):
                 raise ConfigError(f"{name} {value!r} is not a text")
+            if value and any("\ud800" <= character <= "\udfff" for character in value):
+                raise ConfigError(f"{name} {value!r} holds half a character (a lone surrogate)")
         for name in ("guidance_scale", "image_guidance_scale", "reward_guidance_scale"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ConfigError(f"{name} {value!r} is not a number")
+            if abs(value) > _LARGEST:
+                raise ConfigError(f"{name} {value} is too large")
         if not self.prompt.strip():
             raise ConfigError("the prompt is empty; say what to change")
         if self.id and not _SAFE_ID.fullmatch(self.id):
@@ -110,7 +114,7 @@ def check_scores(scores: Any, name: str = "reward_scores") -> tuple[float, ...]:
     for score in scores:
         if isinstance(score, bool) or not isinstance(score, int | float):
             raise ConfigError(f"{name}: {score!r} is not a number")
-        if not math.isfinite(score) or not 0 <= score <= MAX_REWARD:
+        if not 0 <= score <= MAX_REWARD:  # nor is a score that is not finite
             raise ConfigError(f"{name}: {score} is not in 0 to {MAX_REWARD:.0f}")
     return tuple(float(score) for score in scores)
 

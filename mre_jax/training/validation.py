@@ -1,6 +1,7 @@
 """Edits that a run makes of itself now and then, with the same pictures and noise each time."""
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from mre_jax.editing.items import read_items
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.editing.request import EditRequest
 from mre_jax.editing.settings import SamplingSettings
+from mre_jax.errors import DataError
 from mre_jax.image import write_png
 from mre_jax.models.layers import Compute
 from mre_jax.training.config import ModelConfig, TrainConfig
@@ -73,6 +75,8 @@ class Validation:
     def __call__(self, state: State, done: int) -> UInt8[np.ndarray, "H W 3"] | None:
         """Edits with the moving average, or with the parameters where there is none.
 
+        An edit that is not finite is said in a warning, and its place in the sheet says so.
+
         Returns:
             The sheet; None on processes that do not edit.
         """
@@ -81,7 +85,12 @@ class Validation:
         if jax.process_index() != 0:
             return None
         with jax.set_mesh(self._alone):
-            edited = self._pipeline(whole).edit(self._requests, self._settings, batch_size=8)
+            edited = self._pipeline(whole).edit_or_fail(
+                self._requests, self._settings, batch_size=8
+            )
+        for error in edited:
+            if isinstance(error, DataError):
+                warnings.warn(f"validation after step {done}: {error}", stacklevel=2)
         sheet = draw_sheet(self._requests, edited)
         write_png(Image.fromarray(sheet), self._run.validation / f"{done:08d}.png")
         return sheet
@@ -95,9 +104,9 @@ class Validation:
 
 
 def draw_sheet(
-    requests: Sequence[EditRequest], edited: Sequence[Image.Image]
+    requests: Sequence[EditRequest], edited: Sequence[Image.Image | DataError]
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """A column per edit: the instruction, the original, the result."""
+    """A column per edit: the instruction, the original, the result, or that there is none."""
     width = max(128, *(request.image.width for request in requests))
     height = max(request.image.height * width // request.image.width for request in requests)
     columns = len(requests)
@@ -111,8 +120,12 @@ def draw_sheet(
         left = _GAP + column * (width + _GAP)
         pen.text((left, 2), request.prompt[: width // 6], "black", font)
         for row, picture in enumerate((request.image, result)):
+            top = _LINE + _GAP + row * (height + _GAP)
+            if isinstance(picture, DataError):
+                pen.text((left, top), "not finite", "red", font)
+                continue
             shown = picture.resize((width, picture.height * width // picture.width))
-            sheet.paste(shown, (left, _LINE + _GAP + row * (height + _GAP)))
+            sheet.paste(shown, (left, top))
     return np.asarray(sheet)
 
 

@@ -204,7 +204,7 @@ def denoise(latents, timestep):
 
 @jax.jit
 def run(plan, keys):
-    return sample(denoise, initial_latents(keys, LATENT_SHAPE), plan, keys)
+    return sample(denoise, initial_latents(keys, LATENT_SHAPE), plan, keys)[0]
 
 
 @jax.jit
@@ -244,6 +244,19 @@ def test_only_stochastic_samplers_need_keys():
     with pytest.raises(ValueError, match="pass keys"):
         sample(denoise, latents, plan)
     sample(denoise, latents, plan_sampling("ddim", schedule, 2))
+
+
+@pytest.mark.parametrize(("name", "eta"), ALL)
+def test_the_step_at_which_an_example_stops_being_finite_is_told(name, eta):
+    plan = plan_sampling(name, NoiseSchedule.stable_diffusion(), 4, eta=eta)
+    second = plan.steps.timestep[1]
+
+    def denoise(latents, timestep):
+        broken = jnp.where(timestep == second, jnp.inf, 0.0)
+        return jnp.zeros_like(latents).at[1].set(broken)
+
+    _, finite = sample(denoise, jnp.ones((2, *LATENT_SHAPE)), plan, item_keys([0, 1], ["a", "b"]))
+    assert finite.tolist() == [[True] * 4, [True, False, False, False]]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,9 +10,12 @@ import time
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTokenizer
 
 from mre_jax.cli import main
 from mre_jax.image import read_image
+from mre_jax.json_lines import read_rows
 
 SAMPLING = ("--steps", "2", "--scheduler", "euler", "--size", "keep")
 
@@ -136,6 +140,70 @@ def test_sample_refuses_a_changed_item_and_other_settings(
     items.write_text(items.read_text().replace("number 0", "number 1"))
     assert run("sample", items, *options) == 65
     assert "prompt = 'number 0', not 'number 1'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def broken_folder(plain_torch, plain_folder, tmp_path):
+    """A model with which a prompt that has a "z" is not finite: a weight as large as there is."""
+    folder = tmp_path / "broken"
+    shutil.copytree(plain_folder, folder)
+    path = folder / "text_encoder" / "model.safetensors"
+    tensors = load_file(path)
+    (name,) = (name for name in tensors if name.endswith("token_embedding.weight"))
+    vocabulary = CLIPTokenizer.from_pretrained(folder / "tokenizer").get_vocab()
+    tensors[name][vocabulary["z</w>"]] = 3e38
+    save_file(tensors, path, metadata={"format": "pt"})
+    return folder
+
+
+def test_an_edit_that_is_not_finite_fails_and_writes_nothing(
+    broken_folder, photo_file, tmp_path, capsys
+):
+    out = tmp_path / "out.png"
+    assert run("edit", photo_file, "z", "--model", broken_folder, "-o", out, *SAMPLING) == 65
+    assert "not finite from the text encoder on" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.filterwarnings("default:item ")
+def test_items_that_fail_stop_no_other_and_are_tried_again(broken_folder, photo, tmp_path, capsys):
+    """Neither is ever taken for finished: not the black picture, not the half or missing one."""
+    photo.save(tmp_path / "good.png")
+    (tmp_path / "half.png").write_bytes((tmp_path / "good.png").read_bytes()[:300])
+    items = tmp_path / "items.jsonl"
+
+    def write(**prompts):
+        images = {"missing": "missing.png", "half": "half.png"}
+        items.write_text(
+            "".join(
+                json.dumps({"id": id_, "image": images.get(id_, "good.png"), "prompt": prompt})
+                + "\n"
+                for id_, prompt in prompts.items()
+            )
+        )
+
+    out = tmp_path / "out"
+    command = ("sample", items, "--model", broken_folder, "--out", out, "--batch-size", "2")
+    write(a="a", black="z", missing="a", half="a", b="b")
+    assert run(*command, *SAMPLING) == 65
+    said = capsys.readouterr().err
+    assert "warning: item black: is not finite from the text encoder on" in said
+    assert "3 of 5 edits failed" in said
+    assert [row["id"] for row in rows(out)] == ["a", "b"]
+    assert sorted(pictures(out)) == ["a.png", "b.png"]
+    failed = dict(row.values() for _, row in read_rows(out / "failed.jsonl"))
+    assert sorted(failed) == ["black", "half", "missing"]
+    assert "no such file" in failed["missing"] and "damaged" in failed["half"]
+
+    before = pictures(out)
+    for name in ("half", "missing"):
+        photo.save(tmp_path / f"{name}.png")
+    write(a="a", black="c", missing="a", half="a", b="b")
+    assert run(*command, *SAMPLING) == 0
+    assert "3 edits made" in capsys.readouterr().out
+    assert [row["id"] for row in rows(out)] == ["a", "black", "missing", "half", "b"]
+    assert before.items() <= pictures(out).items()
+    assert not (out / "failed.jsonl").exists()
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The pipeline gives diffusers' pictures, whatever else is in the batch and however it is split."""
 
 import functools
+import operator
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ diffusers = pytest.importorskip("diffusers")
 from mre_jax.editing.pipeline import EditPipeline  # noqa: E402
 from mre_jax.editing.request import EditRequest  # noqa: E402
 from mre_jax.editing.settings import SamplingSettings  # noqa: E402
-from mre_jax.errors import ConfigError  # noqa: E402
+from mre_jax.errors import ConfigError, DataError  # noqa: E402
 from tests.parity import relative_error  # noqa: E402
 
 STEPS = 3
@@ -105,32 +106,32 @@ def requests(photo):
 
 @pytest.fixture(scope="module")
 def batch_of_four(reward_pipeline, requests):
-    return np.asarray(reward_pipeline.edit_batch(requests, SETTINGS))
+    return np.asarray(reward_pipeline.edit_batch(requests, SETTINGS).images)
 
 
 def test_bits_do_not_depend_on_order_or_companions(reward_pipeline, requests, batch_of_four):
-    backwards = reward_pipeline.edit_batch(requests[::-1], SETTINGS)
+    backwards = reward_pipeline.edit_batch(requests[::-1], SETTINGS).images
     assert np.array_equal(np.asarray(backwards)[::-1], batch_of_four)
-    alone = reward_pipeline.edit_batch(requests[:1], SETTINGS, batch_size=4)
+    alone = reward_pipeline.edit_batch(requests[:1], SETTINGS, batch_size=4).images
     assert np.array_equal(np.asarray(alone), batch_of_four[:1])
 
 
 def test_batch_size_changes_rounding_only(reward_pipeline, requests, batch_of_four):
-    alone = reward_pipeline.edit_batch(requests[1:2], SETTINGS)
+    alone = reward_pipeline.edit_batch(requests[1:2], SETTINGS).images
     assert relative_error(np.asarray(alone), batch_of_four[1:2]) < 1e-4
 
 
 def test_eight_devices_give_the_pictures_of_one(reward_folder, requests, batch_of_four):
     assert len(jax.devices()) == 8
     pipeline = EditPipeline.from_pretrained(reward_folder).to_devices()
-    pictures = np.asarray(pipeline.edit_batch(requests, SETTINGS))
+    pictures = np.asarray(pipeline.edit_batch(requests, SETTINGS).images)
     assert relative_error(pictures, batch_of_four) < 1e-5
 
 
 def test_seed_id_and_reward_each_change_the_picture(reward_pipeline, photo):
     def picture(**changes):
         request = EditRequest(photo, "make it snow", **changes)
-        return np.asarray(reward_pipeline.edit_batch([request], SETTINGS))
+        return np.asarray(reward_pipeline.edit_batch([request], SETTINGS).images)
 
     reference = picture()
     assert np.array_equal(picture(), reference)
@@ -146,7 +147,7 @@ def test_reward_guidance_moves_away_from_the_low_reward(reward_pipeline, photo):
         request = EditRequest(
             photo, "make it snow", reward_guidance_scale=scale, low_reward_scores=low
         )
-        return np.asarray(reward_pipeline.edit_batch([request], SETTINGS, decode=False))
+        return np.asarray(reward_pipeline.edit_batch([request], SETTINGS, decode=False).images)
 
     strong = latents((5, 5, 5), 2.0)
     assert strong.shape == (1, 2, 3, 4)
@@ -217,3 +218,48 @@ def test_a_prompt_that_is_too_long_is_cut_with_a_warning(plain_pipeline):
     ):
         ids = plain_pipeline.tokenizer(["x" * 100])
     assert ids.shape == (1, 77)
+
+
+BROKEN = "z"
+"""A prompt with this letter is not finite in `broken_pipeline`."""
+
+
+@pytest.fixture
+def broken_pipeline(plain_torch, plain_folder):
+    """One row of the text encoder's table is as large as a float can be."""
+    pipeline = EditPipeline.from_pretrained(plain_folder)
+    table = pipeline.text_encoder.text_model.embeddings.token_embedding.embedding
+    (token,) = {*pipeline.tokenizer([BROKEN])[0].tolist()} - {
+        *pipeline.tokenizer(["a"])[0].tolist()
+    }
+    table[...] = table[...].at[token].set(3e38)
+    return pipeline
+
+
+@pytest.mark.parametrize("output_type", ["pil", "np", "latent"])
+def test_an_edit_that_is_not_finite_is_an_error_and_no_black_picture(
+    broken_pipeline, photo, output_type
+):
+    """Its cast to 8 bits would be black, and look like an edit."""
+    options = {"num_inference_steps": 2, "output_type": output_type}
+    with pytest.raises(DataError, match=r"edit 1, counted from 0, is not finite from the text enc"):
+        broken_pipeline(["a", BROKEN], photo, **options)
+    with pytest.raises(DataError, match=r"edit sky is not finite"):
+        broken_pipeline(["a", BROKEN], photo, ids=["sea", "sky"], **options)
+    assert len(broken_pipeline(["a", "b"], photo, **options).images) == 2
+
+
+def test_the_first_place_that_is_not_finite_is_named(plain_torch, plain_folder, photo):
+    """The table of stages: which network, which step."""
+    request = EditRequest(photo, "a")
+
+    def failure(part: str, scale: float) -> str:
+        pipeline = EditPipeline.from_pretrained(plain_folder)
+        kernel = operator.attrgetter(part)(pipeline).kernel
+        kernel[...] = kernel[...] * scale
+        (error,) = pipeline.edit_or_fail([request], SETTINGS)
+        return str(error)
+
+    assert "from the VAE's encoder on" in failure("vae.encoder.conv_in", np.nan)
+    assert "from denoising step 1 of 3 on" in failure("unet.conv_in", np.nan)
+    assert "in the VAE's decoder" in failure("vae.decoder.conv_out", np.inf)

@@ -72,6 +72,23 @@ def test_a_sharded_state_edits_the_same_each_time(config, start, layout, tmp_pat
     assert len(np.unique(sheet)) > 50
 
 
+def test_an_edit_that_is_not_finite_is_said_and_training_goes_on(config, start, layout, tmp_path):
+    state = fresh_state(start.params, make_optimizer(config.optimizer, 6), layout, ema=True)
+    state["ema"] = jax.tree.map(lambda x: x * np.float32(np.nan), state["ema"])
+    validate = validation(config, start, layout, tmp_path)
+    message = "after step 2: edit [01] is not finite from denoising step 1 of 2 on"
+    with jax.set_mesh(layout.mesh), pytest.warns(UserWarning, match=message):
+        validate(state, 2)
+
+
+def test_the_place_of_an_edit_that_is_not_finite_is_not_black():
+    picture = Image.new("RGB", (SIDE, SIDE))
+    request = EditRequest(picture, "x")
+    made, failed = (draw_sheet([request], [x])[-100:] for x in (picture, DataError("not finite")))
+    assert made.min() == 0 and (made == 0).mean() > 0.5
+    assert (failed == 255).mean() > 0.8
+
+
 def test_a_list_that_cannot_be_edited_is_refused_at_the_start(config, start, layout, tmp_path):
     (tmp_path / "items.jsonl").write_text('{"id": "a", "image": "missing.png", "prompt": "x"}')
     other = replace(
