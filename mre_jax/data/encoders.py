@@ -75,7 +75,7 @@ class CacheEncoders:
         with checkpoint_at(model, base=base, components=_components(text)) as checkpoint:
             self.hashes = hashes_of(checkpoint)
             if text:
-                self.tokenizer = Tokenizer.from_files(checkpoint.files)
+                self.tokenizer = Tokenizer.of(checkpoint)
             loaded: list[Any] = [
                 load(part.network(), part.source, placement=everywhere)
                 for part in checkpoint.components.values()
@@ -153,7 +153,7 @@ def hashes_of(checkpoint: Checkpoint) -> EncoderHashes:
     if "text_encoder" not in checkpoint.components:
         return hashes
     source = checkpoint.components["text_encoder"].source
-    tokenizer = Tokenizer.from_files(checkpoint.files)
+    tokenizer = Tokenizer.of(checkpoint)
     ids, _ = tokenize_quietly(tokenizer, _PROBES)
     return hashes._replace(
         text_encoder=_digest(source, source.tensors),

@@ -65,7 +65,7 @@ class EditPipeline:
         self.unet = model.unet
         self.vae = model.vae
         self.text_encoder = model.text_encoder
-        self.tokenizer = Tokenizer.from_files(model.files)
+        self.tokenizer = Tokenizer.from_files(model.files, model.text_encoder.config)
         config = json.loads(model.files["scheduler/scheduler_config.json"])
         self.schedule = NoiseSchedule.from_dict(config)
         self.scheduler = native_sampler(str(config.get("_class_name"))) or "euler_ancestral"

@@ -10,32 +10,52 @@ import numpy as np
 from jaxtyping import Int
 
 from mre_jax.errors import DataError
+from mre_jax.models.clip import CLIPTextConfig
+from mre_jax.weights.checkpoint import Checkpoint
 
 
 class Tokenizer:
     """A checkpoint's CLIP tokenizer that never cuts a text in silence.
 
+    Args:
+        tokenizer: of transformers.
+        encoder: configuration of the text encoder that reads the tokens.
+
     Attributes:
-        length: tokens of every row, 77 for CLIP, start and end included.
+        length: tokens of every row, 77 for CLIP, start and end included; of a tokenizer that states
+            none it is the encoder's.
+
+    Raises:
+        DataError: if the tokenizer makes tokens or rows that the encoder cannot read.
     """
 
-    def __init__(self, tokenizer: Any):
+    def __init__(self, tokenizer: Any, encoder: CLIPTextConfig):
         self._tokenizer = tokenizer
-        self.length: int = tokenizer.model_max_length
+        self.length = encoder.max_position_embeddings
+        if tokenizer.model_max_length < _UNSTATED:
+            self.length = int(tokenizer.model_max_length)
+        self._check(encoder)
 
     @classmethod
-    def from_files(cls, files: Mapping[str, bytes]) -> "Tokenizer":
+    def of(cls, model: Checkpoint) -> "Tokenizer":
+        """The tokenizer of an open model, for its own text encoder; as `from_files`."""
+        config = model.components["text_encoder"].config
+        return cls.from_files(model.files, CLIPTextConfig.from_dict(config))
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes], encoder: CLIPTextConfig) -> "Tokenizer":
         """Makes the tokenizer of a model folder.
 
         Args:
             files: the folder's small files by path; those under `tokenizer/` are used.
+            encoder: configuration of the text encoder that reads the tokens.
 
         Raises:
-            DataError: if they are missing or damaged.
+            DataError: if they are missing, damaged, or do not fit the encoder.
         """
         from transformers import CLIPTokenizer  # seconds to import: only where text is read
 
-        names = {name.removeprefix(_FOLDER) for name in files if name.startswith(_FOLDER)}
+        names = {name.removeprefix(_FOLDER) for name in filter(is_tokenizer_file, files)}
         # Without its files transformers makes an empty vocabulary instead of failing.
         if "tokenizer.json" not in names and not {"vocab.json", "merges.txt"} <= names:
             raise DataError(f"the model has no {_FOLDER}vocab.json and merges.txt; add a CLIP one")
@@ -43,10 +63,11 @@ class Tokenizer:
             for name in names:
                 Path(folder, name).write_bytes(files[_FOLDER + name])
             try:
-                return cls(CLIPTokenizer.from_pretrained(folder, local_files_only=True))
+                tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
             except Exception as error:  # the library raises whatever its parser does
                 reason = str(error).partition("\n")[0] or type(error).__name__
                 raise DataError(f"the model's {_FOLDER} is no CLIP tokenizer ({reason})") from None
+        return cls(tokenizer, encoder)
 
     def __call__(self, texts: Sequence[str], what: str = "prompt") -> Int[np.ndarray, "b t"]:
         """Token ids of each text, padded to `length`; a longer text is cut with a warning.
@@ -72,14 +93,40 @@ class Tokenizer:
         return self._fit(rows), sum(len(row) > self.length for row in rows)
 
     def _rows(self, texts: Sequence[str]) -> list[list[int]]:
-        return self._tokenizer(list(texts), padding="max_length", verbose=False)["input_ids"]
+        padded = {"padding": "max_length", "max_length": self.length, "truncation": False}
+        return self._tokenizer(list(texts), **padded, verbose=False)["input_ids"]
+
+    def _check(self, encoder: CLIPTextConfig) -> None:
+        known, longest = encoder.vocab_size, encoder.max_position_embeddings
+        ids = self._tokenizer.get_vocab()
+        unknown = sorted((id_, token) for token, id_ in ids.items() if id_ >= known)
+        if unknown:
+            named = ", ".join(f"{token!r} ({id_})" for id_, token in unknown[:3])
+            more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+            raise DataError(
+                f"the tokenizer has tokens beyond the text encoder's table of {known}, "
+                f"{named}{more}: take the encoder that was trained with them, its table resized, "
+                "or a tokenizer without them"
+            )
+        if self.length > longest:
+            raise DataError(
+                f"the tokenizer makes texts of {self.length} tokens, and the text encoder reads "
+                f"{longest}: set model_max_length in tokenizer_config.json to {longest}"
+            )
 
     def _fit(self, rows: list[list[int]]) -> Int[np.ndarray, "b t"]:
         """Cut to `length`, with the end token last."""
         return np.array([[*row[: self.length - 1], row[-1]] for row in rows], np.int32)
 
 
+def is_tokenizer_file(name: str) -> bool:
+    """Whether a file of a model folder, by its path there, is of the tokenizer."""
+    return name.startswith(_FOLDER)
+
+
 _FOLDER = "tokenizer/"
+_UNSTATED = 10**9
+"""Beyond any window: transformers gives a tokenizer that states none 10^30."""
 
 
 def _shorten(text: str, length: int = 80) -> str:

@@ -96,7 +96,7 @@ def load_start(config: TrainConfig, layout: Layout, needs: Needs) -> Start:
         vae = _load_encoder(opened.components["vae"], config.model, layout)
         text_encoder = _load_encoder(opened.components["text_encoder"], config.model, layout)
         hashes, weights = hashes_of(stored), checkpoint_hash(stored)
-    tokenizer = Tokenizer.from_files(opened.files)
+    tokenizer = Tokenizer.of(opened)
     dtype = jnp.dtype(config.model.compute_dtype)
     vae_config = VAEConfig.from_dict(opened.components["vae"].config)
     _check_channels(config.model.in_channels, vae_config.latent_channels)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from mre_jax.editing.tokens import Tokenizer, is_tokenizer_file
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.weights import verify as verification
 from mre_jax.weights.arguments import add_base
@@ -62,6 +63,8 @@ def convert(
         in_channels=EDITOR if in_channels is None else in_channels,
         unet_config=None if config is None else read_json(Path(config)),
     ) as model:
+        if "text_encoder" in model.components and any(map(is_tokenizer_file, model.files)):
+            Tokenizer.of(model)  # one that does not fit its encoder is found here, not in training
         files = save_checkpoint(
             model, dst, format=format, dtype=dtype, force=force, tokenizer=tokenizer
         )

@@ -110,7 +110,7 @@ def rewritten(folder, out, change, settings=None):
 
 def test_cached_batches_are_what_the_encoders_say_of_the_uncached_ones(cached, model):
     found = load_model(model)
-    tokenizer = Tokenizer.from_files(found.files)
+    tokenizer = Tokenizer.from_files(found.files, found.text_encoder.config)
     allowed = {
         name: error["max"] + 2e-6
         for name, error in check_manifest(cached).measured["rounding"].items()

@@ -1,6 +1,5 @@
 """CLIP's metrics: how near pictures and texts are in the space that both share."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,8 +94,7 @@ class CLIPScores:
             )
             source = _without_positions(open_weights(folder))
             model = load(abstract, source)
-            tokens = config.text_config.max_position_embeddings
-            tokenizer = Tokenizer.from_files(_tokenizer_files(folder, tokens))
+            tokenizer = Tokenizer.from_files(_tokenizer_files(folder), config.text_config)
             name = f"CLIP {_architecture(config)} ({fingerprint(source)})"
         return cls(model, tokenizer, name, batch_size=batch_size, devices=devices)
 
@@ -180,13 +178,10 @@ def _architecture(config: CLIPConfig) -> str:
     return f"ViT-{_LETTERS.get(width, width)}/{patch}"
 
 
-def _tokenizer_files(folder: Path, tokens: int) -> Mapping[str, bytes]:
-    """The folder's tokenizer as `Tokenizer` wants it, cutting at the encoder's length."""
-    files = {name: (folder / name).read_bytes() for name in _TOKENIZER if (folder / name).is_file()}
-    config = folder / _TOKENIZER_CONFIG
-    settings = read_json(config) if config.is_file() else {}
-    files[_TOKENIZER_CONFIG] = json.dumps({**settings, "model_max_length": tokens}).encode()
-    return {f"tokenizer/{name}": data for name, data in files.items()}
+def _tokenizer_files(folder: Path) -> Mapping[str, bytes]:
+    """The folder's tokenizer where `Tokenizer` looks for it."""
+    names = (name for name in _TOKENIZER if (folder / name).is_file())
+    return {f"tokenizer/{name}": (folder / name).read_bytes() for name in names}
 
 
 def _check_preprocessor(path: Path, preprocess: Preprocess) -> None:
@@ -209,5 +204,11 @@ def _check_preprocessor(path: Path, preprocess: Preprocess) -> None:
 
 
 _LETTERS = {768: "B", 1024: "L"}
-_TOKENIZER_CONFIG = "tokenizer_config.json"
-_TOKENIZER = ("vocab.json", "merges.txt", "tokenizer.json", "special_tokens_map.json")
+_TOKENIZER = (
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)

@@ -114,8 +114,9 @@ def _unet(recipe: Recipe) -> UNet:
     return UNet(config, compute=Compute(), rngs=make_rngs(recipe.seed + 1))
 
 
-def _text_encoder(recipe: Recipe, vocabulary: int) -> CLIPTextModel:
-    config = CLIPTextConfig(
+def text_config(recipe: Recipe, vocabulary: int) -> CLIPTextConfig:
+    """The text encoder's, for a tokenizer of `vocabulary` tokens."""
+    return CLIPTextConfig(
         vocab_size=vocabulary,
         hidden_size=recipe.text_width,
         intermediate_size=4 * recipe.text_width,
@@ -125,4 +126,8 @@ def _text_encoder(recipe: Recipe, vocabulary: int) -> CLIPTextModel:
         max_position_embeddings=recipe.tokens,
         eos_token_id=vocabulary - 1,
     )
+
+
+def _text_encoder(recipe: Recipe, vocabulary: int) -> CLIPTextModel:
+    config = text_config(recipe, vocabulary)
     return CLIPTextModel(config, compute=Compute(), rngs=make_rngs(recipe.seed + 2))

@@ -32,7 +32,7 @@ from mre_jax.processes import usable_cores
 from mre_jax.toyworld.edits import TYPES
 from mre_jax.toyworld.judge import PERSPECTIVES
 from mre_jax.toyworld.pretraining.autoencoder import encode, train_autoencoder
-from mre_jax.toyworld.pretraining.editor import Latents, train_editor
+from mre_jax.toyworld.pretraining.editor import Latents, text_config, train_editor
 from mre_jax.toyworld.pretraining.examples import Examples, all_texts, draw_examples
 from mre_jax.toyworld.pretraining.recipe import Recipe
 from mre_jax.toyworld.pretraining.tokenizer import tokenizer_files
@@ -87,8 +87,8 @@ def pretrain(recipe: Recipe, out: Path) -> None:
             vae.config, scaling_factor=round(float(1 / np.std(latents.original)), 4)
         )
         files = tokenizer_files(all_texts(examples), recipe.tokens)
-        tokenizer = Tokenizer.from_files(files)
         vocabulary = len(json.loads(files["tokenizer/vocab.json"]))
+        tokenizer = Tokenizer.from_files(files, text_config(recipe, vocabulary))
         unet, text_encoder = train_editor(
             recipe,
             latents,

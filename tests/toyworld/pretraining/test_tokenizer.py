@@ -3,6 +3,7 @@
 import pytest
 
 from mre_jax.editing.tokens import Tokenizer
+from mre_jax.models.clip import CLIPTextConfig
 from mre_jax.toyworld.pretraining.tokenizer import tokenizer_files
 
 TEXTS = ("make the red star blue", "The edit is slightly incomplete.; None")
@@ -10,7 +11,7 @@ TEXTS = ("make the red star blue", "The edit is slightly incomplete.; None")
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer.from_files(tokenizer_files(TEXTS, 12))
+    return Tokenizer.from_files(tokenizer_files(TEXTS, 12), CLIPTextConfig())
 
 
 @pytest.mark.parametrize(("text", "words"), [("make the star red", 4), ("None; None", 3)])
