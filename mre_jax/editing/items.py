@@ -17,7 +17,7 @@ from PIL import Image
 from mre_jax.editing.request import EditRequest
 from mre_jax.editing.size import fit, target_size
 from mre_jax.errors import DataError, MreError
-from mre_jax.image import MAX_PIXELS, read_image
+from mre_jax.image import read_image, read_size
 from mre_jax.json_lines import read_rows
 
 _REQUEST_FIELDS = {field.name for field in dataclasses.fields(EditRequest)} - {"image", "id"}
@@ -56,16 +56,7 @@ class Item:
         Raises:
             DataError: if the picture is missing or not a picture.
         """
-        try:
-            with self.path.open("rb") as file, Image.open(file) as image:
-                width, height = image.size
-                turned = image.getexif().get(_ORIENTATION, 1) >= 5
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            read_image(self.path)  # says what is wrong with it
-            raise
-        if width * height > MAX_PIXELS:
-            read_image(self.path)
-        return target_size((height, width) if turned else (width, height), preset, resolution)
+        return target_size(read_size(self.path), preset, resolution)
 
     def _request(self, image: Image.Image) -> EditRequest:
         try:
@@ -122,6 +113,3 @@ def _is_path(text: str) -> bool:
         return b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:  # a surrogate that stands for no byte
         return False
-
-
-_ORIENTATION = 0x0112

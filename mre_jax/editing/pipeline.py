@@ -478,4 +478,5 @@ def _resized(
     for picture in pictures:
         if not isinstance(picture, Image.Image):
             raise ConfigError(f"image: want PIL pictures, got {type(picture).__name__}")
-    return [fit(to_rgb(p), target_size(p.size, size, resolution)) for p in pictures]
+    upright = map(to_rgb, pictures)
+    return [fit(p, target_size(p.size, size, resolution)) for p in upright]

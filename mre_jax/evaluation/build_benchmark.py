@@ -18,11 +18,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mre_jax.data.sources.picture import SUFFIXES
 from mre_jax.errors import BusyError, ConfigError, DataError
 from mre_jax.evaluation.bucket import fetched
 from mre_jax.evaluation.instruction_draft import ask_for_draft, worst_usd
 from mre_jax.files import write_atomically
+from mre_jax.image import SUFFIXES
 from mre_jax.judges.append_log import AppendLog, read_records
 from mre_jax.judges.arguments import add_judge_arguments, judge_from
 from mre_jax.judges.openai_judge import OpenAIJudge

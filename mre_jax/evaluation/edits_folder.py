@@ -7,9 +7,9 @@ formats. The output folder of `mre sample` is such a folder.
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mre_jax.data.sources.picture import SUFFIXES
 from mre_jax.errors import DataError
 from mre_jax.evaluation.case import Case
+from mre_jax.image import SUFFIXES
 
 Names = Mapping[str, Sequence[str]]
 """Paths without suffix, relative to the folder, that an item's picture may have."""

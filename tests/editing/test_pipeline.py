@@ -173,6 +173,17 @@ def test_call_takes_lists_and_single_values(plain_pipeline, photo):
     assert output.images[0] == output.images[2]
 
 
+def test_a_phones_photo_is_edited_upright(plain_pipeline, photo, tmp_path):
+    """As `mre edit` does with the same file: its pixels lie, and EXIF says so."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "phone.png", exif=exif)
+    with Image.open(tmp_path / "phone.png") as phone:
+        (edited,) = edit(plain_pipeline, "x", phone, scheduler="euler", size="keep")
+    (wanted,) = edit(plain_pipeline, "x", photo, scheduler="euler", size="keep")
+    assert np.array_equal(edited, wanted)
+
+
 def test_saved_pipeline_edits_the_same(plain_pipeline, photo, tmp_path):
     plain_pipeline.save_pretrained(tmp_path / "saved")
     again = EditPipeline.from_pretrained(tmp_path / "saved")

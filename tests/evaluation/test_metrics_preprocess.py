@@ -42,3 +42,13 @@ def test_a_path_is_read_and_other_modes_become_rgb(tmp_path):
     assert small.pixels(Image.new("L", (9, 9))).shape == (8, 8, 3)
     with pytest.raises(DataError, match=r"none\.png: no such file"):
         small.pixels(str(tmp_path / "none.png"))
+
+
+def test_a_picture_in_memory_is_turned_as_its_file_is(tmp_path):
+    """Both are the same photo to a metric."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.effect_noise((32, 16), 90).save(tmp_path / "phone.png", exif=exif)
+    with Image.open(tmp_path / "phone.png") as phone:
+        assert np.array_equal(open_picture(phone), open_picture(tmp_path / "phone.png"))
+        assert open_picture(phone).size == (16, 32)
