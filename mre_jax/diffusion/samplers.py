@@ -273,15 +273,6 @@ _SUPPORTED: Mapping[str, Mapping[str, tuple[bool | float | str, ...]]] = {
 }
 
 
-def native_sampler(class_name: str) -> str | None:
-    """Our name of a diffusers scheduler class; None for one that has no counterpart here.
-
-    PNDM, the scheduler of many Stable Diffusion folders, is one of the latter: sample such a model
-    with "euler_ancestral", as InstructPix2Pix does.
-    """
-    return SCHEDULER_CLASSES.get(class_name)
-
-
 def plan_sampling(
     scheduler: str, schedule: NoiseSchedule, num_inference_steps: int, *, eta: float = 0.0
 ) -> Plan:

@@ -6,7 +6,9 @@ from typing import Any
 
 from mre_jax import compile_cache
 from mre_jax.cli import parse_numbers
+from mre_jax.editing.request import EditRequest
 from mre_jax.editing.settings import SamplingSettings
+from mre_jax.editing.size import RESOLUTION, SIZE
 from mre_jax.errors import ConfigError
 from mre_jax.weights.arguments import add_model
 
@@ -22,22 +24,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--vae-tiling", action="store_true", help="less memory at 1024 px and more")
 
     sampling = parser.add_argument_group("sampling")
-    sampling.add_argument("--steps", type=int, default=30, help="denoising steps (%(default)s)")
     sampling.add_argument(
-        "--scheduler", help="euler_ancestral, euler, ddim or dpmsolver++ (the checkpoint's own)"
+        "--steps",
+        type=int,
+        default=SamplingSettings.num_inference_steps,
+        help="denoising steps (%(default)s)",
+    )
+    sampling.add_argument(
+        "--scheduler",
+        help="euler_ancestral, euler, ddim or dpmsolver++ (the checkpoint's own; one that is not "
+        "among these is replaced by the first, which is said)",
     )
     sampling.add_argument("--guidance-rule", default="instruct_pix2pix", help="(%(default)s)")
-    sampling.add_argument("--guidance-scale", type=float, default=7.5, help="(%(default)s)")
-    sampling.add_argument("--image-guidance-scale", type=float, default=1.5, help="(%(default)s)")
+    sampling.add_argument(
+        "--guidance-scale", type=float, default=EditRequest.guidance_scale, help="(%(default)s)"
+    )
+    sampling.add_argument(
+        "--image-guidance-scale",
+        type=float,
+        default=EditRequest.image_guidance_scale,
+        help="(%(default)s)",
+    )
     sampling.add_argument("--negative-prompt", default="", help="read instead of no instruction")
     sampling.add_argument(
         "--prompt-suffix", default="", help=f"appended to every prompt; {HIVE!r} stands for HIVE's"
     )
     sampling.add_argument(
-        "--size", default="paper", help="paper, released_code, keep or WIDTHxHEIGHT (%(default)s)"
+        "--size", default=SIZE, help="paper, released_code, keep or WIDTHxHEIGHT (%(default)s)"
     )
     sampling.add_argument(
-        "--resolution", type=int, default=512, help="of the presets (%(default)s)"
+        "--resolution", type=int, default=RESOLUTION, help="of the presets (%(default)s)"
     )
     sampling.add_argument("--seed", type=int, default=0, help="(%(default)s)")
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,14 +19,15 @@ from tqdm import tqdm
 
 from mre_jax.data.reward_text import asked_text
 from mre_jax.diffusion.guidance import LOW_REWARD, Guidance, plan_guidance
+from mre_jax.diffusion.native_sampler import native_sampler
 from mre_jax.diffusion.noise import item_keys
-from mre_jax.diffusion.samplers import Plan, native_sampler, plan_sampling
+from mre_jax.diffusion.samplers import Plan, plan_sampling
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.failure import failure_of
 from mre_jax.editing.program import DATA_AXIS, EditBatch, Edited, Networks, RewardBatch, edit
 from mre_jax.editing.request import BEST_REWARD, EditRequest, make_requests
 from mre_jax.editing.settings import SamplingSettings
-from mre_jax.editing.size import fit, parse_size, target_size
+from mre_jax.editing.size import RESOLUTION, SIZE, fit, parse_size, target_size
 from mre_jax.editing.tokens import Tokenizer
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.image import to_array, to_pil, to_rgb
@@ -36,6 +38,7 @@ from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.load import Model, load_model, save_model
 
 OUTPUT_TYPES = ("pil", "np", "latent")
+_SCHEDULER_FILE = "scheduler/scheduler_config.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +59,8 @@ class EditPipeline:
         unet, vae, text_encoder: the NNX modules.
         tokenizer: of the checkpoint.
         schedule: of the checkpoint's training.
-        scheduler: name of the sampler that the checkpoint comes with.
+        scheduler: name of the checkpoint's sampler, or of what samples in its place; then the
+            first edit that names none says so in a warning.
         mesh: the devices that share a batch, by `to_devices`; None is one device.
     """
 
@@ -66,9 +70,9 @@ class EditPipeline:
         self.vae = model.vae
         self.text_encoder = model.text_encoder
         self.tokenizer = Tokenizer.from_files(model.files, model.text_encoder.config)
-        config = json.loads(model.files["scheduler/scheduler_config.json"])
+        config = _scheduler_config(model)
+        self.scheduler, self._note = native_sampler(config)
         self.schedule = NoiseSchedule.from_dict(config)
-        self.scheduler = native_sampler(str(config.get("_class_name"))) or "euler_ancestral"
         self.mesh: Mesh | None = None
 
     def __call__(
@@ -76,9 +80,9 @@ class EditPipeline:
         prompt: str | Sequence[str],
         image: Image.Image | Sequence[Image.Image],
         *,
-        num_inference_steps: int = 100,
-        guidance_scale: float | Sequence[float] = 7.5,
-        image_guidance_scale: float | Sequence[float] = 1.5,
+        num_inference_steps: int = SamplingSettings.num_inference_steps,
+        guidance_scale: float | Sequence[float] = EditRequest.guidance_scale,
+        image_guidance_scale: float | Sequence[float] = EditRequest.image_guidance_scale,
         negative_prompt: str | Sequence[str] = "",
         reward_scores: Sequence[float] | Sequence[Sequence[float]] | None = None,
         reward_text: str | Sequence[str] | None = None,
@@ -89,8 +93,8 @@ class EditPipeline:
         guidance_rule: str = "instruct_pix2pix",
         prompt_suffix: str = "",
         eta: float = 0.0,
-        size: str | tuple[int, int] = "keep",
-        resolution: int = 512,
+        size: str | tuple[int, int] = SIZE,
+        resolution: int = RESOLUTION,
         seed: int | Sequence[int] = 0,
         ids: Sequence[str] | None = None,
         latents: Any = None,
@@ -101,11 +105,12 @@ class EditPipeline:
         """Edits one picture or several.
 
         Whatever may be a sequence holds one value per edit; a single value serves all. An edit
-        depends on its own arguments, seed and id alone, never on its companions.
+        depends on its own arguments, seed and id alone, never on its companions. The defaults are
+        those of `mre edit`: 30 steps, scales of 7.5 and 1.5, the size "paper".
 
         Args:
             prompt: the instruction.
-            image: the original; brought to `size` first.
+            image: the original; turned as its EXIF block says, and brought to `size`.
             num_inference_steps: denoising steps.
             guidance_scale, image_guidance_scale: how strongly the instruction is followed and the
                 original kept, 1 or more.
@@ -119,8 +124,8 @@ class EditPipeline:
             guidance_rule: "instruct_pix2pix" or "instruct_diffusion".
             prompt_suffix: appended to every prompt.
             eta: noise that "ddim" adds, 0 (none) to 1.
-            size: "keep", "paper", "released_code" (`mre_jax.editing.size`), or (width, height).
-            resolution: of the two presets.
+            size: "paper", "keep", "released_code" (`mre_jax.editing.size`), or (width, height).
+            resolution: of "paper" and "released_code".
             seed: decides the noise, together with
             ids: names of the edits; none by default.
             latents: standard normal noise [b h w c] to start from, instead of the seed's.
@@ -257,6 +262,9 @@ class EditPipeline:
             ConfigError: naming the setting.
         """
         self._plan(settings)
+        if settings.scheduler is None and self._note:
+            warnings.warn(self._note, stacklevel=2)
+            self._note = ""  # once
         for request in requests:
             self.guidance([request], settings)
             asks = request.reward_scores is not None or request.reward_text is not None
@@ -463,6 +471,15 @@ class EditPipeline:
 
     def _networks(self) -> Networks:
         return Networks(self.unet, self.vae, self.text_encoder)
+
+
+def _scheduler_config(model: Model) -> dict[str, Any]:
+    try:
+        return dict(json.loads(model.files[_SCHEDULER_FILE]))
+    except KeyError:
+        raise DataError(f"{model.origin} has no {_SCHEDULER_FILE}; add that of its model") from None
+    except (ValueError, TypeError):
+        raise DataError(f"{model.origin}: {_SCHEDULER_FILE} is no JSON object; mend it") from None
 
 
 def _name(requests: Sequence[EditRequest], index: int) -> str:

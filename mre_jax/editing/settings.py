@@ -12,7 +12,7 @@ class SamplingSettings:
     Attributes:
         num_inference_steps: denoising steps; the paper takes 30.
         scheduler: "euler_ancestral", "euler", "ddim" or "dpmsolver++"; None takes the
-            checkpoint's own.
+            checkpoint's own, or says what it takes in its place.
         guidance_rule: "instruct_pix2pix" (also MagicBrush, HIVE, HQ-Edit) or "instruct_diffusion".
         prompt_suffix: appended to every prompt; HIVE asks for quality in this way.
         eta: noise that "ddim" adds, 0 (none) to 1.

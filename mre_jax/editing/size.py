@@ -10,10 +10,12 @@ MULTIPLE = 8
 """Pixels per latent along each side: sizes are multiples of it."""
 
 PRESETS = ("paper", "released_code", "keep")
+SIZE, RESOLUTION = "paper", 512
+"""The defaults of every edit."""
 
 
 def target_size(
-    size: tuple[int, int], preset: str | tuple[int, int], resolution: int = 512
+    size: tuple[int, int], preset: str | tuple[int, int], resolution: int = RESOLUTION
 ) -> tuple[int, int]:
     """The (width, height) at which a picture of `size` is edited.
 

@@ -13,7 +13,6 @@ from mre_jax.diffusion.noise import initial_latents, item_keys, step_noise
 from mre_jax.diffusion.samplers import (
     SAMPLERS,
     SCHEDULER_CLASSES,
-    native_sampler,
     plan_sampling,
     sample,
     scale_input,
@@ -327,9 +326,3 @@ def test_the_defaults_of_every_diffusers_class_are_accepted(name):
     for class_name in (*SCHEDULER_CLASSES, "DDPMScheduler", "PNDMScheduler"):
         config = dict(getattr(diffusers, class_name)().config)
         plan_sampling(name, NoiseSchedule.from_dict(config), 5)
-
-
-def test_diffusers_classes_map_to_our_names():
-    assert native_sampler("DDIMScheduler") == "ddim"
-    assert native_sampler("PNDMScheduler") is None
-    assert set(SCHEDULER_CLASSES.values()) == set(SAMPLERS)

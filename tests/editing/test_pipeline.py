@@ -1,6 +1,10 @@
 """The pipeline gives diffusers' pictures, whatever else is in the batch and however it is split."""
 
+import argparse
+import dataclasses
 import functools
+import inspect
+import json
 import operator
 
 import jax
@@ -11,19 +15,22 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
+from mre_jax.editing.arguments import add_arguments  # noqa: E402
 from mre_jax.editing.pipeline import EditPipeline  # noqa: E402
 from mre_jax.editing.request import EditRequest  # noqa: E402
 from mre_jax.editing.settings import SamplingSettings  # noqa: E402
 from mre_jax.errors import ConfigError, DataError  # noqa: E402
+from mre_jax.weights.load import load_model  # noqa: E402
 from tests.parity import relative_error  # noqa: E402
 
 STEPS = 3
+SCHEDULER = "scheduler/scheduler_config.json"
 LATENTS = np.random.default_rng(1).normal(size=(1, 2, 3, 4)).astype(np.float32)
 SETTINGS = SamplingSettings(num_inference_steps=STEPS)
 
 
 def edit(pipeline, prompt, photo, **options):
-    options = {"num_inference_steps": STEPS, "output_type": "np"} | options
+    options = {"num_inference_steps": STEPS, "output_type": "np", "size": "keep"} | options
     return pipeline(prompt, photo, **options).images
 
 
@@ -167,6 +174,7 @@ def test_call_takes_lists_and_single_values(plain_pipeline, photo):
         seed=[0, 1, 0],
         scheduler="euler",
         num_inference_steps=STEPS,
+        size="keep",
         batch_size=1,
     )
     assert [image.size for image in output.images] == [(24, 16), (32, 16), (24, 16)]
@@ -179,8 +187,8 @@ def test_a_phones_photo_is_edited_upright(plain_pipeline, photo, tmp_path):
     exif[0x0112] = 6
     photo.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "phone.png", exif=exif)
     with Image.open(tmp_path / "phone.png") as phone:
-        (edited,) = edit(plain_pipeline, "x", phone, scheduler="euler", size="keep")
-    (wanted,) = edit(plain_pipeline, "x", photo, scheduler="euler", size="keep")
+        (edited,) = edit(plain_pipeline, "x", phone, scheduler="euler")
+    (wanted,) = edit(plain_pipeline, "x", photo, scheduler="euler")
     assert np.array_equal(edited, wanted)
 
 
@@ -218,9 +226,53 @@ def test_saved_pipeline_edits_the_same(plain_pipeline, photo, tmp_path):
     ],
 )
 def test_bad_arguments_are_named(plain_pipeline, photo, options, message):
-    arguments = {"prompt": "make it snow", "image": photo} | options
+    arguments = {"prompt": "make it snow", "image": photo, "size": "keep"} | options
     with pytest.raises(ConfigError, match=message):
         plain_pipeline(**arguments)
+
+
+def test_defaults_are_those_of_the_command_line():
+    """One picture, one result, whoever asks for it."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    given = inspect.signature(EditPipeline.__call__).parameters
+    names = {"steps": "num_inference_steps", "reward": "reward_scores"}
+    same = {
+        name: given[names.get(name, name)].default == default
+        for name, default in vars(parser.parse_args([])).items()
+        if names.get(name, name) in given
+    }
+    assert len(same) >= 12 and all(same.values()), same
+
+
+def test_a_replaced_sampler_is_said_once_and_not_where_one_is_named(plain_torch, plain_folder):
+    model = load_model(plain_folder)
+    config = json.loads(model.files[SCHEDULER]) | {"_class_name": "PNDMScheduler"}
+    files = {**model.files, SCHEDULER: json.dumps(config).encode()}
+    pipeline = EditPipeline(dataclasses.replace(model, files=files))
+    pipeline.check([], dataclasses.replace(SETTINGS, scheduler="ddim"))
+    with pytest.warns(UserWarning, match="PNDMScheduler has no counterpart") as said:
+        pipeline.check([], SETTINGS)
+        pipeline.check([], SETTINGS)
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        (None, DataError, r"has no scheduler/scheduler_config\.json"),
+        (b"[", DataError, "is no JSON object"),
+        (b'{"_class_name": "FlowMatchEulerDiscreteScheduler"}', ConfigError, "flow matching"),
+    ],
+)
+def test_a_scheduler_that_cannot_be_used_is_refused(
+    plain_torch, plain_folder, text, error, message
+):
+    model = load_model(plain_folder)
+    files = {name: data for name, data in model.files.items() if name != SCHEDULER}
+    files |= {} if text is None else {SCHEDULER: text}
+    with pytest.raises(error, match=message):
+        EditPipeline(dataclasses.replace(model, files=files))
 
 
 def test_a_prompt_that_is_too_long_is_cut_with_a_warning(plain_pipeline):
@@ -252,7 +304,7 @@ def test_an_edit_that_is_not_finite_is_an_error_and_no_black_picture(
     broken_pipeline, photo, output_type
 ):
     """Its cast to 8 bits would be black, and look like an edit."""
-    options = {"num_inference_steps": 2, "output_type": output_type}
+    options = {"num_inference_steps": 2, "output_type": output_type, "size": "keep"}
     with pytest.raises(DataError, match=r"edit 1, counted from 0, is not finite from the text enc"):
         broken_pipeline(["a", BROKEN], photo, **options)
     with pytest.raises(DataError, match=r"edit sky is not finite"):

@@ -114,7 +114,11 @@ def test_what_is_exported_edits(trained, tmp_path):
     export(trained(PAPER)[0], tmp_path / "model")
     pipeline = EditPipeline.from_pretrained(tmp_path / "model")
     out = pipeline(
-        "make it snow", Image.new("RGB", (64, 64)), num_inference_steps=1, reward_scores=(5, 5, 5)
+        "make it snow",
+        Image.new("RGB", (64, 64)),
+        num_inference_steps=1,
+        reward_scores=(5, 5, 5),
+        size="keep",
     )
     assert out.images[0].size == (64, 64)
 
