@@ -191,7 +191,7 @@ def _finite(batch: Batch, edited: Edited, failed: Failures) -> list[tuple[Item, 
     whole = []
     for item, pixels, stages in zip(batch.items, images, finite, strict=True):
         if failure := failure_of(stages):
-            failed.note(item, failure)
+            failed.note(item, f"the edit {failure}")
         else:
             whole.append((item, pixels))
     return whole

@@ -6,7 +6,6 @@ examples' own targets, the system "Original", are judged by the same judge.
 
 import argparse
 import hashlib
-import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from mre_jax.evaluation.arguments import add_judge, add_system
 from mre_jax.evaluation.case import Case, check_cases, safe_name
 from mre_jax.evaluation.case_table import write_picture
 from mre_jax.evaluation.run_edits import evaluate_by_judge, print_summary
+from mre_jax.json_lines import read_rows
 
 SUITE = "challenging"
 TARGETS = "Original"
@@ -116,7 +116,7 @@ def _case(triplet: Triplet, data: epath.Path, pictures: Path) -> Case:
 def _extra(path: epath.Path) -> dict[str, Any]:
     """Scene and edit of an example of the toy world."""
     try:
-        row = json.loads(path.read_text("utf-8").splitlines()[0])
+        _, row = next(read_rows(path))
         return {"scene": row["scene"], "edit": row["edit"]}
-    except (OSError, ValueError, LookupError, TypeError):
+    except (DataError, LookupError, StopIteration):
         return {}

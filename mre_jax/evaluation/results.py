@@ -17,6 +17,7 @@ from etils import epath
 
 from mre_jax.errors import DataError
 from mre_jax.files import full_disk_is_an_error, write_atomically
+from mre_jax.json_lines import to_line
 
 STATUSES = (
     "ok",
@@ -277,7 +278,7 @@ def check_comparable(rows: Sequence[Result]) -> None:
 
 
 def _line(row: Result) -> str:
-    return json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
+    return to_line(row.to_json())
 
 
 def _read(path: epath.Path, places: dict[tuple[str, ...], str]) -> list[Result]:

@@ -187,7 +187,7 @@ def test_items_that_fail_stop_no_other_and_are_tried_again(broken_folder, photo,
     write(a="a", black="z", missing="a", half="a", b="b")
     assert run(*command, *SAMPLING) == 65
     said = capsys.readouterr().err
-    assert "warning: item black: is not finite from the text encoder on" in said
+    assert "warning: item black: the edit is not finite from the text encoder on" in said
     assert "3 of 5 edits failed" in said
     assert [row["id"] for row in rows(out)] == ["a", "b"]
     assert sorted(pictures(out)) == ["a.png", "b.png"]
