@@ -17,6 +17,7 @@ from mre_jax.data.manifest import Manifest
 from mre_jax.data.prepare import prepare
 from mre_jax.data.prepared_source import PreparedSource
 from mre_jax.data.rewards import PERSPECTIVES
+from mre_jax.data.sources.selection import Check
 from mre_jax.data.stats import rounding_lines
 from mre_jax.errors import ConfigError
 from mre_jax.weights.arguments import add_model
@@ -81,7 +82,8 @@ def run(args: argparse.Namespace) -> int:
         args.none_for_top = bool(settings.get("none_for_top", True))
     maker = make_cache_maker(args, args.model)
     settings |= {"cached_from": manifest.hash, **maker.cache.settings()}
-    made = prepare(source, source.plan(), args.out, settings, validate=False, extender=maker)
+    check = Check(decode=False, same_size=records.same_size)
+    made = prepare(source, source.plan(), args.out, settings, check=check, extender=maker)
     print(f"{args.out}: {made.count} examples in {len(made.shards)} shards, {made.hash[:16]}")
     for line in report(maker, made):
         print(line)

@@ -27,7 +27,7 @@ NAMES = (
 )  # fmt: skip
 """The features every record has."""
 
-_OPTIONAL = ("group",)
+_OPTIONAL = ("original_id", "group")
 """Texts of a triplet that are written where they are not empty."""
 
 _LISTS = {"bytes_list": "bytes", "float_list": "float32", "int64_list": "int64"}

@@ -87,11 +87,14 @@ class Judged:
             ambiguous=keys.ambiguous,
         )
 
-    def read(self, positions: Sequence[int]) -> Iterator[Triplet]:
+    def read(self, positions: Sequence[int]) -> Iterator[Triplet | DataError]:
         chosen = [self._positions[position] for position in positions]
         for position, triplet in zip(chosen, self._source.read(chosen), strict=True):
-            reward = self._rewards[position]
-            yield dataclasses.replace(triplet, scores=reward.scores, texts=reward.texts)
+            yield triplet if isinstance(triplet, DataError) else self._judged(triplet, position)
+
+    def _judged(self, triplet: Triplet, position: int) -> Triplet:
+        reward = self._rewards[position]
+        return dataclasses.replace(triplet, scores=reward.scores, texts=reward.texts)
 
 
 def join(

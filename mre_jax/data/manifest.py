@@ -25,6 +25,9 @@ FILE = "manifest.json"
 REWARDED = "rewarded"
 """Of `measured`: how many examples have a reward. Sets of earlier versions do not tell."""
 
+SKIPPED = "skipped"
+"""Of `measured`: the bad examples that were left out, as [{"example", "reason"}, ...], if any."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 
 

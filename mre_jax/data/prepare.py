@@ -20,11 +20,13 @@ from etils import epath
 from tqdm import tqdm
 
 from mre_jax.data import manifest as manifests
+from mre_jax.data.bad_examples import BadExample, BadExamplesError, allowed_bad, find_bad
 from mre_jax.data.example import Features, encode_triplet
 from mre_jax.data.index import Index, is_rewarded, make_index, write_index
-from mre_jax.data.manifest import REWARDED, Manifest, Shard
+from mre_jax.data.manifest import REWARDED, SKIPPED, Manifest, Shard
 from mre_jax.data.rewards import read_json
 from mre_jax.data.shards import Plan, is_whole, write_shard
+from mre_jax.data.sources.selection import WHOLE, Check, read_checked
 from mre_jax.data.sources.source import Source
 from mre_jax.data.tfds_metadata import require_tfds, write_tfds_metadata
 from mre_jax.data.triplets import Triplet
@@ -60,7 +62,8 @@ def prepare(
     folder: epath.PathLike,
     settings: Mapping[str, Any],
     *,
-    validate: bool = True,
+    check: Check = WHOLE,
+    skip_bad: float = 0,
     spread: Spread | None = None,
     extender: Extender | None = None,
 ) -> Manifest:
@@ -74,7 +77,9 @@ def prepare(
         plan: of `plan_shards`.
         folder: empty, or left by an earlier run.
         settings: what determined source and plan; JSON values. Kept in the manifest.
-        validate: decode both pictures of every example and compare their sizes.
+        check: of every example.
+        skip_bad: how many that do not pass may be left out; see `allowed_bad`. The manifest tells
+            them.
         spread: has the shards written elsewhere, as `mre_jax.data.workers` does; without it they
             are written here, one after the other.
         extender: adds features, here; what it measures comes into the manifest.
@@ -82,10 +87,13 @@ def prepare(
     Raises:
         ConfigError: if the folder was begun with other settings, or holds something else.
         BusyError: if another process is filling it.
-        DataError: naming file and row of a bad example, or if the disk is full; finished shards
-            stay.
+        BadExamplesError: after all examples were looked at, if more are bad than may be left out.
+        DataError: if the source cannot be read, or the disk is full. Finished shards stay.
     """
     require_tfds()
+    allowed = allowed_bad(skip_bad, len(plan.positions))
+    if plan.bad > allowed:
+        _refuse_bad(source, plan, check, allowed)
     folder = epath.Path(folder)
     settings = json.loads(json.dumps({**settings, "sample": plan.sample, "shards": plan.shards}))
     try:
@@ -94,7 +102,7 @@ def prepare(
             _claim(folder, settings)
             if not (folder / manifests.FILE).exists():
                 shards, measured, index = _write_shards(
-                    source, plan, folder, validate, spread, extender
+                    source, plan, folder, check, allowed, spread, extender
                 )
                 made = Manifest(plan.name, plan.split, settings, shards, measured)
                 write_index(folder, made, index)
@@ -106,6 +114,14 @@ def prepare(
         raise DataError(
             f"{error.filename or folder}: {error.strerror}; mend that and run it again"
         ) from error
+
+
+def _refuse_bad(source: Source, plan: Plan, check: Check, allowed: int) -> None:
+    """Lists all that is bad, where that will be another set when it is mended."""
+    found = find_bad(source, plan.positions, check)
+    looked = tqdm(found, total=len(plan.positions), unit="example", desc="check", disable=None)
+    bad = [one for one in looked if one is not None]
+    raise BadExamplesError(source.path, bad, allowed, len(plan.positions))
 
 
 def _claim(folder: epath.Path, settings: Mapping[str, Any]) -> None:
@@ -128,36 +144,39 @@ def _claim(folder: epath.Path, settings: Mapping[str, Any]) -> None:
 
 
 def write_part(
-    source: Source, plan: Plan, folder: epath.PathLike, validate: bool, index: int
+    source: Source, plan: Plan, folder: epath.PathLike, check: Check, index: int
 ) -> None:
     """Writes one shard and its note; twice is as good as once, in whatever process."""
     with tqdm(disable=True) as bar:
-        _write_part(source, plan, epath.Path(folder), validate, index, bar)
+        _write_part(source, plan, epath.Path(folder), check, index, bar)
 
 
 def _write_shards(
     source: Source,
     plan: Plan,
     folder: epath.Path,
-    validate: bool,
+    check: Check,
+    allowed: int,
     spread: Spread | None,
     extender: Extender | None,
 ) -> tuple[tuple[Shard, ...], dict[str, Any], Index]:
     """Writes what is missing, and reads what is there once to be sure of it."""
     _remove_torn(folder)
     (folder / _PROGRESS).mkdir(exist_ok=True)
-    missing = [index for index in range(plan.shards) if not _is_finished(folder, index)]
+    missing = [
+        index for index in range(plan.shards) if not _is_finished(source, check, folder, index)
+    ]
     if spread is not None and missing:
-        spread(functools.partial(write_part, source, plan, str(folder), validate), missing)
-        missing = [index for index in missing if not _is_finished(folder, index)]
+        spread(functools.partial(write_part, source, plan, str(folder), check), missing)
+        missing = [index for index in missing if not _is_whole(folder, index)]
     places: dict[str, tuple[int, int]] = {}
     notes: list[_Note] = []
     with tqdm(total=len(plan.positions), unit="example", desc="prepare", disable=None) as bar:
         for index in range(plan.shards):
             if index in missing:
-                _write_part(source, plan, folder, validate, index, bar, extender)
+                _write_part(source, plan, folder, check, index, bar, extender)
             note = _read_note(folder, index)
-            for position, name in zip(plan.part(index), note.ids, strict=True):
+            for position, name in zip(note.positions, note.ids, strict=True):
                 if name in places:
                     first, other = places[name]
                     for written in (other, index):  # whichever is mended is to be read again
@@ -168,11 +187,21 @@ def _write_shards(
                     )
                 places[name] = position, index
             if index not in missing:
-                bar.update(len(note.ids))
+                bar.update(len(plan.part(index)))
             notes.append(note)
+    bad = [BadExample(**one) for note in notes for one in note.bad]
+    if len(bad) > allowed:
+        raise BadExamplesError(source.path, bad, allowed, len(plan.positions))
+    if not all(note.ids for note in notes):
+        raise DataError(
+            f"{source.path}: all examples of a shard are bad; take fewer shards (--shard-mb, "
+            "--min-shards)"
+        )
     known = (pair for note in notes for pair in zip(note.scores, note.groups, strict=True))
     entries = make_index(known)
-    measured = {REWARDED: int(is_rewarded(entries).sum())}
+    measured: dict[str, Any] = {REWARDED: int(is_rewarded(entries).sum())}
+    if bad:
+        measured[SKIPPED] = [dataclasses.asdict(one) for one in bad]
     if extender:
         measured |= extender.merged([note.measured for note in notes])
     return tuple(Shard(**note.shard) for note in notes), measured, entries
@@ -182,13 +211,13 @@ def _write_part(
     source: Source,
     plan: Plan,
     folder: epath.Path,
-    validate: bool,
+    check: Check,
     index: int,
     bar: tqdm,
     extender: Extender | None = None,
 ) -> None:
     note = _Note()
-    triplets = _watched(source.read(plan.part(index)), note, bar, validate)
+    triplets = _watched(source, plan.part(index), check, note, bar)
     extended = extender.extend(triplets) if extender else zip(triplets, itertools.repeat(None))
     records = itertools.starmap(encode_triplet, extended)
     note.shard = dataclasses.asdict(write_shard(folder / plan.file(index), records))
@@ -202,17 +231,21 @@ class _Note:
 
     Attributes:
         shard: of `Shard`.
-        ids, scores, groups: of its examples.
+        positions, ids, scores, groups: of its examples.
+        bad: those that were left out.
         measured: of the extender.
     """
 
     shard: dict[str, Any] = dataclasses.field(default_factory=dict)
+    positions: list[int] = dataclasses.field(default_factory=list)
     ids: list[str] = dataclasses.field(default_factory=list)
     scores: list[Any] = dataclasses.field(default_factory=list)
     groups: list[str] = dataclasses.field(default_factory=list)
+    bad: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     measured: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    def add(self, triplet: Triplet) -> None:
+    def add(self, position: int, triplet: Triplet) -> None:
+        self.positions.append(position)
         self.ids.append(triplet.id)
         self.scores.append(triplet.scores)
         self.groups.append(triplet.group)
@@ -226,24 +259,33 @@ def _read_note(folder: epath.Path, index: int) -> _Note:
     return _Note(**read_json(_note_path(folder, index)))
 
 
-def _is_finished(folder: epath.Path, index: int) -> bool:
-    """Whether a shard was finished, by this run or an earlier one, and is still whole."""
+def _is_finished(source: Source, check: Check, folder: epath.Path, index: int) -> bool:
+    """Whether a shard was finished by an earlier run, and nothing has been mended since."""
+    if not _is_whole(folder, index):
+        return False
+    positions = [one["example"] for one in _read_note(folder, index).bad]
+    return None not in find_bad(source, positions, check)
+
+
+def _is_whole(folder: epath.Path, index: int) -> bool:
+    """Whether a shard was finished, by this run or an earlier one, and has its content still."""
     if not _note_path(folder, index).exists():
         return False
     note = _read_note(folder, index)
-    # An earlier version did not note the scores.
-    return len(note.scores) == len(note.ids) and is_whole(folder, Shard(**note.shard))
+    # An earlier version did not note the positions.
+    return len(note.positions) == len(note.ids) and is_whole(folder, Shard(**note.shard))
 
 
 def _watched(
-    triplets: Iterator[Triplet], note: _Note, bar: tqdm, validate: bool
+    source: Source, part: Sequence[int], check: Check, note: _Note, bar: tqdm
 ) -> Iterator[Triplet]:
-    """Passes triplets on, validated; notes them and tells the bar."""
-    for triplet in triplets:
-        if validate:
-            triplet.images()
-        note.add(triplet)
-        yield triplet
+    """Yields the triplets of a shard; notes them, and those that are bad, and tells the bar."""
+    for position, item in zip(part, read_checked(source, part, check), strict=True):
+        if isinstance(item, DataError):
+            note.bad.append(dataclasses.asdict(BadExample.of(source, position, item)))
+        else:
+            note.add(position, item)
+            yield item
         bar.update()
 
 

@@ -12,18 +12,27 @@ import hashlib
 import inspect
 import json
 import shlex
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
 
+from mre_jax.data.bad_examples import (
+    BadExample,
+    BadExamplesError,
+    allowed_bad,
+    parse_skip_bad,
+    report_bad,
+)
 from mre_jax.data.cache_command import add_cache_options, make_cache_maker, report
 from mre_jax.data.join import THRESHOLD, Judged, join
+from mre_jax.data.manifest import SKIPPED
 from mre_jax.data.prepare import Spread, prepare
 from mre_jax.data.rewards import read_rewards
 from mre_jax.data.shards import SHARD_BYTES, plan_shards
 from mre_jax.data.sources import SOURCES, open_source
-from mre_jax.data.sources.selection import parse_shard, select
+from mre_jax.data.sources.selection import Check, parse_shard, select
 from mre_jax.data.sources.source import Source
 from mre_jax.data.workers import by_beam, by_processes
 from mre_jax.errors import ConfigError
@@ -71,6 +80,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="I/N",
         help="part I, from 0, of N, as a set of its own in an --out of its own",
     )
+    part.add_argument(
+        "--skip-bad",
+        default="0",
+        metavar="N",
+        help="leave out as many bad examples, or such a share, as 0.01 or 1%%; the manifest tells "
+        "them. Without it all are listed, and no set is made",
+    )
+    part.add_argument(
+        "--sizes",
+        choices=("same", "any"),
+        default="same",
+        help="whether a pair of pictures that differ in size is bad",
+    )
     files = parser.add_argument_group("files")
     files.add_argument("--name", help="of the set; by default the source's")
     files.add_argument("--split", default="train", help="of the set that is written")
@@ -82,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--validate",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="decode every picture and compare the sizes of each pair",
+        help="decode every picture, and compare the sizes of each pair",
     )
     parser.add_argument(
         "--cache",
@@ -105,8 +127,12 @@ def run(args: argparse.Namespace) -> int:
     """Writes the shards that the options ask for."""
     options, spread = parse_options(args.source, args.option), _spread(args)
     source = open_source(args.source, args.path, **options)
+    for field, column in getattr(source, "taken", {}).items():
+        print(f"{field} is read from column {column!r}")
     if args.rewards:
         source = _judged(source, args)
+    check = Check(decode=args.validate, same_size=args.sizes == "same")
+    skip_bad = parse_skip_bad(args.skip_bad)
     maker = make_cache_maker(args, args.cache) if args.cache else None
     plan = plan_shards(
         source,
@@ -115,23 +141,35 @@ def run(args: argparse.Namespace) -> int:
         split=args.split,
         shard_bytes=round(args.shard_mb * 1e6),
         min_shards=args.min_shards,
-        validate=args.validate,
+        check=check,
         extra_bytes=maker.cache.record_bytes if maker else 0,
     )
     settings = _settings(args, options, source)
-    manifest = prepare(
-        source,
-        plan,
-        args.out,
-        settings | (maker.cache.settings() if maker else {}),
-        validate=args.validate and maker is None,  # the cache decodes every picture
-        spread=spread,
-        extender=maker,
-    )
+    if plan.bad > allowed_bad(skip_bad, len(plan.positions)):
+        print("some examples are bad: no set is made, all are looked at", file=sys.stderr)
+    try:
+        manifest = prepare(
+            source,
+            plan,
+            args.out,
+            settings | (maker.cache.settings() if maker else {}),
+            check=check,
+            skip_bad=skip_bad,
+            spread=spread,
+            extender=maker,
+        )
+    except BadExamplesError as error:
+        for line in report_bad(error.bad, args.out):
+            print(line, file=sys.stderr)
+        raise
     print(
         f"{args.out}: {manifest.count} examples in {len(manifest.shards)} shards, "
         f"{manifest.bytes / 1e6:.1f} MB, {manifest.hash[:16]}"
     )
+    if skipped := manifest.measured.get(SKIPPED):
+        print(f"left out {len(skipped)} bad examples:")
+        for line in report_bad([BadExample(**one) for one in skipped], args.out):
+            print(line)
     for line in report(maker, manifest) if maker else ():
         print(line)
     return 0
@@ -201,4 +239,6 @@ def _settings(args: argparse.Namespace, options: dict[str, Any], source: Source)
         "none_for_top": args.none_for_top,
         "shard_bytes": round(args.shard_mb * 1e6),
         "min_shards": args.min_shards,
+        # Said only where it is not as it ever was, so that older sets keep their settings.
+        **({} if args.sizes == "same" else {"sizes": args.sizes}),
     }

@@ -8,6 +8,7 @@ from mre_jax.data.record_source import RecordSource
 from mre_jax.data.shards import Plan
 from mre_jax.data.sources.source import Keys
 from mre_jax.data.triplets import Triplet
+from mre_jax.errors import DataError
 
 
 class PreparedSource:
@@ -27,8 +28,8 @@ class PreparedSource:
     def __len__(self) -> int:
         return len(self.records)
 
-    def read(self, positions: Sequence[int]) -> Iterator[Triplet]:
-        """Yields the triplets; see `Source`."""
+    def read(self, positions: Sequence[int]) -> Iterator[Triplet | DataError]:
+        """Yields the triplets; see `Source`. A damaged record is raised: the set is broken."""
         return (self.records[position] for position in positions)
 
     def keys(self) -> Keys:

@@ -1,6 +1,7 @@
 """The triplets of a prepared folder, any of them at any time."""
 
 import contextlib
+import dataclasses
 import functools
 import sys
 import threading
@@ -65,6 +66,11 @@ class RecordSource:
         """What is cached in the records; None if nothing is."""
         return Cache.of(self.manifest)
 
+    @property
+    def same_size(self) -> bool:
+        """Whether pictures of a pair are of one size, or else damaged."""
+        return self.manifest.settings.get("sizes", "same") == "same"
+
     def __getitem__(self, number: int) -> Triplet:
         """The triplet of one record.
 
@@ -76,7 +82,10 @@ class RecordSource:
     def read(self, number: int) -> tuple[Triplet, Features]:
         """The triplet of one record, and its other features; see `__getitem__`."""
         record, where = self._read(number)
-        return decode_triplet(record, where)
+        triplet, features = decode_triplet(record, where)
+        if not self.same_size:
+            triplet = dataclasses.replace(triplet, same_size=False)
+        return triplet, features
 
     @functools.cached_property
     def index(self) -> Index:

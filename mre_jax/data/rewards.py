@@ -104,15 +104,21 @@ def read_json(path: epath.Path) -> Any:
         DataError: if it is missing, not JSON, or repeats a key of an object.
     """
     try:
-        return json.loads(path.read_bytes(), object_pairs_hook=_unique)
+        return parse_json(path.read_bytes(), path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise DataError(f"{path}: a folder, where a JSON file is wanted") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path}: not JSON ({error})") from None
+
+
+def parse_json(data: bytes, where: object) -> Any:
+    """`read_json` for bytes at hand; `where` is what errors call them."""
+    try:
+        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_unique)
     except _RepeatedKeyError as error:
-        raise DataError(f"{path}: key {error.args[0]!r} stands in it twice") from None
+        raise DataError(f"{where}: key {error.args[0]!r} stands in it twice") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: not JSON ({error})") from None
 
 
 class _RepeatedKeyError(Exception):

@@ -9,6 +9,7 @@ from etils import epath
 
 from mre_jax.data.example import encode_triplet
 from mre_jax.data.manifest import Shard, shard_file
+from mre_jax.data.sources.selection import WHOLE, Check, read_checked
 from mre_jax.data.sources.source import Source
 from mre_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, write_records
 from mre_jax.errors import ConfigError, DataError
@@ -31,6 +32,7 @@ class Plan:
         positions: of the examples, ascending.
         shards: number of files; shard i takes the i-th of equal, contiguous parts.
         sample: SHA-256 of the records that were looked at to plan it.
+        bad: how many of them were none.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Plan:
     positions: range
     shards: int
     sample: str
+    bad: int = 0
 
     def file(self, index: int) -> str:
         """The name of a shard."""
@@ -57,7 +60,7 @@ def plan_shards(
     split: str,
     shard_bytes: int = SHARD_BYTES,
     min_shards: int = 1,
-    validate: bool = True,
+    check: Check = WHOLE,
     extra_bytes: int = 0,
 ) -> Plan:
     """Chooses the number of shards by the size of some records, evenly spaced over the set.
@@ -69,13 +72,13 @@ def plan_shards(
         split: likewise.
         shard_bytes: size to aim at.
         min_shards: never fewer, so that every host has one.
-        validate: decode the pictures that are looked at: a sample that has to be mended later
-            would be the sample of another set.
+        check: of the examples that are looked at. A bad one is no part of the sample: mended, it
+            makes another one.
         extra_bytes: what is added to every record.
 
     Raises:
         ConfigError: if a number is out of range, or there are fewer examples than shards.
-        DataError: if there is no example, or a bad one in the sample.
+        DataError: if there is no example, or all that are looked at are bad.
     """
     shard_file(name, split, 0, 1)
     count = len(positions)
@@ -88,14 +91,19 @@ def plan_shards(
     looked = min(count, _SAMPLE)
     chosen = [positions[count * number // looked] for number in range(looked)]
     size, digest = 0, hashlib.sha256()
-    for triplet in source.read(chosen):
-        if validate:
-            triplet.images()
+    bad: list[DataError] = []
+    for triplet in read_checked(source, chosen, check):
+        if isinstance(triplet, DataError):
+            bad.append(triplet)
+            continue
         record = encode_triplet(triplet)
         size += HEADER_BYTES + len(record) + FOOTER_BYTES + extra_bytes
         digest.update(hashlib.sha256(record).digest())
-    shards = round(size * count / looked / shard_bytes)
-    return Plan(name, split, positions, min(max(shards, min_shards), count), digest.hexdigest())
+    if len(bad) == looked < count:
+        raise DataError(f"{bad[0]}; and so with all {looked} examples that were looked at")
+    shards = round(size * count / max(looked - len(bad), 1) / shard_bytes)
+    shards = min(max(shards, min_shards), count)
+    return Plan(name, split, positions, shards, digest.hexdigest(), len(bad))
 
 
 def write_shard(path: epath.PathLike, records: Iterable[bytes]) -> Shard:

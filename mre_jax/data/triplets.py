@@ -1,15 +1,13 @@
 """One training example: a picture, its edit, the instruction between them, and maybe rewards."""
 
 import dataclasses
-import re
 
 from PIL import Image
 
+from mre_jax.data.names import ID
 from mre_jax.data.rewards import Scores, Texts, check_scores, check_texts
 from mre_jax.errors import DataError
 from mre_jax.image import decode_image
-
-_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +23,12 @@ class Triplet:
         edited_caption: what the edited picture shows.
         scores: numbers from 0 to 5 for following, preserving and quality.
         texts: what is wrong in each of these perspectives.
+        original_id: the id in its set, where that is of another form and `id` was made of it.
         source: the name of the set it comes from.
         group: what it shares with the examples of which an epoch reads one, as the pairs of a
             folder; "" if it is always read.
         where: file and row it was read from, for messages.
+        same_size: whether pictures of two sizes are an error.
 
     Raises:
         DataError: if the id, a text or a score is not of this kind.
@@ -42,13 +42,15 @@ class Triplet:
     edited_caption: str | None = None
     scores: Scores | None = None
     texts: Texts | None = None
+    original_id: str = ""
     source: str = ""
     group: str = ""
     where: str = dataclasses.field(default="", compare=False)
+    same_size: bool = dataclasses.field(default=True, compare=False)
 
     def __post_init__(self) -> None:
         where = self.where or f"triplet {self.id!r}"
-        if not isinstance(self.id, str) or not _ID.fullmatch(self.id):
+        if not isinstance(self.id, str) or not ID.fullmatch(self.id):
             raise DataError(
                 f"{where}: id {self.id!r} is not 1 to 100 letters, digits, '.', '_' or '-'"
             )
@@ -81,10 +83,10 @@ class Triplet:
         """Both pictures, original first.
 
         Raises:
-            DataError: if one cannot be decoded, or their sizes differ.
+            DataError: if one cannot be decoded, or their sizes differ and are not to.
         """
         original, edited = self.original_image(), self.edited_image()
-        if original.size != edited.size:
+        if self.same_size and original.size != edited.size:
             sizes = " and ".join("{}x{}".format(*image.size) for image in (original, edited))
             raise DataError(
                 f"{self.where or self.id}: original and edited picture differ in size, {sizes}"

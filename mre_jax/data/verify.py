@@ -211,12 +211,13 @@ def _verify_shard(
         yield Damage(path.name, None, None, "duplicate_file", f"has the content of {twins[0]}")
         return
     count, cache = 0, Cache.of(manifest)
+    same_size = manifest.settings.get("sizes", "same") == "same"
     for item in walk(path):
         count += 1
         damages = (
             iter([item])
             if isinstance(item, Damage)
-            else _verify_record(item, path, images, cache, seen)
+            else _verify_record(item, path, images, same_size, cache, seen)
         )
         for damage in damages:
             found[damage.kind] += 1
@@ -234,6 +235,7 @@ def _verify_record(
     record: Record,
     path: epath.Path,
     images: bool,
+    same_size: bool,
     cache: Cache | None,
     seen: dict[str, tuple[int, int]],
 ) -> Iterator[Damage]:
@@ -269,7 +271,7 @@ def _verify_record(
             sizes.add(decode().size)
         except DataError as error:
             yield damage("bad_image", error)
-    if len(sizes) > 1:
+    if same_size and len(sizes) > 1:
         yield damage("bad_image", f"original and edited picture differ in size, {sizes}")
 
 

@@ -2,17 +2,15 @@
 
 import dataclasses
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from etils import epath
 
+from mre_jax.data.names import safe_name
 from mre_jax.errors import DataError
 from mre_jax.evaluation.results import Result
-
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,9 +133,3 @@ def file_in(folder: Path, name: str, where: str) -> Path:
     if path.is_absolute() or ".." in path.parts:
         raise DataError(f"{where}: {name!r} leads out of {folder}")
     return folder / path
-
-
-def safe_name(text: str) -> str:
-    """The text as part of an id or a file name: letters, digits, ".", "_" and "-"."""
-    name = _UNSAFE.sub("-", text).lstrip("._-")[:90]
-    return name or "unnamed"

@@ -1,6 +1,6 @@
 """Benchmarks that come as a table: a row an edit, the picture in it or beside it.
 
-Parquet, Arrow, CSV or JSON lines, on a disk or in a bucket. Pictures are written out once, so that
+Any table that `mre prepare` reads, on a disk or in a bucket. Pictures are written out once, so that
 editors, judges and reports find them as files.
 """
 
@@ -11,13 +11,12 @@ from typing import Any
 
 from etils import epath
 
-from mre_jax.data.sources.parquet_rows import ParquetRows
+from mre_jax.data.attempt import strict
+from mre_jax.data.names import safe_name
 from mre_jax.data.sources.picture import read_picture, resolve
-from mre_jax.data.sources.rows import Rows
-from mre_jax.data.sources.text_rows import CsvRows, JsonlRows
+from mre_jax.data.sources.plain_table import open_rows
 from mre_jax.errors import DataError
-from mre_jax.evaluation.arrow_rows import arrow_files, read_arrow
-from mre_jax.evaluation.case import Case, check_cases, safe_name
+from mre_jax.evaluation.case import Case, check_cases
 from mre_jax.files import write_atomically
 from mre_jax.image import decode_image
 
@@ -47,11 +46,8 @@ def read_rows(path: epath.PathLike, split: str | None = None) -> Iterator[Where]
     Raises:
         DataError: if the file is missing, damaged, or of another kind.
     """
-    if files := arrow_files(epath.Path(path), split):
-        return read_arrow(files)
-    rows = _open(path, split)
-    names = rows.columns
-    return rows.read(range(len(rows)), list(names) if names is not None else ())
+    rows = open_rows(path, split if epath.Path(path).is_dir() else None)
+    return strict(rows.read(range(len(rows)), rows.columns or ()))
 
 
 def read_cases(
@@ -83,17 +79,6 @@ def write_picture(data: bytes, folder: Path, name: str, where: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, data)
     return path
-
-
-def _open(path: epath.PathLike, split: str | None) -> Rows:
-    suffix = epath.Path(path).suffix.lower()
-    if suffix == ".jsonl":
-        return JsonlRows(path)
-    if suffix == ".csv":
-        return CsvRows(path)
-    if epath.Path(path).is_file() and suffix != ".parquet":
-        raise DataError(f"{path}: want .parquet, .arrow, .csv or .jsonl, or a folder of such files")
-    return ParquetRows(path, split)
 
 
 def _case(

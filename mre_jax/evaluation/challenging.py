@@ -13,13 +13,15 @@ from typing import Any
 
 from etils import epath
 
+from mre_jax.data.attempt import strict
 from mre_jax.data.join import Judged, join
+from mre_jax.data.names import safe_name
 from mre_jax.data.rewards import Reward, read_rewards
 from mre_jax.data.sources import SOURCES, open_source
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.arguments import add_judge, add_system
-from mre_jax.evaluation.case import Case, check_cases, safe_name
+from mre_jax.evaluation.case import Case, check_cases
 from mre_jax.evaluation.case_table import write_picture
 from mre_jax.evaluation.run_edits import evaluate_by_judge, print_summary
 from mre_jax.json_lines import read_rows
@@ -80,7 +82,7 @@ def read_challenging(args: argparse.Namespace, pictures: Path) -> list[Case]:
             f"{args.max_score:g}; raise --max-score, or take --rule any"
         )
     chosen = sorted(sorted(low, key=lambda entry: _rank(args.draw, entry[1]))[: args.count])
-    triplets = source.read([position for position, _ in chosen])
+    triplets = strict(source.read([position for position, _ in chosen]))
     cases = [_case(triplet, epath.Path(args.data), pictures) for triplet in triplets]
     return check_cases(cases, args.data)
 

@@ -11,9 +11,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mre_jax.data.names import safe_name
 from mre_jax.data.rewards import read_json
 from mre_jax.errors import DataError
-from mre_jax.evaluation.case import Case, check_cases, safe_name
+from mre_jax.evaluation.case import Case, check_cases
 from mre_jax.toyworld.edits import TYPES
 
 SUITE = "real-edit"

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import re
 import shutil
 import subprocess
 import sys
@@ -206,39 +205,6 @@ def test_options_are_read_as_the_reader_wants_them():
     ):
         with pytest.raises(ConfigError, match=f"--option .*{text[:5]}"):
             parse_options(source, [text])
-
-
-def test_bad_examples_are_named_and_the_rest_is_kept_for_the_next_run(
-    toy, tmp_path, capsys, monkeypatch
-):
-    monkeypatch.setattr("mre_jax.data.shards._SAMPLE", 4)  # 0, 6, 12, 18
-    broken = shutil.copytree(toy, tmp_path / "toy")
-    (edited,) = (broken / "triplets" / "0000013").glob("*_1.png")
-    whole = edited.read_bytes()
-    out = tmp_path / "out"
-    for data, words in (
-        (whole[:100], "0000013.*edited picture: damaged"),
-        (b"GIF", "0000013.*edited picture: not a picture"),
-        (picture("red", (32, 16)), "0000013.*differ in size, 32x32 and 32x16"),
-    ):
-        edited.write_bytes(data)
-        code, line = message(capsys, *arguments(broken, out))
-        assert code == 65
-        assert re.search(words, line)
-    names = [path.name for path in out.iterdir()]
-    assert "toy-train.tfrecord-00000-of-00003" in names
-    assert not [name for name in names if name.endswith(".tmp") or name == "manifest.json"]
-    edited.write_bytes(whole)
-    assert prepare_toy(broken, out) and check_manifest(out).count == EXAMPLES
-
-
-def test_a_bad_example_of_the_sample_is_named_before_the_folder_is_begun(toy, tmp_path, capsys):
-    broken = shutil.copytree(toy, tmp_path / "toy")
-    (edited,) = (broken / "triplets" / "0000013").glob("*_1.png")
-    edited.write_bytes(b"GIF")
-    code, line = message(capsys, *arguments(broken, tmp_path / "out"))
-    assert (code, "0000013" in line) == (65, True)
-    assert not (tmp_path / "out").exists()
 
 
 def test_ids_that_stand_twice_are_refused_even_across_a_stop(tmp_path, capsys):

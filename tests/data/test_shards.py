@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mre_jax.data.shards import Plan, is_whole, plan_shards, write_shard
+from mre_jax.data.sources.selection import Check
 from mre_jax.data.sources.source import Keys
 from mre_jax.data.tfrecord import read_records
 from mre_jax.data.triplets import Triplet
@@ -38,7 +39,12 @@ class Sized:
 
 def plan(source, **options):
     return plan_shards(
-        source, range(len(source)), name="sized", split="train", validate=False, **options
+        source,
+        range(len(source)),
+        name="sized",
+        split="train",
+        check=Check(decode=False),
+        **options,
     )
 
 

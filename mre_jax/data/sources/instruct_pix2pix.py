@@ -5,14 +5,15 @@ seeds.json                    [["0000123", ["2571", "80"]], ...]; RewardEdit has
 0000123/2571_0.jpg, 2571_1.jpg   before and after
 """
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from etils import epath
 
+from mre_jax.data.attempt import attempt
 from mre_jax.data.rewards import read_json
+from mre_jax.data.sources.choice import choose, choose_text
 from mre_jax.data.sources.picture import SUFFIXES, find_picture
 from mre_jax.data.sources.source import Keys
 from mre_jax.data.triplets import Triplet
@@ -20,8 +21,6 @@ from mre_jax.errors import ConfigError, DataError
 
 # As sums, like InstructPix2Pix: its floor at a boundary sees their rounding.
 SPLITS = {"all": (0.0, 1.0), "train": (0.0, 0.9), "val": (0.9, 0.9 + 0.05), "test": (0.9 + 0.05, 1)}
-
-_T = TypeVar("_T")
 
 
 class InstructPix2PixFolder:
@@ -82,15 +81,15 @@ class InstructPix2PixFolder:
             ambiguous=self._ambiguous,
         )
 
-    def read(self, positions: Sequence[int]) -> Iterator[Triplet]:
+    def read(self, positions: Sequence[int]) -> Iterator[Triplet | DataError]:
         for position in positions:
             row, pair = self._examples[position]
-            yield self._read(self._names[row], pair)
+            yield attempt(self._read, self._names[row], pair)
 
     def _pairs(self, pairs: Sequence[str], row: int) -> Sequence[str | None]:
         if not pairs:
             return [None]
-        return pairs if self._all else [_choose(pairs, self._seed, self._names[row], "pair")]
+        return pairs if self._all else [choose(pairs, self._seed, self._names[row], "pair")]
 
     def _read(self, name: str, pair: str | None) -> Triplet:
         folder = self._folder / name
@@ -115,9 +114,7 @@ class InstructPix2PixFolder:
         )
 
     def _instruction(self, prompt: dict[str, Any], name: str, where: str) -> str:
-        edit = prompt.get("edit")
-        if isinstance(edit, list) and edit:
-            edit = _choose(edit, self._seed, name, "edit")
+        edit = choose_text(prompt.get("edit"), self._seed, name)
         if not isinstance(edit, str):
             raise DataError(f"{where}: 'edit' is {edit!r}; want a text or a list of texts")
         return edit
@@ -161,11 +158,5 @@ def _list(folder: epath.Path, seed: int) -> tuple[epath.Path, epath.Path, epath.
         prompts = ["prompt.json"]
     if not pairs or len(prompts) != 1:
         raise DataError(f"{folder}: want pictures *_0, *_1 and a prompt.json; it has {files}")
-    pair = _choose(pairs, seed, folder.name, "pair")
+    pair = choose(pairs, seed, folder.name, "pair")
     return folder / prompts[0], folder / f"{pair}_0", folder / f"{pair}_1"
-
-
-def _choose(options: Sequence[_T], seed: int, name: str, what: str) -> _T:
-    """One of the options, the same on every machine."""
-    digest = hashlib.sha256(f"{seed}/{name}/{what}".encode()).digest()
-    return options[int.from_bytes(digest[:8], "big") % len(options)]

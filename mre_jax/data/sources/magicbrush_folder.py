@@ -1,7 +1,8 @@
 """The MagicBrush test set, a folder that its users fetch themselves.
 
 edit_sessions.json            {"123456": [{"input", "mask", "output", "instruction"}, ...]}
-global_captions.json          {"123456": {"123456-output1.png": caption}}; local_ likewise
+global_descriptions.json      {"123456": {"123456-output1.png": caption}}; local_ likewise, and
+                              either may be called "captions"
 images/123456/123456-input.png, 123456-output1.png, ...
 """
 
@@ -10,6 +11,7 @@ from typing import Any
 
 from etils import epath
 
+from mre_jax.data.attempt import attempt
 from mre_jax.data.rewards import read_json
 from mre_jax.data.sources.picture import read_picture
 from mre_jax.data.sources.source import Keys
@@ -41,8 +43,7 @@ class MagicBrushFolder:
         self.path = str(folder)
         self._folder = folder
         self._turns = list(_read_turns(folder / _SESSIONS))
-        captions_file = folder / f"{captions}_captions.json"
-        self._captions = _read_captions(captions_file) if captions_file.exists() else {}
+        self._captions = _read_captions(folder, captions)
 
     def __len__(self) -> int:
         return len(self._turns)
@@ -51,21 +52,23 @@ class MagicBrushFolder:
         names = [f"{image}-{turn}" for image, turn, _ in self._turns]
         return Keys(range(len(names)), len(names), names)
 
-    def read(self, positions: Sequence[int]) -> Iterator[Triplet]:
+    def read(self, positions: Sequence[int]) -> Iterator[Triplet | DataError]:
         for position in positions:
-            image, turn, entry = self._turns[position]
-            where = f"{self._folder / _SESSIONS}: session {image}, turn {turn}"
-            captions = self._captions.get(image, {})
-            yield Triplet(
-                id=f"{image}-{turn}",
-                original=read_picture(self._folder / "images" / image / entry["input"], where),
-                edited=read_picture(self._folder / "images" / image / entry["output"], where),
-                instruction=entry["instruction"],
-                original_caption=captions.get(entry["input"]),
-                edited_caption=captions.get(entry["output"]),
-                source=self.name,
-                where=where,
-            )
+            yield attempt(self._read, *self._turns[position])
+
+    def _read(self, image: str, turn: int, entry: dict[str, str]) -> Triplet:
+        where = f"{self._folder / _SESSIONS}: session {image}, turn {turn}"
+        captions = self._captions.get(image, {})
+        return Triplet(
+            id=f"{image}-{turn}",
+            original=read_picture(self._folder / "images" / image / entry["input"], where),
+            edited=read_picture(self._folder / "images" / image / entry["output"], where),
+            instruction=entry["instruction"],
+            original_caption=captions.get(entry["input"]),
+            edited_caption=captions.get(entry["output"]),
+            source=self.name,
+            where=where,
+        )
 
 
 _SESSIONS = "edit_sessions.json"
@@ -86,7 +89,11 @@ def _read_turns(path: epath.Path) -> Iterator[tuple[str, int, dict[str, str]]]:
             yield image, turn, entry
 
 
-def _read_captions(path: epath.Path) -> dict[str, dict[str, Any]]:
+def _read_captions(folder: epath.Path, kind: str) -> dict[str, dict[str, Any]]:
+    paths = [folder / f"{kind}_{name}.json" for name in ("descriptions", "captions")]
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
+        return {}
     captions = read_json(path)
     if not isinstance(captions, dict) or not all(isinstance(c, dict) for c in captions.values()):
         raise DataError(f"{path}: want an object of captions by session and picture")

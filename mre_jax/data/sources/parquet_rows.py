@@ -3,18 +3,18 @@
 import bisect
 import contextlib
 import functools
-import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from etils import epath
 
 from mre_jax.data.sources.rows import Row, existing
+from mre_jax.data.sources.table_files import table_files
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.files import refuse_lfs_pointer
 
 _BATCH = 8
 _BUFFER = 1 << 20
-_PART = re.compile(r"(.+)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?\.parquet")
 
 
 class ParquetRows:
@@ -24,10 +24,8 @@ class ParquetRows:
     writers make a page of pictures.
 
     Args:
-        path: a file, or a folder with files up to two levels below, which are read in the order
-            of their names.
-        split: of a folder's files, those named `SPLIT-00000-of-00262.parquet`, or in a folder
-            `SPLIT`.
+        path: a file, or a folder; see `table_files`.
+        split: of a folder's files.
 
     Raises:
         DataError: if there is no such file, one is missing among those there, or they belong to
@@ -51,9 +49,9 @@ class ParquetRows:
 
     def read(self, positions: Sequence[int], columns: Collection[str]) -> Iterator[Row]:
         for file, start, stop in zip(self._files, self._starts, self._starts[1:], strict=False):
-            if wanted := _between(positions, start, stop):
+            if wanted := between(positions, start, stop):
                 with _parquet(file) as parquet:
-                    _check_columns(file, parquet.schema_arrow.names, columns)
+                    check_columns(file, parquet.schema_arrow.names, columns)
                     yield from _read_parquet(file, parquet, start, wanted, list(columns))
 
     @functools.cached_property
@@ -65,7 +63,8 @@ class ParquetRows:
         return starts
 
 
-def _between(positions: Sequence[int], start: int, stop: int) -> Sequence[int]:
+def between(positions: Sequence[int], start: int, stop: int) -> Sequence[int]:
+    """Those of ascending positions that are in start .. stop-1."""
     return positions[bisect.bisect_left(positions, start) : bisect.bisect_left(positions, stop)]
 
 
@@ -80,6 +79,7 @@ def _pyarrow() -> Any:
 @contextlib.contextmanager
 def _parquet(file: epath.Path) -> Iterator[Any]:
     pyarrow = _pyarrow()
+    refuse_lfs_pointer(file)
     with file.open("rb") as handle:
         try:
             with pyarrow.parquet.ParquetFile(
@@ -98,13 +98,13 @@ def _read_parquet(
     first = start
     for group in range(parquet.num_row_groups):
         end = first + parquet.metadata.row_group(group).num_rows
-        if rows := _between(wanted, first, end):
+        if rows := between(wanted, first, end):
             batches = parquet.iter_batches(
                 _BATCH, row_groups=[group], columns=columns, use_threads=False
             )
             begin = first
             for batch in batches:
-                for row in _between(rows, begin, begin + batch.num_rows):
+                for row in between(rows, begin, begin + batch.num_rows):
                     yield f"{file} row {row - start}", batch.slice(row - begin, 1).to_pylist()[0]
                 begin += batch.num_rows
                 if begin > rows[-1]:
@@ -112,7 +112,8 @@ def _read_parquet(
         first = end
 
 
-def _check_columns(file: epath.Path, found: Sequence[str], columns: Collection[str]) -> None:
+def check_columns(file: epath.Path, found: Sequence[str], columns: Collection[str]) -> None:
+    """Refuses a file that lacks one of the columns."""
     if missing := [name for name in columns if name not in found]:
         raise DataError(f"{file}: no column {missing[0]!r}; it has {', '.join(found)}")
 
@@ -120,32 +121,6 @@ def _check_columns(file: epath.Path, found: Sequence[str], columns: Collection[s
 def _parquet_files(path: epath.Path, split: str | None) -> list[epath.Path]:
     if not path.is_dir():
         return [path]
-    levels = ("*.parquet", "*/*.parquet", "*/*/*.parquet")
-    found = sorted((file for level in levels for file in path.glob(level)), key=str)
-    files = [file for file in found if not file.name.startswith(".")]
-    splits = {_split(file, path) for file in files}
-    if split is None and len(splits) > 1:
-        raise DataError(f"{path}: files of several splits, {sorted(splits)}; choose one")
-    chosen = [file for file in files if split in (None, _split(file, path))]
-    if not chosen:
-        there = f"of the splits {sorted(splits)}" if files else "none"
-        raise DataError(f"{path}: no parquet files of split {split!r}; there are {there}")
-    _check_complete(chosen)
-    return chosen
-
-
-def _split(file: epath.Path, root: epath.Path) -> str:
-    if match := _PART.fullmatch(file.name):
-        return match[1]
-    return "" if file.parent == root else file.parent.name
-
-
-def _check_complete(files: Sequence[epath.Path]) -> None:
-    """Refuses a gap among numbered files: every later row would get another number."""
-    numbered = [match for file in files if (match := _PART.fullmatch(file.name))]
-    for expected, match in enumerate(numbered):
-        if int(match[2]) != expected:
-            raise DataError(
-                f"{files[expected].parent}: file {expected} of {int(match[3])} is missing before "
-                f"{match[0]}; the first files of a set may be read alone, but without gaps"
-            )
+    if files := table_files(path, ".parquet", split):
+        return files
+    raise DataError(f"{path}: no parquet files in it")

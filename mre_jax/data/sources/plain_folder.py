@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from etils import epath
 
+from mre_jax.data.attempt import attempt
+from mre_jax.data.names import safe_id
 from mre_jax.data.sources.picture import SUFFIXES, read_picture
 from mre_jax.data.sources.source import Keys
 from mre_jax.data.triplets import Triplet
@@ -16,7 +18,7 @@ _PICTURES = (*SUFFIXES, ".bmp", ".tif", ".tiff")
 
 
 class PlainFolder:
-    """Reads such folders; an example's id is its files' name without suffix.
+    """Reads such folders; an example's id is made of its files' name without suffix.
 
     Args:
         path: the folder that holds the three.
@@ -35,6 +37,7 @@ class PlainFolder:
         for kind, files in (("edited", edited), ("instruction", instruction)):
             if differing := sorted(original.keys() ^ files.keys()):
                 raise DataError(f"{path}: {differing[0]!r} is not both in original and in {kind}")
+        self._instructions = instruction
         self._examples = [(id_, original[id_], edited[id_]) for id_ in sorted(original)]
 
     def __len__(self) -> int:
@@ -44,18 +47,21 @@ class PlainFolder:
         names = [id_ for id_, _, _ in self._examples]
         return Keys(range(len(names)), len(names), names)
 
-    def read(self, positions: Sequence[int]) -> Iterator[Triplet]:
+    def read(self, positions: Sequence[int]) -> Iterator[Triplet | DataError]:
         for position in positions:
-            id_, original, edited = self._examples[position]
-            where = f"{self.path}: {id_}"
-            yield Triplet(
-                id=id_,
-                original=read_picture(self._folder / "original" / original, where),
-                edited=read_picture(self._folder / "edited" / edited, where),
-                instruction=_read_line(self._folder / "instruction" / f"{id_}.txt"),
-                source=self.name,
-                where=where,
-            )
+            yield attempt(self._read, *self._examples[position])
+
+    def _read(self, name: str, original: str, edited: str) -> Triplet:
+        where, id_ = f"{self.path}: {name}", safe_id(name)
+        return Triplet(
+            id=id_,
+            original_id="" if id_ == name else name,
+            original=read_picture(self._folder / "original" / original, where),
+            edited=read_picture(self._folder / "edited" / edited, where),
+            instruction=_read_line(self._folder / "instruction" / self._instructions[name]),
+            source=self.name,
+            where=where,
+        )
 
     def _list(self, kind: str, suffixes: Sequence[str]) -> dict[str, str]:
         """The files of one folder by their names without suffix."""

@@ -1,7 +1,7 @@
 """The rows of a table as a stream of mappings, never the whole table in memory."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from etils import epath
 
@@ -9,6 +9,8 @@ from mre_jax.errors import DataError
 
 Row: TypeAlias = tuple[str, Mapping[str, Any]]
 """File and row for messages, and the cells by column. A missing cell is absent or None."""
+
+_T = TypeVar("_T")
 
 
 class Rows(Protocol):
@@ -28,8 +30,11 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, positions: Sequence[int], columns: Collection[str]) -> Iterator[Row]:
-        """Yields the rows at these ascending positions, with at least these columns."""
+    def read(self, positions: Sequence[int], columns: Collection[str]) -> Iterator[Row | DataError]:
+        """Yields the rows at these ascending positions, with at least these columns.
+
+        A row that is none is its error; what makes the others unreadable too is raised.
+        """
         ...
 
 
@@ -43,3 +48,15 @@ def existing(path: epath.PathLike) -> epath.Path:
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     return path
+
+
+def pick(items: Iterator[_T], positions: Sequence[int]) -> Iterator[_T]:
+    """The items at these ascending positions."""
+    wanted = iter(positions)
+    next_wanted = next(wanted, None)
+    for position, item in enumerate(items):
+        if next_wanted is None:
+            return
+        if position == next_wanted:
+            yield item
+            next_wanted = next(wanted, None)

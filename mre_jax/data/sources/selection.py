@@ -1,8 +1,10 @@
 """The part of a set that one process reads, as a checked stream of triplets."""
 
+import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from mre_jax.data.attempt import attempt, strict
 from mre_jax.data.sources.source import Source
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
@@ -71,15 +73,53 @@ def read_triplets(
         raise DataError(
             f"{source.path}: shard {shard[0]} of {shard[1]} has no example; take fewer shards"
         )
-    return _checked(source.read(positions), validate)
+    return _unique(strict(read_checked(source, positions, Check(decode=validate))))
 
 
-def _checked(triplets: Iterator[Triplet], validate: bool) -> Iterator[Triplet]:
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """What is asked of an example beyond being one.
+
+    Attributes:
+        decode: that both pictures can be decoded.
+        same_size: and are of one size; otherwise training brings the edited picture's size to its
+            own by itself.
+    """
+
+    decode: bool = True
+    same_size: bool = True
+
+    def __call__(self, triplet: Triplet) -> Triplet:
+        """The triplet, with `same_size` as here.
+
+        Raises:
+            DataError: if it does not pass.
+        """
+        if triplet.same_size != self.same_size:
+            triplet = dataclasses.replace(triplet, same_size=self.same_size)
+        if not triplet.instruction.strip():
+            raise DataError(f"{triplet.where or triplet.id}: the instruction is empty")
+        if self.decode:
+            triplet.images()
+        return triplet
+
+
+WHOLE = Check()
+"""All of it."""
+
+
+def read_checked(
+    source: Source, positions: Sequence[int], check: Check
+) -> Iterator[Triplet | DataError]:
+    """`Source.read`, where an example that does not pass the check is an error too."""
+    for item in source.read(positions):
+        yield item if isinstance(item, DataError) else attempt(check, item)
+
+
+def _unique(triplets: Iterator[Triplet]) -> Iterator[Triplet]:
     seen: set[str] = set()
     for triplet in triplets:
         if triplet.id in seen:
             raise DataError(f"{triplet.where}: id {triplet.id!r} stands in the set twice")
         seen.add(triplet.id)
-        if validate:
-            triplet.images()
         yield triplet

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
 from mre_jax.data.triplets import Triplet
+from mre_jax.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +46,17 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, positions: Sequence[int]) -> Iterator[Triplet]:
+    def read(self, positions: Sequence[int]) -> Iterator[Triplet | DataError]:
         """Yields the examples at these positions.
+
+        An example of which something is missing or of the wrong kind is an error that names file
+        and row; see `mre_jax.data.attempt.strict`.
 
         Args:
             positions: ascending, from 0 to the length; a range or a list.
 
         Raises:
-            DataError: naming file and row of what is missing or of the wrong kind.
+            DataError: for what makes other examples unreadable too, as a damaged file of many.
         """
         ...
 

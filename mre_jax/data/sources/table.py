@@ -2,13 +2,17 @@
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from etils import epath
 
+from mre_jax.data.attempt import attempt
+from mre_jax.data.names import safe_id
+from mre_jax.data.sources.choice import choose_text
 from mre_jax.data.sources.picture import read_picture, resolve
-from mre_jax.data.sources.rows import Rows
+from mre_jax.data.sources.rows import Row, Rows
 from mre_jax.data.sources.source import Keys
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
@@ -17,8 +21,12 @@ Columns: TypeAlias = Mapping[str, str | Sequence[str]]
 """The column, or columns, that a field of `Triplet` is read from.
 
 A picture's cell holds its bytes, a struct of bytes and path, or a path. `scores` and `texts` are
-one column of lists or three columns; the columns of `id` are joined by "-".
+one column of lists or three columns; the columns of `id` are joined by "-". Of a list of
+instructions one is taken, by the example's id. "images[1]" is the second of a column of lists.
 """
+
+
+_ELEMENT = re.compile(r"(.+)\[(\d+)\]")
 
 
 class Table:
@@ -30,6 +38,7 @@ class Table:
         optional: of fields that are read where the table has their columns.
         name: of the set. Without an `id`, an example's is this name and its row number.
         images: where relative picture paths start; by default at the table's folder.
+        taken: of `columns`, those that nobody named, to be told.
 
     Raises:
         DataError: if a column is missing.
@@ -43,8 +52,10 @@ class Table:
         optional: Columns | None = None,
         name: str,
         images: epath.PathLike | None = None,
+        taken: Mapping[str, str] | None = None,
     ):
         self.name = name
+        self.taken = dict(taken or {})
         self.path = rows.path
         self._rows = rows
         self._images = rows.folder if images is None else epath.Path(images)
@@ -56,6 +67,8 @@ class Table:
         }
         for field, names in (self._required | self._optional).items():
             _check(field, names, rows.columns, rows.path)
+        every = [name for names in (self._required | self._optional).values() for name in names]
+        self._steps = {name: _steps(name, rows.columns) for name in every}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -65,24 +78,34 @@ class Table:
         fields = self._required | self._optional
         if "id" not in fields:
             return Keys(rows, len(rows))
-        found = zip(self._rows.read(rows, fields["id"]), rows, strict=True)
-        names = [self._id(row, where, number) for (where, row), number in found]
+        found = zip(self._rows.read(rows, self._columns(fields["id"])), rows, strict=True)
+        names = [self._name(row, number) for row, number in found]
         return Keys(rows, len(rows), names)
 
-    def read(self, positions: Sequence[int]) -> Iterator[Triplet]:
-        fields = (self._required | self._optional).values()
-        columns = dict.fromkeys(name for names in fields for name in names)
+    def read(self, positions: Sequence[int]) -> Iterator[Triplet | DataError]:
+        columns = self._columns(self._steps)
         rows = self._rows.read(positions, columns)
-        for position, (where, row) in zip(positions, rows, strict=True):
-            yield self._triplet(row, where, position)
+        for position, row in zip(positions, rows, strict=True):
+            yield row if isinstance(row, DataError) else attempt(self._triplet, *row, position)
 
-    def _triplet(self, row: Mapping[str, Any], where: str, position: int) -> Triplet:
-        scores = self._scores(row, where)
+    def _columns(self, names: Iterable[str]) -> list[str]:
+        return list(dict.fromkeys(self._steps[name][0] for name in names))
+
+    def _name(self, row: Row | DataError, position: int) -> str:
+        """What a reward may call a row; a bad one, which `read` names, has only its number."""
+        name = row if isinstance(row, DataError) else attempt(self._id, row[1], row[0], position)
+        return f"{self.name}-{position:07d}" if isinstance(name, DataError) else name
+
+    def _triplet(self, where: str, row: Mapping[str, Any], position: int) -> Triplet:
+        scores, name = self._scores(row, where), self._id(row, where, position)
+        id_ = safe_id(name)
+        instruction: Any = choose_text(self._cell(row, "instruction", where), 0, name)
         return Triplet(
-            id=self._id(row, where, position),
+            id=id_,
+            original_id="" if id_ == name else name,
             original=self._picture(row, "original", where),
             edited=self._picture(row, "edited", where),
-            instruction=self._cell(row, "instruction", where),
+            instruction=instruction,
             original_caption=self._cell(row, "original_caption", where),
             edited_caption=self._cell(row, "edited_caption", where),
             scores=scores,
@@ -94,7 +117,7 @@ class Table:
     def _cells(self, row: Mapping[str, Any], field: str, where: str) -> list[Any] | None:
         """The cells of a field, none of them empty; None for an optional field without any."""
         names = self._required.get(field) or self._optional.get(field, ())
-        cells = [row.get(name) for name in names]
+        cells = [_walk(row, self._steps[name]) for name in names]
         missing = [name for name, cell in zip(names, cells, strict=True) if cell is None]
         if missing and (field in self._required or len(missing) < len(names)):
             raise DataError(f"{where}: nothing in column {missing[0]!r}")
@@ -132,9 +155,10 @@ class Table:
     def _texts(self, row: Mapping[str, Any], where: str, *, judged: bool) -> Any:
         """The texts from one cell or three; of a judged example, an empty cell is a text."""
         names = self._required.get("texts") or self._optional.get("texts", ())
+        found = [_walk(row, self._steps[name]) for name in names]
         if len(names) < 3 or not any(name in row for name in names):
             return self._cell(row, "texts", where)
-        cells = ["" if row.get(name) is None else row[name] for name in names]
+        cells = ["" if cell is None else cell for cell in found]
         return cells if judged or any(cells) else None
 
 
@@ -152,9 +176,25 @@ def _check(field: str, names: Sequence[str], columns: Sequence[str] | None, path
         want = " or ".join(map(str, counts))
         raise ConfigError(f"columns: {field} is read from {want} of them, not {len(names)}")
     for name in names:
-        if columns is not None and name not in columns:
+        if columns is not None and _steps(name, columns)[0] not in columns:
             near = nearest(name, columns)
             raise DataError(f"{path}: no column {name!r}{near}; it has {', '.join(columns)}")
+
+
+def _steps(name: str, columns: Sequence[str] | None) -> tuple[Any, ...]:
+    """The column, and the way into its cells, that a name such as "images[1]" means."""
+    match = _ELEMENT.fullmatch(name)
+    if match is None or name in (columns or ()):
+        return (name,)
+    return match[1], int(match[2])
+
+
+def _walk(row: Mapping[str, Any], steps: Sequence[Any]) -> Any:
+    """A cell, or one of the list that it holds; None if there is none."""
+    cell = row.get(steps[0])
+    for step in steps[1:]:
+        cell = cell[step] if isinstance(cell, list) and step < len(cell) else None
+    return cell
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

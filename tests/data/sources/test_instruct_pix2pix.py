@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from mre_jax.data.attempt import strict
 from mre_jax.data.sources import open_source
 from mre_jax.data.sources.instruct_pix2pix import InstructPix2PixFolder
 from mre_jax.data.sources.selection import read_triplets
@@ -37,7 +38,7 @@ def several(tmp_path):
 
 
 def ids(source):
-    return [triplet.id for triplet in source.read(range(len(source)))]
+    return [triplet.id for triplet in strict(source.read(range(len(source))))]
 
 
 def test_folder_name_is_the_id_and_the_captions_are_read(tmp_path):
@@ -61,7 +62,7 @@ def test_older_caption_key_png_pictures_and_integer_seeds(tmp_path):
 
 def test_one_pair_a_folder_is_chosen_by_seed_and_name_alone(several):
     def widths(source, positions):
-        return [triplet.original_image().width for triplet in source.read(positions)]
+        return [triplet.original_image().width for triplet in strict(source.read(positions))]
 
     everything = widths(InstructPix2PixFolder(several), range(40))
     assert set(everything) == {8, 9, 10}

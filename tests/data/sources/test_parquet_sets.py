@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from mre_jax.data.attempt import strict
 from mre_jax.data.sources import open_source
 from mre_jax.data.sources.selection import read_triplets
 from mre_jax.errors import DataError
@@ -13,7 +14,7 @@ from tests.data.pictures import AFTER, BEFORE
 
 def read(name, path, positions=None, **options):
     source = open_source(name, path, **options)
-    return list(source.read(range(len(source)) if positions is None else positions))
+    return list(strict(source.read(range(len(source)) if positions is None else positions)))
 
 
 def numbers(triplets):

@@ -1,0 +1,187 @@
+"""Rows of WebDataset archives: neighbours of one key are one example.
+
+    00000.input.jpg   00000.edited.jpg   00000.edit_prompt.txt   00000.json   00001.input.jpg ...
+
+Members are read from the archive as bytes; none is ever written to a disk, whatever its name.
+"""
+
+import contextlib
+import functools
+import itertools
+import re
+import tarfile
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from mre_jax.data.attempt import attempt
+from mre_jax.data.rewards import parse_json
+from mre_jax.data.sources.parquet_rows import between
+from mre_jax.data.sources.picture import SUFFIXES
+from mre_jax.data.sources.rows import Row, existing, pick
+from mre_jax.data.sources.table_files import table_files
+from mre_jax.errors import DataError
+from mre_jax.files import refuse_lfs_pointer
+from mre_jax.image import MAX_BYTES
+
+SUFFIX = ".tar"
+KEY, FILE = "__key__", "__file__"
+"""Columns that every row has: the key of its members, and the archive's name without suffix."""
+
+_TEXTS = (".txt", ".text", ".caption", ".cls")
+_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+class TarRows:
+    """The examples of archives, one after the other.
+
+    A column is called as the members' suffix, "edited.jpg", or without that of its kind, "edited".
+    The entries of a `json` member are columns too.
+
+    Args:
+        path: an archive, a folder of them, or a pattern such as "set-{0000..0012}.tar".
+        split: of a folder that holds several.
+
+    Raises:
+        DataError: if an archive is missing or damaged, or there are several splits to choose from.
+    """
+
+    def __init__(self, path: epath.PathLike, split: str | None = None):
+        self.path = str(path)
+        self._files = _archives(self.path, split)
+        self.folder = self._files[0].parent
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    @functools.cached_property
+    def columns(self) -> Sequence[str]:
+        """Those of the first example."""
+        with _opened(self._files[0]) as archive:
+            for key, members in _examples(archive):
+                return list(_cells(archive, self._files[0], key, members, None))
+        return []
+
+    def read(self, positions: Sequence[int], columns: Collection[str]) -> Iterator[Row | DataError]:
+        for file, start, stop in zip(self._files, self._starts, self._starts[1:], strict=False):
+            if wanted := between(positions, start, stop):
+                with _opened(file) as archive:
+                    for key, members in pick(_examples(archive), [w - start for w in wanted]):
+                        yield attempt(_row, archive, file, key, members, columns)
+
+    @functools.cached_property
+    def _starts(self) -> list[int]:
+        starts = [0]
+        for file in self._files:
+            with _opened(file) as archive:
+                starts.append(starts[-1] + sum(1 for _ in _examples(archive)))
+        return starts
+
+
+def is_pattern(path: epath.PathLike) -> bool:
+    """Whether a path stands for several archives."""
+    return bool(_BRACES.search(str(path)))
+
+
+def _archives(path: str, split: str | None) -> list[epath.Path]:
+    if is_pattern(path):
+        return [existing(name) for name in _expanded(path)]
+    root = existing(path)
+    if not root.is_dir():
+        return [root]
+    if files := table_files(root, SUFFIX, split):
+        return files
+    raise DataError(f"{path}: no .tar files in it")
+
+
+def _expanded(pattern: str) -> Iterator[str]:
+    match = _BRACES.search(pattern)
+    if match is None:
+        yield pattern
+        return
+    for number in range(int(match[1]), int(match[2]) + 1):
+        middle = f"{number:0{len(match[1])}d}"
+        yield from _expanded(pattern[: match.start()] + middle + pattern[match.end() :])
+
+
+@contextlib.contextmanager
+def _opened(file: epath.Path) -> Iterator[tarfile.TarFile]:
+    refuse_lfs_pointer(file)
+    with file.open("rb") as handle:
+        try:
+            with tarfile.open(fileobj=handle, mode="r:*") as archive:
+                yield archive
+        except (tarfile.TarError, EOFError, zlib.error) as error:
+            raise DataError(f"{file}: damaged, or not a tar archive ({error})") from None
+
+
+def _examples(archive: tarfile.TarFile) -> Iterator[tuple[str, list[tuple[str, tarfile.TarInfo]]]]:
+    """The keys, and of each its members with their suffixes."""
+    for key, group in itertools.groupby(_members(archive), key=lambda member: member[0]):
+        yield key, [(suffix, member) for _, suffix, member in group]
+
+
+def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
+    for member in archive:
+        archive.members = []  # which would hold a header of every file
+        folder, _, name = member.name.rpartition("/")
+        stem, _, suffix = name.partition(".")
+        if member.isfile() and stem and suffix:
+            yield f"{folder}/{stem}".lstrip("./"), suffix.lower(), member
+    if archive.fileobj is not None:
+        archive.fileobj.seek(archive.offset)
+        if not archive.fileobj.read(tarfile.BLOCKSIZE):  # examples may be missing behind
+            raise tarfile.ReadError("it has no end mark; fetch it again")
+
+
+def _row(
+    archive: tarfile.TarFile,
+    file: epath.Path,
+    key: str,
+    members: Sequence[tuple[str, tarfile.TarInfo]],
+    columns: Collection[str],
+) -> Row:
+    return f"{file} key {key}", _cells(archive, file, key, members, columns)
+
+
+def _cells(
+    archive: tarfile.TarFile,
+    file: epath.Path,
+    key: str,
+    members: Sequence[tuple[str, tarfile.TarInfo]],
+    columns: Collection[str] | None,
+) -> Mapping[str, Any]:
+    """The cells of an example; of members that are no wanted column nothing is read."""
+    cells: dict[str, Any] = {}
+    for suffix, member in members:
+        names = {suffix, _without_kind(suffix)} - {""}
+        if f".{suffix}".endswith(".json") or columns is None or names & {*columns}:
+            value = _value(archive, member, suffix, f"{file} key {key}")
+            entries = value if suffix == "json" and isinstance(value, dict) else {}
+            cells = entries | cells | dict.fromkeys(sorted(names), value)
+    return cells | {KEY: key, FILE: file.name.partition(".")[0]}
+
+
+def _without_kind(suffix: str) -> str:
+    """A column's name without the suffix of its kind: "" for a member that has no other."""
+    stem, _, kind = suffix.rpartition(".")
+    return stem if f".{kind}" in (*SUFFIXES, *_TEXTS, ".json") else ""
+
+
+def _value(archive: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, where: str) -> Any:
+    if member.size > MAX_BYTES:
+        raise DataError(
+            f"{where}: {suffix} has {member.size >> 20} MiB, more than {MAX_BYTES >> 20} MiB"
+        )
+    stream = archive.extractfile(member)
+    data = stream.read() if stream else b""
+    if f".{suffix}".endswith(".json"):
+        return parse_json(data, f"{where}: {suffix}")
+    if f".{suffix}".endswith(_TEXTS):
+        try:
+            return data.decode("utf-8-sig").strip() or None
+        except UnicodeDecodeError as error:
+            raise DataError(f"{where}: {suffix} is not UTF-8 text ({error.reason})") from None
+    return data
