@@ -63,7 +63,9 @@ def open_items(
         if options:
             raise ConfigError(f"{path}: a prepared set has no --option")
         return _prepared(path, max_examples)
-    return _of_source(open_source(source, path, **(options or {})), max_examples)
+    # One pair of each folder is judged, the one that a reward by the folder's name is taken for.
+    own = {"seeds": "one"} if source == "instruct_pix2pix" else {}
+    return _of_source(open_source(source, path, **own | dict(options or {})), max_examples)
 
 
 def _layout(path: str, source: str) -> tuple[str, str]:
@@ -90,8 +92,8 @@ def _of_source(source: Source, max_examples: int | None) -> Items:
     names = [str(row) for row in keys.rows] if keys.names is None else list(keys.names)
     if len(set(names)) < len(names):
         raise ConfigError(
-            f"{source.path}: several examples have one name, and so would their rewards; take one "
-            "pair of each folder (--option seeds=one)"
+            f"{source.path}: several examples have one name, and so would their rewards; give them "
+            "ids of their own"
         )
     count = len(select(len(source), max_examples))
 

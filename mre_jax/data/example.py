@@ -80,7 +80,7 @@ def decode_triplet(record: bytes, where: str = "record") -> tuple[Triplet, Featu
         for name in NAMES
         if name not in ("original", "edited", "scores", "texts")
     }
-    scores = _scores(features, where)
+    scores, optional = _scores(features, where), _optional(features, where)
     triplet = Triplet(
         id=texts["id"],
         original=_bytes(features, "original", 1, where)[0],
@@ -92,7 +92,8 @@ def decode_triplet(record: bytes, where: str = "record") -> tuple[Triplet, Featu
         texts=_reward_texts(features, scores, where),
         source=texts["source"],
         where=where,
-        **_optional(features, where),
+        original_id=optional.get("original_id", ""),
+        group=optional.get("group", ""),
     )
     known = (*NAMES, *_OPTIONAL)
     return triplet, {name: value for name, value in features.items() if name not in known}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ class JoinReport:
             one that nothing names.
         triplets: examples of the source.
         missing: the first keys that met nothing.
+        kept: whether examples without a reward stay.
     """
 
     key: str
@@ -35,11 +37,17 @@ class JoinReport:
     ambiguous: int
     triplets: int
     missing: tuple[str, ...]
+    kept: bool = False
 
     @property
     def rate(self) -> float:
         """Share of the rewards that met an example, those of other splits left aside."""
         return self.joined / max(self.rewards - self.elsewhere, 1)
+
+    @property
+    def unjudged(self) -> int:
+        """Triplets that no reward met."""
+        return self.triplets - self.joined
 
     def __str__(self) -> str:
         parts = [
@@ -52,14 +60,14 @@ class JoinReport:
             parts.append(f"missing are {', '.join(self.missing)}, ...")
         if self.ambiguous:
             parts.append(
-                f"{self.ambiguous} have folders of several pairs, of which each reward describes "
-                "one: take the folders that came with the rewards"
+                f"{self.ambiguous} have folders of several pairs, of which each reward is taken "
+                "for one, chosen by seed and folder: take the folders that came with the rewards"
             )
         return "; ".join(parts)
 
 
 class Judged:
-    """The examples of a source that have a reward, as a source of their own.
+    """The examples of a source with their rewards, as a source of their own.
 
     Attributes:
         report: how they were joined.
@@ -70,7 +78,7 @@ class Judged:
         self.path = source.path
         self.report = report
         self._source = source
-        self._positions = sorted(rewards)
+        self._positions = range(len(source)) if report.kept else sorted(rewards)
         self._rewards = rewards
 
     def __len__(self) -> int:
@@ -84,17 +92,21 @@ class Judged:
             total=keys.total,
             names=None if names is None else [names[p] for p in self._positions],
             elsewhere=keys.elsewhere,
+            aliases={
+                new: keys.aliases[old]
+                for new, old in enumerate(self._positions)
+                if old in keys.aliases
+            },
             ambiguous=keys.ambiguous,
         )
 
     def read(self, positions: Sequence[int]) -> Iterator[Triplet | DataError]:
         chosen = [self._positions[position] for position in positions]
         for position, triplet in zip(chosen, self._source.read(chosen), strict=True):
-            yield triplet if isinstance(triplet, DataError) else self._judged(triplet, position)
-
-    def _judged(self, triplet: Triplet, position: int) -> Triplet:
-        reward = self._rewards[position]
-        return dataclasses.replace(triplet, scores=reward.scores, texts=reward.texts)
+            reward = self._rewards.get(position)
+            if isinstance(triplet, Triplet) and reward is not None:
+                triplet = dataclasses.replace(triplet, scores=reward.scores, texts=reward.texts)
+            yield triplet
 
 
 def join(
@@ -103,8 +115,9 @@ def join(
     *,
     key: str = "auto",
     threshold: float = THRESHOLD,
+    keep_unjudged: bool = False,
 ) -> Judged:
-    """Gives the examples of a source their rewards; those without one are left out.
+    """Gives the examples of a source their rewards.
 
     The share that has to meet is of the rewards, not of the examples: a public file judges 20
     thousand of 313 thousand.
@@ -115,6 +128,7 @@ def join(
         key: what the rewards' keys are: "folder" (or id), "row" of the whole set counted from 0,
             or "auto": whichever meets the threshold. Keys with leading zeros are no rows then.
         threshold: least share of the rewards that must meet an example.
+        keep_unjudged: keep examples that no reward meets, instead of leaving them out.
 
     Raises:
         DataError: if fewer meet, or "auto" finds that both readings fit and differ.
@@ -128,9 +142,9 @@ def join(
     keys = source.keys()
     found: dict[str, dict[str, int]] = {}
     if key != "row":
-        found["folder"] = _meet(keys.names or (), {name: name for name in rewards}, source.path)
+        found["folder"] = _meet(_names(keys, rewards), {n: n for n in rewards}, source.path)
     if key != "folder":
-        found["row"] = _meet(keys.rows, _rows(rewards, strict=key == "row"), source.path)
+        found["row"] = _meet(_judged_rows(keys), _rows(rewards, strict=key == "row"), source.path)
     reports = {kind: _report(kind, met, rewards, keys) for kind, met in found.items()}
     fitting = [kind for kind, report in reports.items() if report.rate >= threshold]
     if not fitting:
@@ -142,7 +156,8 @@ def join(
             "say key='folder' or key='row'"
         )
     kind = fitting[0]
-    return Judged(source, reports[kind], {p: rewards[k] for k, p in found[kind].items()})
+    report = dataclasses.replace(reports[kind], kept=keep_unjudged)
+    return Judged(source, report, {p: rewards[k] for k, p in found[kind].items()})
 
 
 def _meet(labels: Iterable[Any], keys: Mapping[Any, str], path: str) -> dict[str, int]:
@@ -155,10 +170,23 @@ def _meet(labels: Iterable[Any], keys: Mapping[Any, str], path: str) -> dict[str
         if key in met:
             raise ConfigError(
                 f"{path}: several examples are called {label!r}, and the reward describes one of "
-                "them; take one pair of each folder (seeds='one')"
+                "them; give them ids of their own"
             )
         met[key] = position
     return met
+
+
+def _names(keys: Keys, rewards: Mapping[str, Reward]) -> Iterator[str | None]:
+    """What the rewards call each example: its own name, or its folder's."""
+    for position, name in enumerate(keys.names or ()):
+        yield name if name in rewards else keys.aliases.get(position)
+
+
+def _judged_rows(keys: Keys) -> Iterator[int | None]:
+    """The row of each example; of several in one row, of the one that a reward is taken for."""
+    times = Counter(keys.rows)
+    for position, row in enumerate(keys.rows):
+        yield row if times[row] == 1 or position in keys.aliases else None
 
 
 def _rows(rewards: Iterable[str], strict: bool) -> dict[int, str]:
@@ -185,18 +213,22 @@ def _report(
 ) -> JoinReport:
     elsewhere = {key for key in rewards if key not in met and _is_elsewhere(kind, key, keys)}
     missing = (key for key in rewards if key not in met and key not in elsewhere)
-    ambiguous = 0
-    if keys.names is not None:
-        ambiguous = sum(keys.names[position] in keys.ambiguous for position in met.values())
     return JoinReport(
         key=kind,
         rewards=len(rewards),
         joined=len(met),
         elsewhere=len(elsewhere),
-        ambiguous=ambiguous,
+        ambiguous=sum(_is_ambiguous(kind, *pair, keys) for pair in met.items()),
         triplets=len(keys.rows),
         missing=tuple(itertools.islice(missing, 3)),
     )
+
+
+def _is_ambiguous(kind: str, key: str, position: int, keys: Keys) -> bool:
+    """Whether the key means a folder of several pairs, and not one of these."""
+    if kind == "row" and keys.names is not None:
+        key = keys.aliases.get(position, keys.names[position])
+    return key in keys.ambiguous
 
 
 def _is_elsewhere(kind: str, key: str, keys: Keys) -> bool:

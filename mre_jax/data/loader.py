@@ -17,7 +17,7 @@ from mre_jax.data.batch import Batch, Cached, Tokenize
 from mre_jax.data.cache import Cache, choose_cache
 from mre_jax.data.cached_features import CachedRows
 from mre_jax.data.extra import of_data_extra
-from mre_jax.data.order import Draws, Order, draw, drop_conditions, positions
+from mre_jax.data.order import Draws, Order, draw, drop_conditions, member, positions
 from mre_jax.data.record_source import RecordSource
 from mre_jax.data.reward_text import reward_text
 from mre_jax.data.rewards import Scores, Texts
@@ -96,7 +96,7 @@ class Loader:
     @property
     def order(self) -> Order:
         """Which record stands where."""
-        return Order(tuple(len(source) for source in self.sources), self.seed, self.weights)
+        return Order(tuple(source.groups for source in self.sources), self.seed, self.weights)
 
     @property
     def reads_cache(self) -> Cache | None:
@@ -105,8 +105,8 @@ class Loader:
 
     @property
     def steps_per_epoch(self) -> float:
-        """Steps in which as many examples are read as there are."""
-        return sum(len(source) for source in self.sources) / self.batch_size
+        """Steps in which as many examples are read as there are, of each group one."""
+        return sum(source.groups for source in self.sources) / self.batch_size
 
     def batch(self, step: int) -> Batch:
         """The batch of one step, read here and now.
@@ -147,8 +147,11 @@ class Loader:
         pictures = _Pictures(self.augmentation, draws, flip) if cache is None else None
         rows = None if cache is None else CachedRows(cache, flip)
         triplets = []
-        for slot, (number, record) in enumerate(zip(*self.order.locate(where), strict=True)):
-            triplet, features = self.sources[number].read(int(record))
+        for slot, (number, place, epoch) in enumerate(zip(*self.order.locate(where), strict=True)):
+            source = self.sources[number]
+            members = source.members(int(place))
+            record = member(self.seed, members, int(epoch), int(place), int(number))
+            triplet, features = source.read(record)
             if pictures is not None:
                 pictures.fill(slot, triplet)
             if rows is not None:

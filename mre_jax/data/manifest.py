@@ -25,6 +25,9 @@ FILE = "manifest.json"
 REWARDED = "rewarded"
 """Of `measured`: how many examples have a reward. Sets of earlier versions do not tell."""
 
+GROUPS = "groups"
+"""Of `measured`: how many examples an epoch reads, if it reads one of each group."""
+
 SKIPPED = "skipped"
 """Of `measured`: the bad examples that were left out, as [{"example", "reason"}, ...], if any."""
 

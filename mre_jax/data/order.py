@@ -9,6 +9,7 @@ import dataclasses
 import enum
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt32, UInt64
@@ -26,6 +27,7 @@ class Stream(enum.IntEnum):
     AUGMENT = 1
     DROPOUT = 2
     NOISE = 3
+    MEMBER = 4
 
 
 def positions(step: int, batch_size: int, host: int = 0, hosts: int = 1) -> Int64[np.ndarray, " b"]:
@@ -49,12 +51,27 @@ def positions(step: int, batch_size: int, host: int = 0, hosts: int = 1) -> Int6
     return np.arange(start, start + part)
 
 
+class Places(NamedTuple):
+    """What stands at b positions.
+
+    Attributes:
+        sets: numbers of the sets.
+        records: of the sets' records, or of their groups of records.
+        epochs: of the sets, from 0.
+    """
+
+    sets: Int64[np.ndarray, " b"]
+    records: Int64[np.ndarray, " b"]
+    epochs: Int64[np.ndarray, " b"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Order:
     """The map from positions to the records of one set or of a mixture.
 
     Each set is gone through epoch by epoch, every record once in each, in an order of its own per
-    epoch. In a mixture the sets take turns as evenly as their weights allow.
+    epoch. In a mixture the sets take turns as evenly as their weights allow. Where records form
+    groups, a group stands for a record, and `member` draws one of it.
 
     Attributes:
         sizes: records of each set.
@@ -86,9 +103,7 @@ class Order:
                 "that set out or give it more"
             )
 
-    def locate(
-        self, where: Int64[np.ndarray, " b"]
-    ) -> tuple[Int64[np.ndarray, " b"], Int64[np.ndarray, " b"]]:
+    def locate(self, where: Int64[np.ndarray, " b"]) -> Places:
         """The set, and the record in it, that stands at each position."""
         pattern, ranks, counts = _pattern(tuple(self.weights or self.sizes))
         cycle, slot = np.divmod(where, len(pattern))
@@ -100,7 +115,15 @@ class Order:
             here = (sets == number) & (epochs == epoch)
             order = permutation(self.seed, epoch, self.sizes[number], number)
             records[here] = order[places[here]]
-        return sets, records
+        return Places(sets, records, epochs)
+
+
+def member(seed: int, members: range, epoch: int, group: int, number: int = 0) -> int:
+    """The one of a group's members that an epoch of set `number` reads."""
+    if len(members) == 1:
+        return members[0]
+    bits = np.random.Philox(key=_key(seed, Stream.MEMBER), counter=_counter(group, epoch, number))
+    return members[int(_uniform(bits.random_raw(1))[0] * len(members))]
 
 
 @dataclasses.dataclass(frozen=True)

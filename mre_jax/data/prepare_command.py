@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     rewards = parser.add_argument_group("rewards")
     rewards.add_argument(
-        "--rewards", metavar="FILE", help="as RewardEdit_20K.json; keeps what it judges"
+        "--rewards", metavar="FILE", help="as RewardEdit_20K.json; what it judges is the set"
     )
     rewards.add_argument(
         "--reward-key",
@@ -65,6 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     rewards.add_argument(
         "--join-threshold", type=float, default=THRESHOLD, help="least share that must join"
+    )
+    rewards.add_argument(
+        "--keep-unjudged", action="store_true", help="keep examples that no reward judges"
     )
     rewards.add_argument(
         "--none-for-top",
@@ -127,8 +130,8 @@ def run(args: argparse.Namespace) -> int:
     """Writes the shards that the options ask for."""
     options, spread = parse_options(args.source, args.option), _spread(args)
     source = open_source(args.source, args.path, **options)
-    for field, column in getattr(source, "taken", {}).items():
-        print(f"{field} is read from column {column!r}")
+    for note in getattr(source, "notes", ()):
+        print(note)
     if args.rewards:
         source = _judged(source, args)
     check = Check(decode=args.validate, same_size=args.sizes == "same")
@@ -217,8 +220,17 @@ def _value(name: str, text: str, kind: Any) -> Any:
 
 def _judged(source: Source, args: argparse.Namespace) -> Judged:
     rewards = read_rewards(args.rewards)
-    judged = join(source, rewards, key=args.reward_key, threshold=args.join_threshold)
+    judged = join(
+        source,
+        rewards,
+        key=args.reward_key,
+        threshold=args.join_threshold,
+        keep_unjudged=args.keep_unjudged,
+    )
     print(judged.report)
+    if judged.report.unjudged:
+        what = "kept" if args.keep_unjudged else "left out (--keep-unjudged keeps them)"
+        print(f"{judged.report.unjudged} triplets without a reward are {what}")
     return judged
 
 
@@ -241,4 +253,5 @@ def _settings(args: argparse.Namespace, options: dict[str, Any], source: Source)
         "min_shards": args.min_shards,
         # Said only where it is not as it ever was, so that older sets keep their settings.
         **({} if args.sizes == "same" else {"sizes": args.sizes}),
+        **({"unjudged": "kept"} if args.keep_unjudged else {}),
     }

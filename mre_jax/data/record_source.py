@@ -16,7 +16,7 @@ from mre_jax.data.cache import Cache
 from mre_jax.data.example import Features, decode_entry, decode_triplet
 from mre_jax.data.index import Index, is_rewarded, load_index, make_index, write_index
 from mre_jax.data.local_copy import local_copy
-from mre_jax.data.manifest import REWARDED, check_manifest
+from mre_jax.data.manifest import GROUPS, REWARDED, check_manifest
 from mre_jax.data.rewards import MAX_SCORE
 from mre_jax.data.tfrecord import open_shard, read_record, record_offsets
 from mre_jax.data.triplets import Triplet
@@ -115,6 +115,24 @@ class RecordSource:
         if not self._is_part and (told := self.manifest.measured.get(REWARDED)) is not None:
             return int(told)
         return int(is_rewarded(self.index).sum())
+
+    @functools.cached_property
+    def _bounds(self) -> Int64[np.ndarray, " n"] | None:
+        """Where each group begins, and the last ends; None if an epoch reads every record."""
+        if GROUPS not in self.manifest.measured:
+            return None
+        return np.flatnonzero(np.diff(self.index["group"], prepend=-1, append=-1))
+
+    @property
+    def groups(self) -> int:
+        """Records that an epoch reads: of each group one."""
+        return len(self) if self._bounds is None else len(self._bounds) - 1
+
+    def members(self, group: int) -> range:
+        """The records of a group, which an epoch draws one of."""
+        if self._bounds is None:
+            return range(group, group + 1)
+        return range(*self._bounds[group : group + 2].tolist())
 
     def with_min_score(self, min_score: float) -> "RecordSource":
         """The records of which every one of the three scores is at least `min_score`.

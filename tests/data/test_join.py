@@ -1,5 +1,6 @@
 """Rewards meet their triplets, by folder or by row, or it is said why not."""
 
+import dataclasses
 import json
 
 import pytest
@@ -106,11 +107,36 @@ def test_rewards_of_another_split_are_not_missing():
 
 
 def test_pairs_that_a_reward_cannot_tell_apart_are_refused_or_reported():
-    with pytest.raises(ConfigError, match=r"several examples are called 'a'.*seeds='one'"):
+    with pytest.raises(ConfigError, match=r"several examples are called 'a'.*ids of their own"):
         join(Named(["a", "a", "b"]), rewards("a"))
     report = join(Named(["a", "b"], ambiguous={"a"}), rewards("a", "b")).report
     assert report.ambiguous == 1
     assert "1 have folders of several pairs" in str(report)
+
+
+def test_of_several_pairs_a_reward_by_folder_judges_one_and_a_reward_by_pair_its_own():
+    source = Named(["a_1", "a_2", "b"], aliases={1: "a"}, ambiguous={"a"})
+    by_folder = join(source, rewards("a", "b"))
+    assert joined(by_folder) == [("a_2", 0, "a"), ("b", 1, "b")]
+    assert by_folder.report.ambiguous == 1
+    by_pair = join(source, rewards("a_1", "b"))
+    assert joined(by_pair) == [("a_1", 0, "a_1"), ("b", 1, "b")]
+    assert by_pair.report.ambiguous == 0
+
+
+def test_of_several_pairs_in_a_row_a_reward_judges_one():
+    source = Named(["a_1", "a_2", "b"], aliases={1: "a"}, ambiguous={"a"})
+    source.index = dataclasses.replace(source.index, rows=[0, 0, 1])
+    judged = join(source, rewards("0", "1"), key="row")
+    assert joined(judged) == [("a_2", 0, "0"), ("b", 1, "1")]
+    assert judged.report.ambiguous == 1
+
+
+def test_examples_without_a_reward_are_left_out_or_kept():
+    source = Named(["a", "b", "c"])
+    assert join(source, rewards("b")).report.unjudged == 2
+    kept = list(read_triplets(join(source, rewards("b"), keep_unjudged=True)))
+    assert [(t.id, t.scores is not None) for t in kept] == [("a", False), ("b", True), ("c", False)]
 
 
 def test_wrong_keys_and_settings_are_refused():

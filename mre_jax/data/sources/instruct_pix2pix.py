@@ -19,6 +19,8 @@ from mre_jax.data.sources.source import Keys
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
 
+_INDEX = "seeds.json"
+
 # As sums, like InstructPix2Pix: its floor at a boundary sees their rounding.
 SPLITS = {"all": (0.0, 1.0), "train": (0.0, 0.9), "val": (0.9, 0.9 + 0.05), "test": (0.9 + 0.05, 1)}
 
@@ -26,16 +28,23 @@ SPLITS = {"all": (0.0, 1.0), "train": (0.0, 0.9), "val": (0.9, 0.9 + 0.05), "tes
 class InstructPix2PixFolder:
     """Reads the original layout.
 
-    The id of an example, and the key of its reward, is the name of its folder; with
-    `seeds="all"` the id is the folder's name and the pair's seed, joined by "_".
+    A folder may hold several pairs of pictures. InstructPix2Pix draws one of them each time that it
+    reads the folder, and so does a set with `seeds="drawn"`: its pairs form a group, of which each
+    epoch reads one. The id of an example is the name of its folder, with the pair's seed behind a
+    "_" where several are read. A reward may go by either; by the folder's name it is taken to judge
+    the pair that `seeds="one"` takes.
+
+    Attributes:
+        notes: what becomes of folders of several pairs.
 
     Args:
         path: the folder that holds `seeds.json`. Without that file all its subfolders are read,
             sorted by name.
         split: "all", or "train", "val", "test": the first 90 %, the next 5 % and the last 5 % of
             the folders in the order of `seeds.json`.
-        seeds: a folder may hold several pairs. "one" takes one of them, a function of `seed` and
-            the folder's name; "all" takes each.
+        seeds: "drawn"; "one" takes one pair of each folder for good, a function of `seed` and the
+            folder's name; "all" takes each pair as an example of its own, so that an epoch reads
+            all.
         seed: of this choice, and of the choice of an instruction where `edit` is a list.
 
     Raises:
@@ -46,39 +55,46 @@ class InstructPix2PixFolder:
     name = "instruct_pix2pix"
 
     def __init__(
-        self, path: epath.PathLike, *, split: str = "all", seeds: str = "one", seed: int = 0
+        self, path: epath.PathLike, *, split: str = "all", seeds: str = "drawn", seed: int = 0
     ):
         if split not in SPLITS:
             raise ConfigError(f"split {split!r}: want one of {', '.join(SPLITS)}")
-        if seeds not in ("one", "all"):
-            raise ConfigError(f"seeds {seeds!r}: want 'one' or 'all'")
+        if seeds not in ("drawn", "one", "all"):
+            raise ConfigError(f"seeds {seeds!r}: want 'drawn', 'one' or 'all'")
         self.path = str(path) if split == "all" else f"{path} (split {split})"
         self._folder = epath.Path(path)
         self._seed = seed
-        index = _read_index(self._folder)
-        if seeds == "all" and not all(index.values()):
-            raise ConfigError(f"{path}: it has no seeds.json, which seeds='all' needs")
+        self._indexed = (self._folder / _INDEX).exists()
+        index = _read_index(self._folder) if self._indexed else _find_pairs(self._folder)
         low, high = (math.floor(part * len(index)) for part in SPLITS[split])
         self._names = list(index)
         self._range = range(low, high)
-        self._ambiguous = {name for name, pairs in index.items() if len(pairs) > 1}
-        self._all = seeds == "all"
-        # Row in seeds.json and seed of every example; no seed where the folder has to tell.
+        self._index = index
+        self._seeds = seeds
+        # Row in seeds.json and seed of every example; no seed where no pair was found.
         self._examples: list[tuple[int, str | None]] = [
-            (row, pair) for row in self._range for pair in self._pairs(index[self._names[row]], row)
+            (row, pair) for row in self._range for pair in self._pairs(self._names[row])
         ]
+        self.notes = list(self._told())
 
     def __len__(self) -> int:
         return len(self._examples)
 
     def keys(self) -> Keys:
         names, inside = self._names, self._range
+        ids = [self._id(names[row], pair) for row, pair in self._examples]
+        judged = {(row, self._one(names[row])) for row in inside}
         return Keys(
             rows=[row for row, _ in self._examples],
             total=len(names),
-            names=[names[row] for row, _ in self._examples],
+            names=ids,
+            aliases={
+                position: names[row]
+                for position, (row, pair) in enumerate(self._examples)
+                if (row, pair) in judged and ids[position] != names[row]
+            },
             elsewhere={*names[: inside.start], *names[inside.stop :]},
-            ambiguous=self._ambiguous,
+            ambiguous={name for name, pairs in self._index.items() if len(pairs) > 1},
         )
 
     def read(self, positions: Sequence[int]) -> Iterator[Triplet | DataError]:
@@ -86,30 +102,47 @@ class InstructPix2PixFolder:
             row, pair = self._examples[position]
             yield attempt(self._read, self._names[row], pair)
 
-    def _pairs(self, pairs: Sequence[str], row: int) -> Sequence[str | None]:
-        if not pairs:
-            return [None]
-        return pairs if self._all else [choose(pairs, self._seed, self._names[row], "pair")]
+    def _one(self, name: str) -> str | None:
+        pairs = self._index[name]
+        return choose(pairs, self._seed, name, "pair") if pairs else None
+
+    def _pairs(self, name: str) -> Sequence[str | None]:
+        return [self._one(name)] if self._seeds == "one" else self._index[name] or [None]
+
+    def _id(self, name: str, pair: str | None) -> str:
+        drawn = self._seeds == "drawn" and len(self._index[name]) > 1
+        return f"{name}_{pair}" if drawn or self._seeds == "all" else name
+
+    def _told(self) -> Iterator[str]:
+        several = [len(self._index[self._names[row]]) for row in self._range]
+        several = [pairs for pairs in several if pairs > 1]
+        if several and self._seeds == "drawn":
+            yield f"{len(several)} folders hold {sum(several)} pairs: an epoch reads one of each"
+        elif several and self._seeds == "one":
+            yield (
+                f"{len(several)} folders hold {sum(several)} pairs: one of each is taken for good, "
+                f"{sum(several) - len(several)} are left out"
+            )
 
     def _read(self, name: str, pair: str | None) -> Triplet:
         folder = self._folder / name
         if pair is None:
-            prompt_file, original, edited = _list(folder, self._seed)
-        else:
-            prompt_file = folder / "prompt.json"
-            original, edited = (folder / f"{pair}_{side}" for side in (0, 1))
+            raise DataError(f"{folder}: want pictures *_0, *_1 and a prompt.json; it has no *_0")
+        prompt_file = folder / "prompt.json" if self._indexed else _prompt_file(folder)
+        original, edited = (folder / f"{pair}_{side}" for side in (0, 1))
         prompt = read_json(prompt_file)
         if not isinstance(prompt, dict):
             raise DataError(f"{prompt_file}: want an object, got {type(prompt).__name__}")
-        where = f"{folder} (seed {pair})" if pair else str(folder)
+        where = f"{folder} (seed {pair})"
         return Triplet(
-            id=f"{name}_{pair}" if self._all else name,
+            id=self._id(name, pair),
             original=find_picture(original, where),
             edited=find_picture(edited, where),
             instruction=self._instruction(prompt, name, str(prompt_file)),
             original_caption=prompt.get("input", prompt.get("caption")),
             edited_caption=prompt.get("output"),
             source=self.name,
+            group=name if self._seeds == "drawn" and len(self._index[name]) > 1 else "",
             where=where,
         )
 
@@ -120,14 +153,17 @@ class InstructPix2PixFolder:
         return edit
 
 
+def _find_pairs(folder: epath.Path) -> dict[str, list[str]]:
+    """The seeds of each subfolder, by the pictures that are there."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    return {name: _seeds_in(folder / name) for name in names}
+
+
 def _read_index(folder: epath.Path) -> dict[str, list[str]]:
-    """The seeds of each subfolder; empty lists if there is no seeds.json."""
-    path = folder / "seeds.json"
-    if not path.exists():
-        if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder")
-        subfolders = (p.name for p in folder.iterdir() if p.is_dir())
-        return {name: [] for name in sorted(subfolders) if not name.startswith(".")}
+    """The seeds of each subfolder."""
+    path = folder / _INDEX
     rows = read_json(path)
     if not isinstance(rows, list):
         raise DataError(f"{path}: want a list of [folder, [seed, ...]], got {type(rows).__name__}")
@@ -145,18 +181,19 @@ def _read_index(folder: epath.Path) -> dict[str, list[str]]:
     return index
 
 
-def _list(folder: epath.Path, seed: int) -> tuple[epath.Path, epath.Path, epath.Path]:
-    """The prompt file and a pair, its suffix left off, of a folder that has to be looked into."""
-    try:
-        files = sorted(path.name for path in folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{folder}: no such folder") from None
-    stems = [name.rpartition(".")[0] for name in files if name.lower().endswith(SUFFIXES)]
-    pairs = [stem[:-2] for stem in stems if stem.endswith("_0")]
-    prompts = [name for name in files if name.endswith(".json")]
-    if "prompt.json" in prompts:
-        prompts = ["prompt.json"]
-    if not pairs or len(prompts) != 1:
+def _seeds_in(folder: epath.Path) -> list[str]:
+    """The seeds of the pairs in a folder, in order."""
+    pictures = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    return sorted({path.stem[:-2] for path in pictures if path.stem.endswith("_0")})
+
+
+def _prompt_file(folder: epath.Path) -> epath.Path:
+    """Of a folder, whatever RewardEdit calls it."""
+    prompt = folder / "prompt.json"
+    if prompt.exists() or not folder.is_dir():
+        return prompt
+    files = sorted(path.name for path in folder.iterdir())
+    others = [name for name in files if name.endswith(".json")]
+    if len(others) != 1:
         raise DataError(f"{folder}: want pictures *_0, *_1 and a prompt.json; it has {files}")
-    pair = choose(pairs, seed, folder.name, "pair")
-    return folder / prompts[0], folder / f"{pair}_0", folder / f"{pair}_1"
+    return folder / others[0]

@@ -22,6 +22,9 @@ from mre_jax.errors import ConfigError, DataError
 class MagicBrushFolder:
     """Reads every turn of every session; ids are as in `magicbrush`.
 
+    Attributes:
+        notes: that there are no captions.
+
     Args:
         path: the folder, or the one that holds it as `test`.
         captions: "global" captions describe the picture, "local" ones what the edit changed.
@@ -44,6 +47,7 @@ class MagicBrushFolder:
         self._folder = folder
         self._turns = list(_read_turns(folder / _SESSIONS))
         self._captions = _read_captions(folder, captions)
+        self.notes = [] if self._captions else [f"{folder}: no file of {captions} captions"]
 
     def __len__(self) -> int:
         return len(self._turns)

@@ -52,7 +52,7 @@ def plain_table(
         path: of the file or folder; see `open_rows`.
         columns: where they are not those of `PLAIN`. A field named here must be there; of the
             others, `original`, `edited` and `instruction` must, or else just one of the columns
-            that public sets have for them, which `Table.taken` tells.
+            that public sets have for them, which `Table.notes` tells.
         name: of the set.
         images: where relative picture paths start; by default at the table's folder.
         split: of a folder that holds several.

@@ -1,7 +1,7 @@
 """What every source of triplets offers: its length, reading by position, and keys for rewards."""
 
 import dataclasses
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from mre_jax.data.triplets import Triplet
@@ -16,6 +16,8 @@ class Keys:
         rows: the row of each example in the whole set, before a split.
         total: rows of the whole set.
         names: the folder or the id of each example; None if the set has no names.
+        aliases: of the examples at these positions, the name by which a reward may call them too:
+            the folder's, of the one among its pairs that a reward by folder is taken for.
         elsewhere: names that the chosen split leaves out.
         ambiguous: names that hold several pairs, of which a reward describes one.
     """
@@ -23,6 +25,7 @@ class Keys:
     rows: Sequence[int]
     total: int
     names: Sequence[str] | None = None
+    aliases: Mapping[int, str] = dataclasses.field(default_factory=dict)
     elsewhere: Collection[str] = ()
     ambiguous: Collection[str] = ()
 

@@ -32,13 +32,16 @@ _ELEMENT = re.compile(r"(.+)\[(\d+)\]")
 class Table:
     """A source whose examples are rows.
 
+    Attributes:
+        notes: which columns were taken that nobody named.
+
     Args:
         rows: where they come from.
         columns: of fields that every row must have; `original`, `edited`, `instruction` at least.
         optional: of fields that are read where the table has their columns.
         name: of the set. Without an `id`, an example's is this name and its row number.
         images: where relative picture paths start; by default at the table's folder.
-        taken: of `columns`, those that nobody named, to be told.
+        taken: of `columns`, those that nobody named.
 
     Raises:
         DataError: if a column is missing.
@@ -55,7 +58,7 @@ class Table:
         taken: Mapping[str, str] | None = None,
     ):
         self.name = name
-        self.taken = dict(taken or {})
+        self.notes = [f"{field} is read from column {c!r}" for field, c in (taken or {}).items()]
         self.path = rows.path
         self._rows = rows
         self._images = rows.folder if images is None else epath.Path(images)

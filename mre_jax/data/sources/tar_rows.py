@@ -125,7 +125,7 @@ def _examples(archive: tarfile.TarFile) -> Iterator[tuple[str, list[tuple[str, t
 
 def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
     for member in archive:
-        archive.members = []  # which would hold a header of every file
+        archive.members = []  # type: ignore[attr-defined]  # or it keeps the header of every file
         folder, _, name = member.name.rpartition("/")
         stem, _, suffix = name.partition(".")
         if member.isfile() and stem and suffix:

@@ -64,11 +64,17 @@ def test_one_pair_a_folder_is_chosen_by_seed_and_name_alone(several):
     def widths(source, positions):
         return [triplet.original_image().width for triplet in strict(source.read(positions))]
 
-    everything = widths(InstructPix2PixFolder(several), range(40))
+    def one(**options):
+        return InstructPix2PixFolder(several, seeds="one", **options)
+
+    everything = widths(one(), range(40))
     assert set(everything) == {8, 9, 10}
-    assert widths(InstructPix2PixFolder(several), range(40)) == everything
-    assert widths(InstructPix2PixFolder(several, seed=1), range(40)) != everything
-    assert widths(InstructPix2PixFolder(several, split="val"), range(2)) == everything[36:38]
+    assert widths(one(), range(40)) == everything
+    assert widths(one(seed=1), range(40)) != everything
+    assert widths(one(split="val"), range(2)) == everything[36:38]
+    assert one().notes == [
+        "40 folders hold 120 pairs: one of each is taken for good, 80 are left out"
+    ]
 
 
 def test_all_pairs_have_ids_of_their_own(several):
@@ -77,6 +83,34 @@ def test_all_pairs_have_ids_of_their_own(several):
     assert [t.id for t in read_triplets(source, max_examples=4)] == [
         *("0000000_0", "0000000_1", "0000000_2", "0000001_0")
     ]
+
+
+def test_all_pairs_of_a_folder_are_a_group_by_default(several):
+    write_example(several, "0000040", ("7",))
+    index = json.loads((several / "seeds.json").read_text())
+    (several / "seeds.json").write_text(json.dumps([*index, ["0000040", ["7"]]]))
+    source = InstructPix2PixFolder(several)
+    assert source.notes == ["40 folders hold 120 pairs: an epoch reads one of each"]
+    triplets = list(strict(source.read(range(len(source)))))
+    assert len(triplets) == 121
+    assert [(t.id, t.group) for t in triplets[:2]] == [
+        ("0000000_0", "0000000"),
+        ("0000000_1", "0000000"),
+    ]
+    assert (triplets[-1].id, triplets[-1].group) == ("0000040", "")
+    # A reward by folder is taken for the pair that seeds="one" takes.
+    one = InstructPix2PixFolder(several, seeds="one")
+    aliases = source.keys().aliases
+    assert list(aliases.values()) == one.keys().names[:40]
+    chosen = [triplets[position].original for position in aliases]
+    assert chosen == [t.original for t in strict(one.read(range(40)))]
+
+
+def test_pictures_are_found_whatever_the_case_of_their_suffix(tmp_path):
+    root = write_set(tmp_path, {"0000001": ("17",)}, suffix="JPG")
+    (root / "0000001" / "17_1.JPG").rename(root / "0000001" / "17_1.Jpeg")
+    (triplet,) = read_triplets(InstructPix2PixFolder(root))
+    assert triplet.edited == AFTER
 
 
 def test_splits_are_by_position_with_floor(tmp_path):
@@ -107,8 +141,9 @@ def test_folders_without_an_index_are_read_by_name(tmp_path):
     # RewardEdit leaves open what its prompt file is called.
     (tmp_path / "a" / "prompt.json").rename(tmp_path / "a" / "0.json")
     assert ids(InstructPix2PixFolder(tmp_path)) == ["a", "b"]
-    with pytest.raises(ConfigError, match=r"no seeds\.json, which seeds='all' needs"):
-        InstructPix2PixFolder(tmp_path, seeds="all")
+    assert ids(InstructPix2PixFolder(tmp_path, seeds="all")) == ["a_17", "b_17"]
+    write_example(tmp_path, "c", ("1", "2"))
+    assert ids(InstructPix2PixFolder(tmp_path)) == ["a", "b", "c_1", "c_2"]
     (tmp_path / "b" / "17_0.jpg").unlink()
     with pytest.raises(DataError, match=r"b: want pictures \*_0, \*_1 and a prompt\.json"):
         ids(InstructPix2PixFolder(tmp_path))
@@ -163,7 +198,7 @@ def test_wrong_options_name_what_there_is(tmp_path):
     (tmp_path / "seeds.json").write_text("[]")
     with pytest.raises(ConfigError, match="want one of all, train, val, test"):
         InstructPix2PixFolder(tmp_path, split="dev")
-    with pytest.raises(ConfigError, match="want 'one' or 'all'"):
+    with pytest.raises(ConfigError, match="want 'drawn', 'one' or 'all'"):
         InstructPix2PixFolder(tmp_path, seeds="two")
     with pytest.raises(ConfigError, match=r"no option 'sead'.*did you mean 'seed'"):
         open_source("instruct_pix2pix", tmp_path, sead=1)
