@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 
 from mre_jax.data.augment import Augmentation, augment
 from mre_jax.data.batch import Batch, Cached, Tokenize
@@ -108,6 +108,14 @@ class Loader:
         """Steps in which as many examples are read as there are, of each group one."""
         return sum(source.groups for source in self.sources) / self.batch_size
 
+    def find(self, where: Int64[np.ndarray, " b"]) -> Iterator[tuple[RecordSource, int]]:
+        """The set, and the number of its record, that is read at each position."""
+        order = self.order
+        rows = zip(*order.locate(where), order.epochs(where), strict=True)
+        for number, group, epoch in (map(int, row) for row in rows):
+            members = self.sources[number].members(group)
+            yield self.sources[number], member(self.seed, members, epoch, group, number)
+
     def batch(self, step: int) -> Batch:
         """The batch of one step, read here and now.
 
@@ -147,10 +155,7 @@ class Loader:
         pictures = _Pictures(self.augmentation, draws, flip) if cache is None else None
         rows = None if cache is None else CachedRows(cache, flip)
         triplets = []
-        for slot, (number, place, epoch) in enumerate(zip(*self.order.locate(where), strict=True)):
-            source = self.sources[number]
-            members = source.members(int(place))
-            record = member(self.seed, members, int(epoch), int(place), int(number))
+        for slot, (source, record) in enumerate(self.find(where)):
             triplet, features = source.read(record)
             if pictures is not None:
                 pictures.fill(slot, triplet)

@@ -9,7 +9,6 @@ import dataclasses
 import enum
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt32, UInt64
@@ -51,20 +50,6 @@ def positions(step: int, batch_size: int, host: int = 0, hosts: int = 1) -> Int6
     return np.arange(start, start + part)
 
 
-class Places(NamedTuple):
-    """What stands at b positions.
-
-    Attributes:
-        sets: numbers of the sets.
-        records: of the sets' records, or of their groups of records.
-        epochs: of the sets, from 0.
-    """
-
-    sets: Int64[np.ndarray, " b"]
-    records: Int64[np.ndarray, " b"]
-    epochs: Int64[np.ndarray, " b"]
-
-
 @dataclasses.dataclass(frozen=True)
 class Order:
     """The map from positions to the records of one set or of a mixture.
@@ -103,19 +88,29 @@ class Order:
                 "that set out or give it more"
             )
 
-    def locate(self, where: Int64[np.ndarray, " b"]) -> Places:
+    def locate(
+        self, where: Int64[np.ndarray, " b"]
+    ) -> tuple[Int64[np.ndarray, " b"], Int64[np.ndarray, " b"]]:
         """The set, and the record in it, that stands at each position."""
-        pattern, ranks, counts = _pattern(tuple(self.weights or self.sizes))
-        cycle, slot = np.divmod(where, len(pattern))
-        sets = pattern[slot]
-        turn = cycle * counts[sets] + ranks[slot]
-        epochs, places = np.divmod(turn, np.array(self.sizes)[sets])
+        sets, epochs, places = self._turns(where)
         records = np.empty_like(where)
         for number, epoch in {*zip(sets.tolist(), epochs.tolist(), strict=True)}:
             here = (sets == number) & (epochs == epoch)
             order = permutation(self.seed, epoch, self.sizes[number], number)
             records[here] = order[places[here]]
-        return Places(sets, records, epochs)
+        return sets, records
+
+    def epochs(self, where: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b"]:
+        """The epoch, from 0, that the set at each position is in."""
+        return self._turns(where)[1]
+
+    def _turns(self, where: Int64[np.ndarray, " b"]) -> tuple[Int64[np.ndarray, " b"], ...]:
+        """The set at each position, its epoch, and the place in that."""
+        pattern, ranks, counts = _pattern(tuple(self.weights or self.sizes))
+        cycle, slot = np.divmod(where, len(pattern))
+        sets = pattern[slot]
+        turn = cycle * counts[sets] + ranks[slot]
+        return sets, *np.divmod(turn, np.array(self.sizes)[sets])
 
 
 def member(seed: int, members: range, epoch: int, group: int, number: int = 0) -> int:

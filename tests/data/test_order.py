@@ -21,7 +21,7 @@ def test_hosts_share_a_batch_without_gap_or_overlap(step, part, hosts):
 
 @given(seed=SEEDS, size=st.integers(1, 60), epochs=st.integers(1, 4))
 def test_every_record_is_read_once_in_each_epoch(seed, size, epochs):
-    _, records, _ = Order((size,), seed).locate(np.arange(size * epochs))
+    _, records = Order((size,), seed).locate(np.arange(size * epochs))
     for epoch in records.reshape(epochs, size):
         assert sorted(epoch) == list(range(size))
 
@@ -79,7 +79,7 @@ def test_chance_is_even_and_conditions_are_dropped_at_their_rate():
 )
 def test_a_mixture_keeps_its_weights_in_every_stretch(sizes, start, data):
     weights = tuple(data.draw(st.integers(1, 9)) for _ in sizes)
-    sets, _, _ = Order(tuple(sizes), 0, weights).locate(np.arange(start, start + 1000))
+    sets, _ = Order(tuple(sizes), 0, weights).locate(np.arange(start, start + 1000))
     counts = np.bincount(sets, minlength=len(sizes))
     np.testing.assert_allclose(counts, np.array(weights) / sum(weights) * 1000, atol=1)
     some = np.bincount(sets[:100], minlength=len(sizes))
@@ -87,7 +87,7 @@ def test_a_mixture_keeps_its_weights_in_every_stretch(sizes, start, data):
 
 
 def test_each_set_of_a_mixture_has_its_own_epochs():
-    sets, records, _ = Order((5, 30), 0, (1, 3)).locate(np.arange(4000))
+    sets, records = Order((5, 30), 0, (1, 3)).locate(np.arange(4000))
     for number, size in enumerate((5, 30)):
         mine = records[sets == number]
         for epoch in mine[: len(mine) // size * size].reshape(-1, size):
