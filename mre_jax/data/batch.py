@@ -6,8 +6,13 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, Int64, UInt8, UInt32
 
+from mre_jax.data.reward_text import Parts
+
 Tokenize: TypeAlias = Callable[[Sequence[str]], Int32[np.ndarray, "b t"]]
 """Token ids of texts, padded and cut to the text encoder's window."""
+
+TokenizeRewards: TypeAlias = Callable[[Sequence[Parts]], Int32[np.ndarray, "b t"]]
+"""The same of rewards, each in its parts."""
 
 Texts: TypeAlias = list[str] | Int32[np.ndarray, "b t"]
 

@@ -14,7 +14,7 @@ from etils import epath
 
 from mre_jax.data.augment import Augmentation
 from mre_jax.data.manifest import Manifest
-from mre_jax.data.reward_text import reward_parts
+from mre_jax.data.reward_text import CUTS, reward_parts
 from mre_jax.data.rewards import PERSPECTIVES
 from mre_jax.errors import ConfigError, DataError
 
@@ -53,9 +53,10 @@ class TextCache:
         width: of a state.
         none_for_top: of `reward_text`.
         perspectives: likewise.
+        reward_cut: of `join_rewards`.
 
     Raises:
-        ConfigError: if a perspective is unknown.
+        ConfigError: if a perspective is unknown, or the cut.
     """
 
     text_encoder: str
@@ -64,8 +65,11 @@ class TextCache:
     width: int
     none_for_top: bool = True
     perspectives: tuple[str, ...] = PERSPECTIVES
+    reward_cut: str = "end"
 
     def __post_init__(self) -> None:
+        if self.reward_cut not in CUTS:
+            raise ConfigError(f"reward cut {self.reward_cut!r} must be one of {', '.join(CUTS)}")
         reward_parts([""] * len(PERSPECTIVES), perspectives=self.perspectives)
 
 
@@ -209,6 +213,7 @@ def check_cache(
     *,
     none_for_top: bool = True,
     perspectives: Sequence[str] = PERSPECTIVES,
+    reward_cut: str = "end",
 ) -> None:
     """Refuses caches that other weights have made, or of other reward texts.
 
@@ -217,6 +222,7 @@ def check_cache(
         hashes: of `mre_jax.data.encoders.encoder_hashes`, for the model that is trained.
         none_for_top: of `reward_text`, as the training asks for it.
         perspectives: likewise.
+        reward_cut: of `join_rewards`; likewise.
 
     Raises:
         ConfigError: naming the set, both hashes or settings, and the remedy.
@@ -240,6 +246,7 @@ def check_cache(
         for name, kept, asked in (
             ("data.none_for_top", text.none_for_top, none_for_top),
             ("model.reward.perspectives", text.perspectives, tuple(perspectives)),
+            ("data.reward_cut", text.reward_cut, reward_cut),
         ):
             if kept != asked:
                 raise ConfigError(

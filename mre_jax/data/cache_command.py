@@ -16,6 +16,7 @@ from mre_jax.data.cache import DTYPES, KEPT
 from mre_jax.data.manifest import Manifest
 from mre_jax.data.prepare import prepare
 from mre_jax.data.prepared_source import PreparedSource
+from mre_jax.data.reward_text import CUTS
 from mre_jax.data.rewards import PERSPECTIVES
 from mre_jax.data.sources.selection import Check
 from mre_jax.data.stats import rounding_lines
@@ -57,6 +58,13 @@ def add_cache_options(parser: argparse.ArgumentParser) -> None:
         default=",".join(PERSPECTIVES),
         metavar="NAMES",
         help="of the reward text (%(default)s)",
+    )
+    group.add_argument(
+        "--reward-cut",
+        choices=CUTS,
+        default=CUTS[0],
+        help="of a reward text that is too long: its end, or of each perspective what goes beyond "
+        "its share (%(default)s)",
     )
     group.add_argument("--resolution", type=int, default=256, help="in pixels (%(default)s)")
     group.add_argument("--filter", choices=tuple(FILTERS), default="lanczos", help="(%(default)s)")
@@ -102,6 +110,7 @@ def make_cache_maker(args: argparse.Namespace, model: str) -> "CacheMaker":
         text=args.text,
         none_for_top=args.none_for_top,
         perspectives=tuple(args.perspectives.split(",")),
+        reward_cut=args.reward_cut,
         drop_pictures=args.drop_pictures,
         batch_size=args.batch_size,
     )

@@ -18,7 +18,7 @@ from mre_jax.data.cache import KEPT, THUMBNAILS, Cache, TextCache
 from mre_jax.data.cached_features import Rounding, pack
 from mre_jax.data.encoders import CacheEncoders, tokenize_quietly
 from mre_jax.data.example import Features
-from mre_jax.data.reward_text import reward_text
+from mre_jax.data.reward_text import Parts, join_rewards, reward_parts
 from mre_jax.data.rewards import PERSPECTIVES
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError
@@ -40,6 +40,7 @@ class CacheOptions:
         text: whether to keep text states: 237 kB an example for Stable Diffusion 1.5, latents 49.
         none_for_top: of `reward_text`.
         perspectives: likewise.
+        reward_cut: of `join_rewards`.
         drop_pictures: keep only thumbnails, for looking at.
         batch_size: examples at a time on each device; the numbers do not depend on it.
 
@@ -53,6 +54,7 @@ class CacheOptions:
     text: bool = False
     none_for_top: bool = True
     perspectives: tuple[str, ...] = PERSPECTIVES
+    reward_cut: str = "end"
     drop_pictures: bool = False
     batch_size: int = 8
 
@@ -152,6 +154,7 @@ class CacheMaker:
             width=encoders.text_width,
             none_for_top=self._options.none_for_top,
             perspectives=self._options.perspectives,
+            reward_cut=self._options.reward_cut,
         )
 
     def _forget(self) -> None:
@@ -177,7 +180,9 @@ class CacheMaker:
             return None
         texts = {
             "instruction": [triplet.instruction for triplet in batch],
-            "reward_text": [self._reward_text(triplet) for triplet in batch],
+            "reward_text": join_rewards(
+                list(map(self._reward_parts, batch)), tokenizer, self._options.reward_cut
+            ),
         }
         ids = []
         for name, column in texts.items():
@@ -187,10 +192,10 @@ class CacheMaker:
         self._texts += len(batch)
         return np.stack(ids, axis=1)
 
-    def _reward_text(self, triplet: Triplet) -> str:
+    def _reward_parts(self, triplet: Triplet) -> Parts:
         if triplet.scores is None:
-            return ""
-        return reward_text(
+            return ()
+        return reward_parts(
             triplet.texts or ("", "", ""),
             triplet.scores,
             none_for_top=self._options.none_for_top,

@@ -76,8 +76,10 @@ def pack(
         with np.errstate(over="ignore"):  # what overflows is refused below
             kept = exact.astype(DTYPES[cache.dtype])
         if not np.isfinite(kept.astype(np.float32)).all():
-            how = f"too large for {cache.dtype}" if np.isfinite(exact).all() else "not finite"
-            raise DataError(f"{where}: {field} is {how}; take another --dtype, or other weights")
+            how = "not finite: the encoder's weights are damaged, or of another model"
+            if np.isfinite(exact).all():
+                how = f"too large for {cache.dtype}; take --dtype bfloat16"
+            raise DataError(f"{where}: {field} is {how}")
         rounding.add(field, exact, kept)
         features[feature_name(field)] = [kept.tobytes()]
     return features

@@ -13,19 +13,19 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from mre_jax.data.augment import Augmentation, augment
-from mre_jax.data.batch import Batch, Cached, Tokenize
+from mre_jax.data.batch import Batch, Cached, Tokenize, TokenizeRewards
 from mre_jax.data.cache import Cache, choose_cache
 from mre_jax.data.cached_features import CachedRows
 from mre_jax.data.extra import of_data_extra
 from mre_jax.data.order import Draws, Order, draw, drop_conditions, member, positions
 from mre_jax.data.record_source import RecordSource
-from mre_jax.data.reward_text import reward_text
+from mre_jax.data.reward_text import SEPARATOR, Parts, reward_parts
 from mre_jax.data.rewards import Scores, Texts
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError
 
-JoinReward: TypeAlias = Callable[[Texts, Scores | None], str]
-"""The reward text of three texts and their scores."""
+PartsOf: TypeAlias = Callable[[Texts, Scores | None], Parts]
+"""What of three texts and their scores enters the reward text."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,9 @@ class Loader:
         host: from 0; `jax.process_index()`.
         hosts: `jax.process_count()`.
         tokenize: makes token ids of the texts; None leaves texts.
-        join_reward: `reward_text`, or a partial of it; worker processes must be able to pickle it.
+        tokenize_rewards: makes token ids of reward texts; by default `tokenize` does, of the parts
+            as the released code joins them.
+        parts_of: `reward_parts`, or a partial of it; worker processes must be able to pickle it.
         reading: threads and processes.
         cache: "auto" reads cached latents and texts where there are any, "required" refuses sets
             without, "never" reads pictures; see `choose_cache`. Whoever trains on a cache compares
@@ -84,7 +86,8 @@ class Loader:
     host: int = 0
     hosts: int = 1
     tokenize: Tokenize | None = None
-    join_reward: JoinReward = reward_text
+    tokenize_rewards: TokenizeRewards | None = None
+    parts_of: PartsOf = reward_parts
     reading: Reading = dataclasses.field(default_factory=Reading)
     cache: str = "auto"
 
@@ -144,9 +147,10 @@ class Loader:
 
     def without_tokenizer(self) -> "Loader":
         """The same batches with texts in them: what is sent to worker processes."""
-        return dataclasses.replace(self, tokenize=None)
+        return dataclasses.replace(self, tokenize=None, tokenize_rewards=None)
 
     def _assemble(self, step: int) -> Batch:
+        """A batch with texts; those of rewards in parts, as only the tokenizer knows their room."""
         where = positions(step, self.batch_size, self.host, self.hosts)
         draws = draw(self.seed, where)
         flip = draws.flip < self.augmentation.flip
@@ -168,7 +172,7 @@ class Loader:
             edited=pictures.edited if pictures else None,
             instruction=[triplet.instruction for triplet in triplets] if has_texts else None,
             scores=np.array([triplet.scores or (0, 0, 0) for triplet in triplets], np.float32),
-            reward_text=[self._reward_text(triplet) for triplet in triplets] if has_texts else None,
+            reward_text=[self._parts(triplet) for triplet in triplets] if has_texts else None,
             present=np.array([triplet.scores is not None for triplet in triplets]),
             drop_text=drop_text,
             drop_image=drop_image,
@@ -178,17 +182,24 @@ class Loader:
             cached=rows.cached() if rows else None,
         )
 
-    def _reward_text(self, triplet: Triplet) -> str:
+    def _parts(self, triplet: Triplet) -> Parts:
         if triplet.scores is None:
-            return ""
-        return self.join_reward(triplet.texts or ("", "", ""), triplet.scores)
+            return ()
+        return self.parts_of(triplet.texts or ("", "", ""), triplet.scores)
 
     def _tokenized(self, batch: Batch) -> Batch:
-        if self.tokenize is None or batch.instruction is None or batch.reward_text is None:
+        """The batch of `_assemble`, whose reward texts are in parts, as it is handed out."""
+        if batch.instruction is None or batch.reward_text is None:
             return batch
+        rewards = [tuple(parts) for parts in batch.reward_text]
+        joined = [SEPARATOR.join(parts) for parts in rewards]
+        if self.tokenize is None:
+            return batch._replace(reward_text=joined)
         return batch._replace(
             instruction=self.tokenize(list(batch.instruction)),
-            reward_text=self.tokenize(list(batch.reward_text)),
+            reward_text=self.tokenize_rewards(rewards)
+            if self.tokenize_rewards
+            else self.tokenize(joined),
         )
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from mre_jax.data.rewards import MAX_SCORE, PERSPECTIVES
 from mre_jax.errors import ConfigError
@@ -14,7 +14,15 @@ SEPARATOR = "; "
 CountTokens: TypeAlias = Callable[[Sequence[str]], Sequence[int]]
 """Tokens of each text with the start and end token, before anything is cut off."""
 
+Parts: TypeAlias = tuple[str, ...]
+"""Of one reward: see `reward_parts`. Of an example without a reward there are none."""
+
+CUTS = ("end", "share")
+"""What is cut of a reward text that is too long: its end, as the released code does, so that the
+last perspective is lost; or of every perspective what goes beyond its share."""
+
 _BATCH = 256
+_SPECIAL = 2
 
 
 def reward_parts(
@@ -23,7 +31,7 @@ def reward_parts(
     *,
     none_for_top: bool = True,
     perspectives: Sequence[str] = PERSPECTIVES,
-) -> tuple[str, ...]:
+) -> Parts:
     """The texts of the chosen perspectives as they enter the reward text.
 
     Args:
@@ -80,6 +88,62 @@ def asked_text(
         for name in perspectives
     ]
     return SEPARATOR.join(part or NO_FEEDBACK for part in parts)
+
+
+class Window(Protocol):
+    """A tokenizer, as far as texts are brought into its window.
+
+    Attributes:
+        length: tokens that fit, the start and end token included.
+    """
+
+    length: int
+
+    def spans(self, texts: Sequence[str], /) -> Sequence[Sequence[tuple[int, int]]]:
+        """Of each token of each text, its first character and the one behind its last."""
+        ...
+
+
+def join_rewards(rewards: Sequence[Parts], window: Window, cut: str = "end") -> list[str]:
+    """The reward texts that are to be tokenized, which cuts off their ends.
+
+    Args:
+        rewards: the parts of each.
+        window: that they are for.
+        cut: one of `CUTS`. By "share" a text that is too long is made of parts that fit: what a
+            short one leaves of its share goes to the others, and words stay whole.
+    """
+    texts = [SEPARATOR.join(parts) for parts in rewards]
+    if cut == "end":
+        return texts
+    lengths = [len(spans) + _SPECIAL for spans in window.spans(texts)]
+    long = [number for number, length in enumerate(lengths) if length > window.length]
+    spans = iter(window.spans([part for number in long for part in rewards[number]]))
+    for number in long:
+        own = [next(spans) for _ in rewards[number]]
+        room = window.length - _SPECIAL - (len(own) - 1)  # a separator is a token
+        shares = _shares([len(tokens) for tokens in own], room)
+        texts[number] = SEPARATOR.join(map(_cut, rewards[number], own, shares))
+    return texts
+
+
+def _shares(lengths: Sequence[int], room: int) -> list[int]:
+    """Splits the room evenly, but for what shorter ones leave to longer ones."""
+    shares = [0] * len(lengths)
+    waiting = sorted(range(len(lengths)), key=lengths.__getitem__)
+    for done, number in enumerate(waiting):
+        shares[number] = min(lengths[number], room // (len(waiting) - done))
+        room -= shares[number]
+    return shares
+
+
+def _cut(text: str, spans: Sequence[tuple[int, int]], share: int) -> str:
+    """The first `share` tokens of a text, or fewer so that no word is torn."""
+    if len(spans) <= share:
+        return text
+    ends = [end for _, end in spans[:share]]
+    whole = [end for end in ends if not text[end - 1 : end + 1].isalnum()]
+    return text[: (whole or ends or [0])[-1]]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -92,6 +92,11 @@ class Tokenizer:
         rows = self._rows(texts)
         return self._fit(rows), sum(len(row) > self.length for row in rows)
 
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Of each token of each text, its first character and the one behind its last."""
+        plain = {"add_special_tokens": False, "verbose": False, "return_offsets_mapping": True}
+        return self._tokenizer(list(texts), **plain)["offset_mapping"]
+
     def _rows(self, texts: Sequence[str]) -> list[list[int]]:
         padded = {"padding": "max_length", "max_length": self.length, "truncation": False}
         return self._tokenizer(list(texts), **padded, verbose=False)["input_ids"]

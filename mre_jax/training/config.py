@@ -15,6 +15,7 @@ from etils import epath
 from omegaconf import OmegaConf
 
 from mre_jax.data.augment import FILTERS
+from mre_jax.data.reward_text import CUTS
 from mre_jax.diffusion.schedule import PREDICTION_TYPES
 from mre_jax.errors import ConfigError
 from mre_jax.files import write_atomically
@@ -91,6 +92,9 @@ class DataConfig:
             "auto" uses them where they are (and refuses those that do not fit), "required" refuses
             to train without, "never" computes them anew.
         none_for_top: "None" stands for the reward text of a perspective with the top score.
+        reward_cut: of a reward text that is too long for the text encoder, "end" cuts its end, as
+            the released code does, so that the last perspective is lost; "share" cuts of each
+            perspective what goes beyond its share.
         threads, workers, ahead: see `mre_jax.data.loader.Reading`; no batch depends on them.
     """
 
@@ -104,6 +108,7 @@ class DataConfig:
     min_score: float | None = None
     cache: str = "auto"
     none_for_top: bool = True
+    reward_cut: str = "end"
     threads: int = 4
     workers: int = 0
     ahead: int = 4
@@ -124,6 +129,7 @@ class DataConfig:
         score = self.min_score
         _check(score, "data.min_score", score is None or 0 <= score <= 5, "in 0 to 5, or null")
         _one_of(self.cache, "data.cache", CACHES)
+        _one_of(self.reward_cut, "data.reward_cut", CUTS)
         _at_least(self.threads, "data.threads", 1)
         _at_least(self.workers, "data.workers", 0)
         _at_least(self.ahead, "data.ahead", 1)

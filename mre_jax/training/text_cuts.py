@@ -6,39 +6,72 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int32
 
+from mre_jax.data.reward_text import Parts, join_rewards, measure_truncation
+from mre_jax.data.rewards import PERSPECTIVES
 from mre_jax.editing.tokens import Tokenizer
 
-SAMPLE = 2000
-"""Texts after which the share is told."""
+SAMPLE = 1000
+"""Instructions, and reward texts, after which the shares are told."""
 
 
 class TextCuts:
-    """A tokenizer that counts the texts it cuts.
+    """A tokenizer that counts the texts it cuts, instructions and reward texts apart.
 
     Args:
         tokenizer: of the checkpoint.
+        perspectives: of the reward texts.
+        reward_cut: of `join_rewards`.
     """
 
-    def __init__(self, tokenizer: Tokenizer):
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        perspectives: Sequence[str] = PERSPECTIVES,
+        reward_cut: str = "end",
+    ):
         self._tokenizer = tokenizer
+        self._perspectives, self._reward_cut = tuple(perspectives), reward_cut
         self._texts = self._cut = 0
+        self._rewards: list[Parts] = []
         self._told = False
 
     def __call__(self, texts: Sequence[str]) -> Int32[np.ndarray, "b t"]:
-        """Token ids of each text, cut to the tokenizer's length."""
+        """Token ids of instructions, cut to the tokenizer's length."""
         ids, cut = self._tokenizer.counting(texts)
         self._texts += len(texts)
         self._cut += cut
-        if self._texts >= SAMPLE:
-            self.tell()
         return ids
 
+    def rewards(self, rewards: Sequence[Parts]) -> Int32[np.ndarray, "b t"]:
+        """Token ids of reward texts, of each its parts; brought into the tokenizer's length."""
+        texts = join_rewards(rewards, self._tokenizer, self._reward_cut)
+        if not self._told:
+            self._rewards += [parts for parts in rewards if parts]
+            if min(len(self._rewards), self._texts) >= SAMPLE:
+                self.tell()
+        return self._tokenizer.counting(texts)[0]
+
     def tell(self) -> None:
-        """Prints the share so far, if any text was cut; once."""
-        if self._cut and not self._told:
-            self._told = True
+        """Prints the shares so far, if any text was cut; once."""
+        if self._told:
+            return
+        self._told = True
+        found = measure_truncation(
+            self._rewards,
+            lambda texts: [len(spans) + 2 for spans in self._tokenizer.spans(texts)],
+            limit=self._tokenizer.length,
+            perspectives=self._perspectives,
+        )
+        self._rewards = []
+        if self._cut:
             print(
-                f"warning: {self._cut} of {self._texts} texts ({self._cut / self._texts:.0%}) have "
-                f"more than {self._tokenizer.length} tokens; their ends are cut off",
+                f"warning: {self._cut} of {self._texts} instructions "
+                f"({self._cut / self._texts:.0%}) have more than {self._tokenizer.length} tokens; "
+                "their ends are cut off",
                 file=sys.stderr,
             )
+        if any(found.cut):
+            how = "their ends are cut off; data.reward_cut=share cuts each perspective to its share"
+            if self._reward_cut == "share":
+                how = "each perspective is cut to its share, of what would be lost otherwise"
+            print(f"warning: {found}; {how}", file=sys.stderr)

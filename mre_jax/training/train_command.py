@@ -18,13 +18,13 @@ import optax
 
 from mre_jax import compile_cache
 from mre_jax.data.augment import Augmentation
-from mre_jax.data.batch import Batch, Tokenize
+from mre_jax.data.batch import Batch
 from mre_jax.data.cache import Cache, check_cache
 from mre_jax.data.device import prefetch
 from mre_jax.data.extra import require_data_extra
 from mre_jax.data.loader import Loader, Reading
 from mre_jax.data.record_source import RecordSource
-from mre_jax.data.reward_text import reward_text
+from mre_jax.data.reward_text import reward_parts
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.models.reward_config import PERSPECTIVES
 from mre_jax.training import flops
@@ -125,7 +125,7 @@ def train(config: TrainConfig, folder: str | Path, *, allow_config_change: bool 
     seconds = config.guard.watchdog_seconds
     with watched("loading the weights", seconds, first_seconds=7200.0):  # or a download of them
         start = load_start(config, layout, _needs(loader.reads_cache))
-    cuts = TextCuts(start.tokenizer)
+    cuts = TextCuts(start.tokenizer, _perspectives(config), config.data.reward_cut)
     loader = _fitted(loader, start, cuts, config)
     writes = jax.process_index() == 0
     directory = RunDirectory(folder, writes=writes)
@@ -204,8 +204,8 @@ def open_data(config: TrainConfig) -> tuple[list[RecordSource], Loader]:
         dropout=config.loss.dropout,
         host=jax.process_index(),
         hosts=jax.process_count(),
-        join_reward=functools.partial(
-            reward_text, none_for_top=data.none_for_top, perspectives=_perspectives(config)
+        parts_of=functools.partial(
+            reward_parts, none_for_top=data.none_for_top, perspectives=_perspectives(config)
         ),
         reading=Reading(data.threads, data.workers, data.ahead),
         cache=data.cache,
@@ -236,7 +236,7 @@ def _needs(cache: Cache | None) -> Needs:
     return Needs(vae=cache is None, text_encoder=cache is None or cache.text is None)
 
 
-def _fitted(loader: Loader, start: Start, tokenize: Tokenize, config: TrainConfig) -> Loader:
+def _fitted(loader: Loader, start: Start, cuts: TextCuts, config: TrainConfig) -> Loader:
     """The loader with a tokenizer, if its pictures or its cache are such as the encoders take."""
     if config.data.resolution % start.downscale:
         raise ConfigError(
@@ -249,8 +249,9 @@ def _fitted(loader: Loader, start: Start, tokenize: Tokenize, config: TrainConfi
             start.hashes,
             none_for_top=config.data.none_for_top,
             perspectives=_perspectives(config),
+            reward_cut=config.data.reward_cut,
         )
-    return dataclasses.replace(loader, tokenize=tokenize)
+    return dataclasses.replace(loader, tokenize=cuts, tokenize_rewards=cuts.rewards)
 
 
 def _batches(loader: Loader, layout: Layout, start: int, stop: int) -> Iterator[Batch]:

@@ -398,7 +398,10 @@ def test_verify_and_stats_know_the_cache(cached, tmp_path, capsys):
 def test_values_that_the_dtype_cannot_hold_are_refused(cached):
     cache = RecordSource(cached).cache
     values = {name: np.zeros(shape, np.float32) for name, shape in cache.shapes.items()}
-    for bad, words in ((1e6, "too large for float16"), (np.nan, "not finite")):
+    for bad, words in (
+        (1e6, "too large for float16; take --dtype bfloat16"),
+        (np.nan, "not finite: the encoder's weights are damaged"),
+    ):
         values["original"][0, 1, 2, 3] = bad
         with pytest.raises(DataError, match=f"example 7: original is {words}"):
             pack(cache, values, "example 7", Rounding())

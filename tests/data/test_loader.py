@@ -17,7 +17,7 @@ from mre_jax.data.augment import Augmentation, augment
 from mre_jax.data.device import prefetch, to_float, to_global
 from mre_jax.data.loader import Loader, Reading
 from mre_jax.data.record_source import RecordSource
-from mre_jax.data.reward_text import reward_text
+from mre_jax.data.reward_text import reward_parts, reward_text
 from mre_jax.data.synthetic import SyntheticLoader
 from mre_jax.data.tfrecord import RecordError, write_records
 from mre_jax.data.triplets import Triplet
@@ -251,10 +251,23 @@ def test_a_mixture_reads_from_both_sets(source, tmp_path):
 
 
 def test_reward_texts_can_be_joined_otherwise(source):
-    join = functools.partial(reward_text, perspectives=("preserving",))
-    batch = make(source, join_reward=join).batch(0)
+    parts_of = functools.partial(reward_parts, perspectives=("preserving",))
+    batch = make(source, parts_of=parts_of).batch(0)
     assert all("; " not in text for text in batch.reward_text)
     assert any(text.startswith("text ") for text in batch.reward_text)
+
+
+def test_reward_texts_may_be_tokenized_in_their_parts(source):
+    seen = []
+
+    def tokenize_rewards(rewards):
+        seen.extend(rewards)
+        return tokenize(["; ".join(parts) for parts in rewards])
+
+    apart = make(source, tokenize=tokenize, tokenize_rewards=tokenize_rewards)
+    for step, batch in enumerate(apart.batches(0, 4)):
+        same(batch, make(source, tokenize=tokenize).batch(step))
+    assert {len(parts) for parts in seen} == {0, 3}
 
 
 def test_each_device_gets_its_slice_of_the_batch(source):

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mre_jax.data.reward_text import asked_text, measure_truncation, reward_parts, reward_text
+from mre_jax.data.reward_text import (
+    asked_text,
+    join_rewards,
+    measure_truncation,
+    reward_parts,
+    reward_text,
+)
 from mre_jax.errors import ConfigError
 
 TEXTS = ("There are no noticeable flaws.", "The sky is blurred.", "")
@@ -19,6 +25,53 @@ def tokens(text: str) -> list[str]:
 
 def count(texts):
     return [len(tokens(text)) for text in texts]
+
+
+class Words:
+    """A window that splits as `tokens` does."""
+
+    def __init__(self, length):
+        self.length = length
+
+    def spans(self, texts):
+        return [[m.span() for m in re.finditer(r"\w+|[^\w\s]+", text)] for text in texts]
+
+
+LONG = ("one two three four five six", "None", "the picture is blurred everywhere, and noisy")
+
+
+def test_the_released_code_joins_whatever_fits():
+    assert join_rewards([LONG, ()], Words(5)) == ["; ".join(LONG), ""]
+
+
+def test_by_shares_no_perspective_is_lost():
+    window = Words(15)
+    (text,) = join_rewards([LONG], window, "share")
+    # 15 without start, end and two separators are 11; "None" leaves 10 to the others.
+    assert text == "one two three four five; None; the picture is blurred everywhere"
+    assert count([text]) == [15]
+    assert join_rewards([LONG, ()], Words(40), "share") == ["; ".join(LONG), ""]
+
+
+@given(
+    parts=st.lists(st.text("ab ,;é漢", max_size=30), min_size=1, max_size=3),
+    length=st.integers(7, 30),
+)
+def test_by_shares_every_reward_text_fits_and_keeps_the_begin_of_each_part(parts, length):
+    (text,) = join_rewards([tuple(parts)], Words(length), "share")
+    assert count([text])[0] <= max(length, 0)
+    if text != "; ".join(parts):
+        assert count(["; ".join(parts)])[0] > length
+        fair = (length - 2 - (len(parts) - 1)) // len(parts)
+        kept = text
+        for part in parts:
+            begin = part[: len(part) if count([part])[0] - 2 <= fair else 0]
+            assert begin in kept
+
+
+def test_a_text_without_spaces_is_cut_within():
+    (text,) = join_rewards([("ab,cd,ef,gh",)], Words(5), "share")
+    assert text == "ab,cd"
 
 
 def test_top_scores_and_empty_texts_are_none():

@@ -35,6 +35,7 @@ OUT_OF_RANGE = [
     "data.filter=nearest",
     "data.flip=1.5",
     "data.min_score=6",
+    "data.reward_cut=middle",
     "data.cache=yes please",
     "data.threads=0",
     "data.workers=-1",

@@ -125,9 +125,10 @@ class TestRun:
         assert steps[-1].startswith(f"step {STEPS}/{STEPS}: loss 1.0000, ")
 
     def test_texts_that_are_cut_are_told_of_in_one_line(self, attempts):
-        lines = [line for line in attempts[2].splitlines() if "texts" in line]
-        assert len(lines) == 2, "one for each attempt that read texts"
-        assert "have more than 16 tokens" in lines[0]
+        lines = [line for line in attempts[2].splitlines() if line.startswith("warning: ")]
+        told = [line for line in lines if "reward texts, 16 tokens fit" in line]
+        assert len(told) == 2, "one for each attempt that read texts"
+        assert "quality 100.0 % cut, 87.5 % lost" in told[0]
 
 
 REFUSED = {
