@@ -256,11 +256,14 @@ def check_cache(
 
 
 def _check_fits(one: Set, cache: Cache, augmentation: Augmentation) -> None:
-    if augmentation.room:
+    if augmentation.crops:
+        asks = f"resize={augmentation.resize_to}"
+        if augmentation.fit == "crop":
+            asks = "fit=crop"
         raise ConfigError(
-            f"{one.path}: a cache holds whole pictures, and data.resize={augmentation.resize_to} "
-            f"asks for a random crop to {augmentation.resolution}; leave the crop out, or read the "
-            "pictures with data.cache=never"
+            f"{one.path}: a cache holds whole pictures, and data.{asks} asks for a random crop to "
+            f"{augmentation.resolution}; leave the crop out, or read the pictures with "
+            "data.cache=never"
         )
     for name in ("resolution", "filter"):
         made, asked = getattr(cache, name), getattr(augmentation, name)

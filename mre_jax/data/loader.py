@@ -213,13 +213,15 @@ class _Pictures:
 
     def fill(self, row: int, triplet: Triplet) -> None:
         """Decodes, resizes, cuts and mirrors a pair alike."""
-        for pixels, image in zip((self.original, self.edited), triplet.images(), strict=True):
+        images = triplet.images()
+        for pixels, image in zip((self.original, self.edited), images, strict=True):
             pixels[row] = augment(
                 image,
                 self._augmentation,
                 top=self._draws.top[row],
                 left=self._draws.left[row],
                 mirror=bool(self._flip[row]),
+                proportions=images[0].size,
             )
 
 

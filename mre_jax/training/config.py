@@ -14,7 +14,7 @@ from typing import Any
 from etils import epath
 from omegaconf import OmegaConf
 
-from mre_jax.data.augment import FILTERS
+from mre_jax.data.augment import FILTERS, FITS
 from mre_jax.data.reward_text import CUTS
 from mre_jax.diffusion.schedule import PREDICTION_TYPES
 from mre_jax.errors import ConfigError
@@ -84,7 +84,9 @@ class DataConfig:
         batch_size: examples of one optimizer step, over all devices and accumulated parts.
         weights: share of each set of `paths`; null takes all examples equally often.
         resolution: side of the pictures in pixels.
-        resize: side before a random crop to `resolution`; null is no crop.
+        resize: side before a random crop to `resolution`; null is `resolution`.
+        fit: "stretch" resizes pictures to squares, as InstructPix2Pix does; "crop" keeps their
+            proportions, resizes the shorter side, and crops the longer one at random.
         filter: of resizing, "lanczos" (InstructPix2Pix) or "bicubic" (the released reward code).
         flip: probability of mirroring.
         min_score: leaves out examples with a lower score in any perspective; null keeps all.
@@ -103,6 +105,7 @@ class DataConfig:
     weights: tuple[float, ...] | None = None
     resolution: int = 256
     resize: int | None = None
+    fit: str = "stretch"
     filter: str = "lanczos"
     flip: float = 0.5
     min_score: float | None = None
@@ -124,6 +127,7 @@ class DataConfig:
         _at_least(self.resolution, "data.resolution", 8)
         if self.resize is not None:
             _at_least(self.resize, "data.resize", self.resolution, "data.resolution")
+        _one_of(self.fit, "data.fit", FITS)
         _one_of(self.filter, "data.filter", tuple(FILTERS))
         _share(self.flip, "data.flip")
         score = self.min_score

@@ -199,7 +199,11 @@ def open_data(config: TrainConfig) -> tuple[list[RecordSource], Loader]:
         seed=config.seed,
         weights=data.weights,
         augmentation=Augmentation(
-            data.resolution, resize_to=data.resize, filter=data.filter, flip=data.flip
+            data.resolution,
+            resize_to=data.resize,
+            filter=data.filter,
+            flip=data.flip,
+            fit=data.fit,
         ),
         dropout=config.loss.dropout,
         host=jax.process_index(),

@@ -41,6 +41,41 @@ def test_crops_reach_every_place():
     assert found == {0, 1, 2, 3}
 
 
+def wide(width: int, height: int) -> Image.Image:
+    """A picture that is as red as it is far to the right, and as green as it is far down."""
+    y, x = np.mgrid[:height, :width]
+    ramp = [255 * x / (width - 1), 255 * y / (height - 1), 0 * x]
+    return Image.fromarray(np.stack(ramp, axis=-1).round().astype(np.uint8))
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 40), (40, 80), (40, 40), (333, 100)])
+@pytest.mark.parametrize("resize_to", [None, 24])
+def test_a_crop_keeps_the_proportions_and_reaches_both_ends(width, height, resize_to):
+    augmentation = Augmentation(16, resize_to=resize_to, fit="crop")
+    image, resized = wide(width, height), augmentation.size(width, height)
+    assert min(resized) == (resize_to or 16)
+    assert resized[0] / resized[1] == pytest.approx(width / height, rel=0.05)
+    corners = {}
+    for place in (0.0, 0.5, 0.999):
+        pixels = augment(image, augmentation, top=place, left=place, mirror=False)
+        assert pixels.shape == (16, 16, 3)
+        corners[place] = pixels.astype(int)
+    first, middle, last = corners.values()
+    assert first[0, 0, :2].max() < 20 and last[-1, -1, :2].min() > 235
+    np.testing.assert_allclose(middle.mean((0, 1))[:2], 127.5, atol=12)
+    # A pixel spans as much of the picture to the right as downwards.
+    steps = np.diff(middle[8, :, 0]).mean() * width, np.diff(middle[:, 8, 1]).mean() * height
+    assert steps[0] == pytest.approx(steps[1], rel=0.1)
+
+
+def test_of_a_pair_of_two_sizes_both_show_the_same():
+    augmentation = Augmentation(16, fit="crop")
+    crop = {"top": 0.3, "left": 0.8, "mirror": False, "proportions": (96, 64)}
+    original = augment(wide(96, 64), augmentation, **crop)
+    edited = augment(wide(96, 60), augmentation, **crop)
+    assert abs(original.astype(int) - edited).max() <= 4
+
+
 @pytest.mark.parametrize("name", ["lanczos", "bicubic"])
 def test_any_picture_is_resized_by_the_named_filter(name):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 33, 3), np.uint8))
@@ -55,6 +90,7 @@ def test_any_picture_is_resized_by_the_named_filter(name):
         ({"resolution": 0}, "resolution=0 must be at least 1"),
         ({"resize_to": 200}, "resize_to=200 must be at least resolution=256"),
         ({"flip": 1.5}, "flip=1.5 must be a probability"),
+        ({"fit": "pad"}, "fit='pad' must be one of stretch, crop"),
         ({"filter": "nearest"}, "filter='nearest' must be one of lanczos, bicubic"),
     ],
 )

@@ -33,6 +33,7 @@ OUT_OF_RANGE = [
     "data.resolution=0",
     "data.resize=100",
     "data.filter=nearest",
+    "data.fit=pad",
     "data.flip=1.5",
     "data.min_score=6",
     "data.reward_cut=middle",
