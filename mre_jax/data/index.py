@@ -6,6 +6,7 @@
 `RecordSource.index`.
 """
 
+import hashlib
 import io
 from collections.abc import Iterable
 from typing import Any, TypeAlias
@@ -15,7 +16,7 @@ from etils import epath
 from jaxtyping import Shaped
 
 from mre_jax.data.example import NO_SCORE
-from mre_jax.data.manifest import Manifest
+from mre_jax.data.manifest import INDEX, Manifest
 from mre_jax.data.rewards import Scores
 from mre_jax.errors import DataError
 from mre_jax.files import write_atomically
@@ -48,9 +49,18 @@ def index_path(folder: epath.PathLike, manifest: Manifest) -> epath.Path:
 
 def write_index(folder: epath.PathLike, manifest: Manifest, index: Index) -> None:
     """Writes the index of a set, whole or not at all."""
+    write_atomically(index_path(folder, manifest), _file_of(index))
+
+
+def index_digest(index: Index) -> str:
+    """SHA-256 of the file of an index, for the manifest."""
+    return hashlib.sha256(_file_of(index)).hexdigest()
+
+
+def _file_of(index: Index) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, index)
-    write_atomically(index_path(folder, manifest), buffer.getvalue())
+    return buffer.getvalue()
 
 
 def load_index(folder: epath.PathLike, manifest: Manifest) -> Index | None:
@@ -61,11 +71,14 @@ def load_index(folder: epath.PathLike, manifest: Manifest) -> Index | None:
     """
     path = index_path(folder, manifest)
     try:
-        index: Any = np.load(io.BytesIO(path.read_bytes()))
+        data = path.read_bytes()
+        index: Any = np.load(io.BytesIO(data))
     except FileNotFoundError:
         return None
     except (ValueError, EOFError) as error:
         raise DataError(f"{path}: damaged ({error}); remove it, and it is made anew") from None
-    if index.dtype != ENTRY or index.shape != (manifest.count,):
+    told = manifest.measured.get(INDEX, hashlib.sha256(data).hexdigest())
+    fits = index.dtype == ENTRY and index.shape == (manifest.count,)
+    if not fits or told != hashlib.sha256(data).hexdigest():
         raise DataError(f"{path}: not the index of this set; remove it, and it is made anew")
     return index

@@ -25,6 +25,9 @@ FILE = "manifest.json"
 REWARDED = "rewarded"
 """Of `measured`: how many examples have a reward. Sets of earlier versions do not tell."""
 
+INDEX = "index_sha256"
+"""Of `measured`: of the file of `mre_jax.data.index`. Sets of earlier versions have none."""
+
 GROUPS = "groups"
 """Of `measured`: how many examples an epoch reads, if it reads one of each group."""
 

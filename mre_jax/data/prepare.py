@@ -22,8 +22,8 @@ from tqdm import tqdm
 from mre_jax.data import manifest as manifests
 from mre_jax.data.bad_examples import BadExample, BadExamplesError, allowed_bad, find_bad
 from mre_jax.data.example import Features, encode_triplet
-from mre_jax.data.index import Index, is_rewarded, make_index, write_index
-from mre_jax.data.manifest import GROUPS, REWARDED, SKIPPED, Manifest, Shard
+from mre_jax.data.index import Index, index_digest, is_rewarded, make_index, write_index
+from mre_jax.data.manifest import GROUPS, INDEX, REWARDED, SKIPPED, Manifest, Shard
 from mre_jax.data.rewards import read_json
 from mre_jax.data.shards import Plan, is_whole, write_shard
 from mre_jax.data.sources.selection import WHOLE, Check, read_checked
@@ -199,7 +199,10 @@ def _write_shards(
         )
     known = (pair for note in notes for pair in zip(note.scores, note.groups, strict=True))
     entries = make_index(known)
-    measured: dict[str, Any] = {REWARDED: int(is_rewarded(entries).sum())}
+    measured: dict[str, Any] = {
+        REWARDED: int(is_rewarded(entries).sum()),
+        INDEX: index_digest(entries),
+    }
     if any(name for note in notes for name in note.groups):
         measured[GROUPS] = int(entries["group"][-1]) + 1
     if bad:

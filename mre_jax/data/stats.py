@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from mre_jax.data.cache import Cache
 from mre_jax.data.example import decode_triplet
-from mre_jax.data.manifest import Manifest, check_manifest
+from mre_jax.data.manifest import GROUPS, SKIPPED, Manifest, check_manifest
 from mre_jax.data.reward_stats import RewardStats
 from mre_jax.data.reward_text import CountTokens, Truncation, measure_truncation, reward_parts
 from mre_jax.data.rewards import MAX_SCORE
@@ -35,6 +35,8 @@ class Stats(RewardStats):
         captioned: those with both captions.
         shards: files.
         bytes: of them.
+        groups: examples that an epoch reads, if it reads one of each group; 0 if it reads all.
+        skipped: bad examples that were left out, as the manifest tells them.
         sources: examples by the set they come from.
         sizes: examples by "width x height" of the original picture.
         formats: examples by the file format of the original picture.
@@ -48,6 +50,8 @@ class Stats(RewardStats):
     name: str
     shards: int = 0
     bytes: int = 0
+    groups: int = 0
+    skipped: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     examples: int = 0
     captioned: int = 0
     sources: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -81,7 +85,13 @@ def collect(folder: epath.PathLike, count_tokens: CountTokens | None = None) -> 
         DataError: if the set is not whole, naming shard and record.
     """
     manifest = check_manifest(folder)
-    stats = Stats(name=manifest.name, shards=len(manifest.shards), bytes=manifest.bytes)
+    stats = Stats(
+        name=manifest.name,
+        shards=len(manifest.shards),
+        bytes=manifest.bytes,
+        groups=manifest.measured.get(GROUPS, 0),
+        skipped=manifest.measured.get(SKIPPED, []),
+    )
     if (cache := Cache.of(manifest)) is not None:
         stats.cache, stats.rounding = str(cache), dict(manifest.measured.get("rounding", {}))
     judged: list[tuple[str, ...]] = []  # texts only: the pictures are dropped at once
@@ -156,6 +166,10 @@ def _lines(stats: Stats) -> Iterator[str]:
         f"{stats.name}: {stats.examples} examples in {stats.shards} shards, "
         f"{stats.bytes / 1e6:.1f} MB ({mean:.1f} kB each)"
     )
+    if stats.groups:
+        yield f"groups: {stats.groups}, of each of which an epoch reads one example"
+    if stats.skipped:
+        yield f"left out as bad: {len(stats.skipped)}, the first {stats.skipped[0]['reason']}"
     yield f"judged: {stats.judged}; with both captions: {stats.captioned}"
     for title, counter in (
         ("from", stats.sources), ("pictures", stats.sizes), ("formats", stats.formats)

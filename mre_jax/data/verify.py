@@ -21,7 +21,8 @@ from etils import epath
 from mre_jax.data.cache import Cache
 from mre_jax.data.cached_features import unpack
 from mre_jax.data.example import decode_features, decode_triplet
-from mre_jax.data.manifest import Manifest, Shard, find_faults, load_manifest
+from mre_jax.data.index import index_path, load_index
+from mre_jax.data.manifest import INDEX, Manifest, Shard, find_faults, load_manifest
 from mre_jax.data.rewards import read_json
 from mre_jax.data.tfds_metadata import FILES
 from mre_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc, open_shard
@@ -58,13 +59,14 @@ class Damage:
 
 
 KINDS = {
-    "missing_file": "a shard or a metadata file is not there",
+    "missing_file": "a shard, the index or a metadata file is not there",
     "extra_file": "a shard that the manifest does not know",
     "duplicate_file": "a shard with the content of another",
     "empty_file": "a shard of no bytes",
     "gzip_file": "a shard that was compressed",
     "not_tfrecord": "a file without a single record",
-    "bad_metadata": "TensorFlow Datasets would not open the folder, or as another set",
+    "bad_metadata": "TensorFlow Datasets would not open the folder, or as another set; or the "
+    "index of scores is of another set",
     "wrong_hash": "every record is whole, but the content is another one",
     "wrong_count": "a file that ends early, or late, between two records",
     "cut_record": "the file ends inside a record",
@@ -112,6 +114,7 @@ def verify(
     manifest = load_manifest(folder)
     folder = epath.Path(folder)
     yield from _verify_metadata(folder, manifest)
+    yield from _verify_index(folder, manifest)
     skip = set()
     for fault in find_faults(folder, manifest):
         if fault.kind != "wrong_size":  # the walk tells what happened to it
@@ -162,6 +165,16 @@ def _verify_metadata(folder: epath.Path, manifest: Manifest) -> Iterator[Damage]
         counts = [str(shard.count) for shard in manifest.shards]
         if name == "dataset_info.json" and told != [counts]:
             yield Damage(name, None, None, "bad_metadata", "other shards than in the manifest")
+
+
+def _verify_index(folder: epath.Path, manifest: Manifest) -> Iterator[Damage]:
+    name = index_path(folder, manifest).name
+    try:
+        if load_index(folder, manifest) is None and INDEX in manifest.measured:
+            yield Damage(name, None, None, "missing_file", "it is made anew when it is needed")
+    except DataError as error:
+        detail = str(error).removeprefix(f"{folder / name}: ")
+        yield Damage(name, None, None, "bad_metadata", detail)
 
 
 class Report(NamedTuple):

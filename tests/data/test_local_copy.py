@@ -73,3 +73,11 @@ def test_what_arrives_damaged_is_refused_and_not_kept(bucket):
 
 def test_a_local_set_is_its_own_copy(bucket):
     assert str(local_copy(bucket)) == str(bucket)
+
+
+def test_the_index_is_copied_with_the_set(bucket, capsys):
+    scores = RecordSource(bucket).index["scores"]
+    assert "prepared without an index" in capsys.readouterr().err
+    remote = RecordSource(URL)
+    assert (remote.index["scores"] == scores).all()
+    assert "prepared without an index" not in capsys.readouterr().err

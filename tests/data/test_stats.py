@@ -1,5 +1,6 @@
 """`mre data stats`: numbers and charts that agree with the judge's file."""
 
+import dataclasses
 import json
 import shutil
 
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mre_jax import cli
-from mre_jax.data.manifest import load_manifest
+from mre_jax.data.manifest import load_manifest, write_manifest
 from mre_jax.data.stats import collect, token_counter
 from mre_jax.data.stats_charts import draw_words
 from mre_jax.errors import ConfigError, DataError
@@ -86,3 +87,14 @@ def test_a_damaged_set_has_no_statistics(prepared, tmp_path):
 def test_a_set_without_texts_has_an_empty_cloud():
     image = draw_words({"following": {}, "preserving": {"blurred": 1}, "quality": {"w" * 80: 1}})
     assert image.size == (1260, 300)
+
+
+def test_groups_and_what_was_left_out_are_told(prepared, tmp_path):
+    folder = shutil.copytree(prepared, tmp_path / "set")
+    manifest = load_manifest(folder)
+    left_out = {"example": 3, "reason": "set.csv:4: no picture x.png"}
+    measured = {"groups": 5, "skipped": [left_out]}
+    write_manifest(folder, dataclasses.replace(manifest, measured=measured))
+    lines = str(collect(folder)).splitlines()
+    assert "groups: 5, of each of which an epoch reads one example" in lines
+    assert "left out as bad: 1, the first set.csv:4: no picture x.png" in lines

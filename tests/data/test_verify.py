@@ -11,6 +11,7 @@ import pytest
 
 from mre_jax import cli
 from mre_jax.data.example import decode_features, encode_features
+from mre_jax.data.index import index_path, load_index, write_index
 from mre_jax.data.manifest import check_manifest, load_manifest
 from mre_jax.data.tfrecord import read_records, record_offsets, write_records
 from mre_jax.data.verify import KINDS, verify, walk
@@ -275,3 +276,16 @@ def test_every_bit_of_a_small_shard_matters(tmp_path):
             assert len(items) == 3 or damages[0].kind == "bad_length"
             flip(path, position, bit)
     assert path.read_bytes() == whole
+
+
+def test_an_index_that_is_lost_or_of_another_set_is_found(folder):
+    manifest = load_manifest(folder)
+    path = index_path(folder, manifest)
+    index = load_index(folder, manifest)
+    path.unlink()
+    assert found(folder) == [(path.name, None, None, "missing_file")]
+    index["scores"][3] = 0
+    write_index(folder, manifest, index)
+    assert found(folder) == [(path.name, None, None, "bad_metadata")]
+    path.write_bytes(b"torn")
+    assert found(folder) == [(path.name, None, None, "bad_metadata")]
