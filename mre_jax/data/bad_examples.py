@@ -22,10 +22,12 @@ class BadExample:
     Attributes:
         example: its position in the source, counted from 0.
         reason: file, row and what is wrong, without the folders above the source.
+        id: in its set; "" if that has none, or it is part of what is wrong.
     """
 
     example: int
     reason: str
+    id: str = ""
 
     @classmethod
     def of(cls, source: Source, position: int, error: DataError) -> "BadExample":
@@ -93,6 +95,12 @@ def find_bad(source: Source, positions: Sequence[int], check: Check) -> Iterator
     """For each position the example if it is bad."""
     for position, item in zip(positions, read_checked(source, positions, check), strict=True):
         yield BadExample.of(source, position, item) if isinstance(item, DataError) else None
+
+
+def with_ids(source: Source, bad: Sequence[BadExample]) -> list[BadExample]:
+    """The same examples with the ids that their source has for them."""
+    names = source.keys().names if bad else None
+    return [dataclasses.replace(one, id=names[one.example] if names else "") for one in bad]
 
 
 def report_bad(bad: Sequence[Any], out: epath.PathLike) -> Iterator[str]:

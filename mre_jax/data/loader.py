@@ -167,12 +167,13 @@ class Loader:
                 rows.fill(slot, features, triplet.where)
             triplets.append(triplet)
         has_texts = cache is None or cache.text is None
+        rewards: Any = [self._parts(triplet) for triplet in triplets]
         return Batch(
             original=pictures.original if pictures else None,
             edited=pictures.edited if pictures else None,
             instruction=[triplet.instruction for triplet in triplets] if has_texts else None,
             scores=np.array([triplet.scores or (0, 0, 0) for triplet in triplets], np.float32),
-            reward_text=[self._parts(triplet) for triplet in triplets] if has_texts else None,
+            reward_text=rewards if has_texts else None,
             present=np.array([triplet.scores is not None for triplet in triplets]),
             drop_text=drop_text,
             drop_image=drop_image,

@@ -32,7 +32,7 @@ GROUPS = "groups"
 """Of `measured`: how many examples an epoch reads, if it reads one of each group."""
 
 SKIPPED = "skipped"
-"""Of `measured`: the bad examples that were left out, as [{"example", "reason"}, ...], if any."""
+"""Of `measured`: the bad examples that were left out, as `BadExample`s, if any."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 

@@ -20,7 +20,13 @@ from etils import epath
 from tqdm import tqdm
 
 from mre_jax.data import manifest as manifests
-from mre_jax.data.bad_examples import BadExample, BadExamplesError, allowed_bad, find_bad
+from mre_jax.data.bad_examples import (
+    BadExample,
+    BadExamplesError,
+    allowed_bad,
+    find_bad,
+    with_ids,
+)
 from mre_jax.data.example import Features, encode_triplet
 from mre_jax.data.index import Index, index_digest, is_rewarded, make_index, write_index
 from mre_jax.data.manifest import GROUPS, INDEX, REWARDED, SKIPPED, Manifest, Shard
@@ -206,7 +212,7 @@ def _write_shards(
     if any(name for note in notes for name in note.groups):
         measured[GROUPS] = int(entries["group"][-1]) + 1
     if bad:
-        measured[SKIPPED] = [dataclasses.asdict(one) for one in bad]
+        measured[SKIPPED] = [dataclasses.asdict(one) for one in with_ids(source, bad)]
     if extender:
         measured |= extender.merged([note.measured for note in notes])
     return tuple(Shard(**note.shard) for note in notes), measured, entries

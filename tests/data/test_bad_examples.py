@@ -86,6 +86,8 @@ def test_bad_rows_are_left_out_and_the_manifest_tells_them(tmp_path, capsys):
     assert ids(out) == GOOD_IDS
     skipped = check_manifest(out).measured["skipped"]
     assert [one["example"] for one in skipped] == list(BAD)
+    # A line that is not JSON has no id but its number.
+    assert [one["id"] for one in skipped] == ["e1", "e3", "e4", "e5", "e7", "table-0000008", "e10"]
     for one, (_, reason) in zip(skipped, BAD.values(), strict=True):
         assert one["reason"].startswith(reason) and reason in said
     assert str(tmp_path) not in json.dumps(skipped)
