@@ -72,6 +72,7 @@ class Run:
         measure: str = "",
         prompt_hash: str = "",
         reason: str = "",
+        provenance: Mapping[str, Any] | None = None,
     ) -> Result:
         """The row of one value of one edit."""
         return Result(
@@ -92,6 +93,7 @@ class Run:
             instruction=case.instruction,
             original=self._relative(case.original),
             edited=self._relative(edited) if edited else "",
+            provenance=dict(provenance or {}),
         )
 
     def _relative(self, path: Path) -> str:

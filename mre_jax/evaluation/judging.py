@@ -4,6 +4,7 @@ import io
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
@@ -51,8 +52,12 @@ def judge_edits(
         again: statuses that are asked again though they are final.
 
     Raises:
+        DataError: if the results hold scores of other settings; nothing is asked then.
         MreError: as `judges.asking.run_all`.
     """
+    provenance = provenance_of(judge, pack, pictures)
+    plan = {name: _missing(run, case, name, pack, provenance) for case in cases[:1] for name in pack.perspectives}
+    results.check_settings(list(plan.values()))
     present = {case.id: case for case in cases if case.id in edited}
     rows = _InOrder((case.id, name) for case in cases for name in pack.perspectives)
     for case in cases:
@@ -166,7 +171,37 @@ def _png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _result(run: Run, case: Case, edited: Path, verdict: Verdict) -> Result:
+def provenance_of(judge: Judge, pack: PromptPack, pictures: str) -> dict[str, Any]:
+    """What decides a judge's scores besides the edits; see `evaluation.provenance`."""
+    return {"pack": pack.name, "pictures": pictures, **judge.settings}
+
+
+def _missing(
+    run: Run, cases: Sequence[Case], pack: PromptPack, provenance: Mapping[str, Any]
+) -> list[Result]:
+    """Rows of cases that have no picture."""
+    return [
+        run.result(
+            case,
+            None,
+            perspective,
+            status="missing",
+            prompt_hash=pack.hash(perspective),
+            provenance=provenance,
+        )
+        for case in cases
+        for perspective in pack.perspectives
+    ]
+
+
+def _result(
+    run: Run,
+    case: Case,
+    edited: Path,
+    verdict: Verdict,
+    pack: PromptPack,
+    provenance: Mapping[str, Any],
+) -> Result:
     return run.result(
         case,
         edited,
@@ -175,6 +210,7 @@ def _result(run: Run, case: Case, edited: Path, verdict: Verdict) -> Result:
         passed=verdict.passed,
         status=verdict.status,
         measure=verdict.model,
-        prompt_hash=verdict.prompt_hash,
+        prompt_hash=pack.hash(verdict.perspective),
         reason=verdict.text,
+        provenance=provenance,
     )

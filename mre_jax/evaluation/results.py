@@ -8,7 +8,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +16,7 @@ from typing import Any, Self
 from etils import epath
 
 from mre_jax.errors import DataError
+from mre_jax.evaluation.provenance import Difference, difference, side_by_side
 from mre_jax.files import full_disk_is_an_error, write_atomically
 from mre_jax.json_lines import to_line
 
@@ -55,11 +56,12 @@ class Result:
         status: one of `STATUSES`.
         measure: what made the value: the judge's snapshot, or the metric's network and
             preprocessing.
-        prompt_hash: of the judge's prompt; "" for metrics without.
+        prompt_hash: of the judge's prompt, or prompts by type; "" for metrics without.
         checkpoint: hash of the editor's weights; "" if unknown.
         reason: the judge's words; "" if none.
         instruction: what the editor was told.
         original, edited: pictures, relative to the folder of the file the row is in; "" if none.
+        provenance: what else decided the value, JSON values by name; see `provenance`.
     """
 
     system: str
@@ -79,6 +81,7 @@ class Result:
     instruction: str
     original: str
     edited: str
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -101,7 +104,7 @@ class Result:
         """
         if not isinstance(row, dict):
             raise DataError(f"want a JSON object, got {type(row).__name__}")
-        for name in _FIELDS:
+        for name in (*_TEXTS, "value", "passed"):
             if name not in row:
                 raise DataError(f"field {name!r} is missing")
         for name in row:
@@ -114,7 +117,7 @@ class Result:
 
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Result)}
-_TEXTS = tuple(name for name in _FIELDS if name not in ("value", "passed"))
+_TEXTS = tuple(name for name in _FIELDS if name not in ("value", "passed", "provenance"))
 
 
 def _check(row: Result) -> None:
@@ -123,6 +126,8 @@ def _check(row: Result) -> None:
             raise DataError(f"field {name!r}: want a text, got {getattr(row, name)!r}")
     if row.status not in STATUSES:
         raise DataError(f"status {row.status!r} is not one of {', '.join(STATUSES)}")
+    if not isinstance(row.provenance, dict):
+        raise DataError(f"field 'provenance': want an object, got {row.provenance!r}")
     if row.passed is not None and not isinstance(row.passed, bool):
         raise DataError(f"field 'passed': want true, false or null, got {row.passed!r}")
     if row.status != "ok":
@@ -145,17 +150,24 @@ def read_results(path: epath.PathLike) -> list[Result]:
     return read_all([path])
 
 
-def read_all(paths: Sequence[epath.PathLike]) -> list[Result]:
-    """`read_results` of several files, which may share no row either."""
-    rows: list[Result] = []
-    places: dict[tuple[str, ...], str] = {}
+def read_all(paths: Sequence[epath.PathLike], *, apart: bool = False) -> list[Result]:
+    """`read_results` of several files, which may share no row either.
+
+    Args:
+        apart: rows of different settings get systems of different names; see
+            `provenance.side_by_side`.
+    """
+    found: list[tuple[str, Result]] = []
     for path in paths:
         file = results_file(path)
-        found = _read(file, places)
-        if not found:
+        rows = _read(file)
+        if not rows:
             raise DataError(f"{file}: no results in it")
-        rows += found
-    return rows
+        found += rows
+    if apart:
+        wheres, mixed = zip(*found, strict=True)
+        found = list(zip(wheres, side_by_side(mixed), strict=True))
+    return _without_repetition(found)
 
 
 def results_file(path: epath.PathLike) -> epath.Path:
@@ -208,7 +220,7 @@ class ResultsFile:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
-        found = _read(epath.Path(self.path), {}) if self.path.exists() else []
+        found = _without_repetition(_read(epath.Path(path)) if self.path.exists() else [])
         self.rows = {row.key: row for row in found}
         self._changed = False
 
@@ -243,46 +255,60 @@ class ResultsFile:
         if self._changed:
             write_atomically(self.path, "".join(_line(row) for row in self.rows.values()))
 
+    def check_settings(self, planned: Sequence[Result]) -> None:
+        """Refuses what `add` would refuse of another measurement, before it is made.
+
+        Args:
+            planned: a row a metric, without a value; whoever measures it may not be known yet.
+
+        Raises:
+            DataError: as `add`.
+        """
+        plans = {(*row.key[:3], row.metric): row for row in planned}
+        for old in self.rows.values():
+            plan = plans.get((*old.key[:3], old.metric))
+            if plan is not None and old.status == "ok":
+                self._refuse(old, plan, _origin_changed(old, plan, but=["measure"]))
+
     def _check_same_origin(self, old: Result, new: Result) -> None:
-        if old.status != "ok" or new.status != "ok":
-            return
-        names = ["checkpoint", "prompt_hash"] + ["measure"] * (old.item != WHOLE_SET)
-        for name in names:
-            if getattr(old, name) != getattr(new, name):
-                raise DataError(
-                    f"{self.path}: item {new.item}, {new.metric} of {new.system} is there with "
-                    f"{name} {getattr(old, name)!r}, not {getattr(new, name)!r}; take another "
-                    "--out, or another --system name"
-                )
+        if old.status == "ok" and new.status == "ok":
+            but = ["measure"] * (old.item == WHOLE_SET)
+            found = _origin_changed(old, new, but)
+            if found is None and new.provenance and not old.provenance:
+                found = _value_changed(old, new)
+            self._refuse(old, new, found)
+
+    def _refuse(self, old: Result, new: Result, found: Difference | None) -> None:
+        if found:
+            raise DataError(
+                f"{self.path}: item {old.item}, {new.metric} of {new.system} is there with "
+                f"{found.field} {found.one!r}, not {found.other!r}; measure it with the same, or "
+                "take another --out, or another --system name"
+            )
 
 
-def check_comparable(rows: Sequence[Result]) -> None:
-    """Refuses rows of one metric that different judges, prompts or networks have measured.
+def _origin_changed(old: Result, new: Result, but: Sequence[str]) -> Difference | None:
+    if old.checkpoint != new.checkpoint:
+        return Difference("checkpoint", old.checkpoint, new.checkpoint)
+    if old.provenance:
+        return difference(old, new, but)
+    unknown = [*but, *new.provenance]  # an old file's row, which its value may confirm
+    return difference(old, new, unknown)
 
-    Raises:
-        DataError: naming the metric and two of its measures or prompts.
-    """
-    first: dict[str, Result] = {}
-    for row in rows:
-        if row.status != "ok":
-            continue
-        seen = first.setdefault(row.metric, row)
-        for name, plural in (("measure", "judges or networks"), ("prompt_hash", "prompts")):
-            one, other = getattr(seen, name), getattr(row, name)
-            if one != other:
-                raise DataError(
-                    f"{row.metric}: measured by different {plural}, {one!r} (item {seen.item} of "
-                    f"{seen.system}) and {other!r} (item {row.item} of {row.system}); keep them in "
-                    "separate files"
-                )
+
+def _value_changed(old: Result, new: Result) -> Difference | None:
+    """What shows that a row without provenance is not of the same settings."""
+    if (old.value, old.passed) == (new.value, new.passed):
+        return None
+    return Difference("no settings recorded and value", old.value, new.value)
 
 
 def _line(row: Result) -> str:
     return to_line(row.to_json())
 
 
-def _read(path: epath.Path, places: dict[tuple[str, ...], str]) -> list[Result]:
-    """The rows of one file; `places` remembers where each key was seen."""
+def _read(path: epath.Path) -> list[tuple[str, Result]]:
+    """The rows of one file and where they stand."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -290,21 +316,30 @@ def _read(path: epath.Path, places: dict[tuple[str, ...], str]) -> list[Result]:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     lines = data.split(b"\n")[:-1]  # what follows the last newline is a torn line, or nothing
-    rows: list[Result] = []
+    rows = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         where = f"{path}:{number}"
         try:
-            row = Result.from_json(json.loads(line))
+            rows.append((where, Result.from_json(json.loads(line))))
         except (json.JSONDecodeError, UnicodeDecodeError):
             raise DataError(f"{where}: not JSON") from None
         except DataError as error:
             raise DataError(f"{where}: {error}") from None
+    return rows
+
+
+def _without_repetition(found: Iterable[tuple[str, Result]]) -> list[Result]:
+    """The rows, each of which may stand once."""
+    places: dict[tuple[str, ...], str] = {}
+    rows = []
+    for where, row in found:
         if row.key in places:
             raise DataError(
                 f"{where}: item {row.item}, {row.metric} of {row.system} {row.condition} appears "
-                f"twice, here and in {places[row.key]}; keep one"
+                f"twice, here and in {places[row.key]}; keep one, or if different judges have "
+                "made them give --side-by-side"
             )
         places[row.key] = where
         rows.append(row)

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.evaluation.results import Result, check_comparable
+from mre_jax.evaluation.provenance import check_comparable
+from mre_jax.evaluation.results import Result
 
 _CHUNK = 1 << 22  # numbers of one block of draws: 32 MB
 
@@ -325,7 +326,7 @@ def self_consistency(runs: Sequence[Sequence[Result]]) -> Consistency:
     if len(runs) < 2:
         raise DataError(f"{len(runs)} run of the judge; self-consistency needs two or more")
     everything = [row for run in runs for row in run]
-    check_comparable(everything)
+    check_comparable(everything, but=["seed"])
     metrics = {row.metric for row in everything}
     if len(metrics) > 1:
         raise DataError(f"scores of several metrics: {', '.join(sorted(metrics))}; take one")

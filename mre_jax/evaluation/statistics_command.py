@@ -2,6 +2,7 @@
 
 import argparse
 
+from mre_jax.evaluation.provenance import add_side_by_side
 from mre_jax.evaluation.results import read_all, read_results
 from mre_jax.evaluation.statistics import Bootstrap
 from mre_jax.evaluation.summary import (
@@ -31,13 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repeats", nargs="+", metavar="FILE", help="the same judge's results, asked again"
     )
+    add_side_by_side(parser)
     parser.add_argument("--draws", type=int, default=Bootstrap.draws, help="(%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (%(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints what is asked for, by default the means of everything."""
-    rows = read_all(args.results)
+    rows = read_all(args.results, apart=args.side_by_side)
     bootstrap = Bootstrap(args.draws, args.seed)
     lines: list[str] = []
     if args.compare:

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation import table_formats
-from mre_jax.evaluation.results import WHOLE_SET, Result, check_comparable
+from mre_jax.evaluation.provenance import check_comparable, describe
+from mre_jax.evaluation.results import WHOLE_SET, Result
 from mre_jax.evaluation.statistics import (
     Bootstrap,
     Coverage,
@@ -54,6 +55,7 @@ def render(
     paper: bool = False,
     intervals: Bootstrap | None = None,
     suite: str | None = None,
+    apart: bool = False,
 ) -> str:
     """One of the paper's tables as a text.
 
@@ -67,6 +69,7 @@ def render(
         paper: whether the paper's numbers stand beside ours.
         intervals: for confidence intervals; None leaves them out.
         suite: the benchmark to take rows of, instead of the table's own.
+        apart: systems may have been judged in different ways; see `provenance.side_by_side`.
 
     Raises:
         ConfigError: for an unknown table or format.
@@ -75,7 +78,15 @@ def render(
     """
     if format not in table_formats.WRITERS:
         raise ConfigError(f"format {format!r} is not one of {', '.join(table_formats.WRITERS)}")
-    table = build(number, rows, systems=systems, paper=paper, intervals=intervals, suite=suite)
+    table = build(
+        number,
+        rows,
+        systems=systems,
+        paper=paper,
+        intervals=intervals,
+        suite=suite,
+        apart=apart,
+    )
     return table_formats.WRITERS[format](table)
 
 
@@ -87,6 +98,7 @@ def build(
     paper: bool = False,
     intervals: Bootstrap | None = None,
     suite: str | None = None,
+    apart: bool = False,
 ) -> Table:
     """The table as values; see `render`."""
     plan = layout(number)
@@ -108,7 +120,7 @@ def build(
         filled.append(row)
         if source is not None:
             missing += _missing(row, plan)
-    check_comparable(used)
+    check_comparable(used, apart=apart)
     notes = _notes(plan, used, missing, paper=paper, intervals=intervals)
     return Table(plan, tuple(filled), tuple(notes), tuple(missing))
 
@@ -254,7 +266,7 @@ def _notes(
     intervals: Bootstrap | None,
 ) -> list[str]:
     notes = [plan.note] if plan.note else []
-    measures = dict.fromkeys(row.measure for row in used)
+    measures = dict.fromkeys(describe(row) for row in used if row.status == "ok")
     if measures:
         notes.append(f"Measured by {'; '.join(measures)}.")
     if paper:

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.evaluation.provenance import add_side_by_side
 from mre_jax.evaluation.results import Result, read_all
 from mre_jax.evaluation.statistics import Bootstrap
 from mre_jax.evaluation.table_formats import WRITERS
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='what fills a row, as "4:score+text=reward@5,5,5"; then only rows so named are shown. '
         "Labels of the rows: see --labels",
     )
+    add_side_by_side(parser)
     parser.add_argument("--suite", help="the suite to take instead of each table's own")
     parser.add_argument(
         "--labels", action="store_true", help="print what the rows are called, and end"
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.results:
         raise ConfigError("no results: give the results.jsonl of mre evaluate")
     systems = parse_rows(args.row)
-    rows = read_all(args.results)
+    rows = read_all(args.results, apart=args.side_by_side)
     bootstrap = Bootstrap() if args.intervals else None
     if not args.table:
         numbers = [n for n in numbers if n in systems or _has_rows(n, rows, args.suite)]
@@ -71,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
             paper=args.paper,
             intervals=bootstrap,
             suite=args.suite,
+            apart=args.side_by_side,
         )
         for number in numbers
     ]

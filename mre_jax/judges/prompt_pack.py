@@ -119,6 +119,10 @@ class PromptPack:
     def perspectives(self) -> tuple[str, ...]:
         return tuple(self.prompts)
 
+    def hash(self, perspective: str) -> str:
+        """The hash of the prompt of a perspective."""
+        return self.prompt(perspective).hash
+
     def prompt(self, perspective: str) -> Prompt:
         """The prompt of one perspective.
 

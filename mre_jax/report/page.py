@@ -16,6 +16,7 @@ from etils import epath
 
 import mre_jax
 from mre_jax.errors import DataError
+from mre_jax.evaluation.provenance import check_comparable, comparable, describe
 from mre_jax.evaluation.results import Result
 from mre_jax.evaluation.statistics import Bootstrap
 from mre_jax.evaluation.summary import rank
@@ -66,6 +67,7 @@ def write_report(
     compare: tuple[str, str] | None = None,
     budget: int = BUDGET,
     bootstrap: Bootstrap | None = None,
+    apart: bool = False,
 ) -> Written:
     """Writes the page.
 
@@ -78,6 +80,7 @@ def write_report(
         compare: two variants, as "reward 5,5,5" or by the system's name where that is enough.
         budget: largest number of bytes of all pictures together; they are made smaller to fit.
         bootstrap: for the intervals.
+        apart: systems may have been judged in different ways; see `provenance.side_by_side`.
 
     Raises:
         ConfigError: if `compare` names what is not there.
@@ -85,7 +88,7 @@ def write_report(
     """
     if not rows:
         raise DataError("no results to report on")
-    suites = by_suite(rows, bootstrap)
+    suites = by_suite(rows, bootstrap, apart=apart)
     chosen = _chosen(suites, compare)
     names = list_pictures(suites)
     pictures = embed(root, names, budget=budget)
@@ -113,8 +116,12 @@ def _chosen(
     variants = list(dict.fromkeys(variant for scores in suites for variant in scores.variants))
     if compare is not None:
         first, second = (find_variant(variants, name) for name in compare)
+        for scores in suites:
+            check_comparable(scores.rows_of(first, second))
         return first, second
-    return (variants[1], variants[0]) if len(variants) == 2 else None
+    if len(variants) == 2 and all(comparable(scores.rows) for scores in suites):
+        return variants[1], variants[0]
+    return None
 
 
 def _parts(
@@ -209,12 +216,11 @@ def _facts(suites: Sequence[Scores]) -> Markup:
     weights: dict[str, dict[str, None]] = collections.defaultdict(dict)
     rows = [row for scores in suites for row in scores.rows]
     for row in sorted(rows, key=lambda row: rank(row.metric)):
-        measures[row.measure][row.metric] = None
+        if row.status == "ok":
+            measures[describe(row)][row.metric] = None
         prompts[row.prompt_hash][row.metric] = None
         weights[row.checkpoint][row.system] = None
-    facts = [
-        ("Measured by", f"{name or 'unknown'}: {_listed(of)}") for name, of in measures.items()
-    ]
+    facts = [("Measured by", f"{name}: {_listed(of)}") for name, of in measures.items()]
     facts += [("Prompt", f"{name[:_HASH]}: {_listed(of)}") for name, of in prompts.items() if name]
     facts += [("Weights", f"{name[:_HASH]}: {_listed(of)}") for name, of in weights.items() if name]
     facts.append(("Date", _today()))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mre_jax.errors import ConfigError
+from mre_jax.evaluation.provenance import add_side_by_side, side_by_side
 from mre_jax.evaluation.results import Result, read_results, results_file
 from mre_jax.evaluation.statistics import Bootstrap
 from mre_jax.report.page import write_report
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='two systems, as "reward 5,5,5" or by name; of two runs with the same systems, '
         'as "reward (RUN) 5,5,5"',
     )
+    add_side_by_side(parser)
     parser.add_argument(
         "--budget",
         type=float,
@@ -41,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     """Writes the page and says what is in it."""
     if not args.budget > 0:
         raise ConfigError(f"--budget is {args.budget:g}; it must be above 0")
-    root, rows = read_runs(args.results)
+    root, rows = read_runs(args.results, apart=args.side_by_side)
     written = write_report(
         args.out,
         rows,
@@ -50,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
         compare=tuple(args.compare) if args.compare else None,
         budget=int(args.budget * 2**20),
         bootstrap=Bootstrap(args.draws),
+        apart=args.side_by_side,
     )
     for note in written.notes:
         print(note)
@@ -58,11 +61,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def read_runs(paths: Sequence[str | Path]) -> tuple[Path, list[Result]]:
+def read_runs(paths: Sequence[str | Path], *, apart: bool = False) -> tuple[Path, list[Result]]:
     """The rows of several files, and the folder that all their pictures are relative to.
 
     Files that hold different systems, suites or metrics are put together. Where two hold the same,
     they are two runs, and each run's systems are told apart by the name of its file or folder.
+
+    Args:
+        apart: rows of different settings get systems of different names; see
+            `provenance.side_by_side`.
 
     Raises:
         DataError: as `read_results`.
@@ -74,6 +81,9 @@ def read_runs(paths: Sequence[str | Path]) -> tuple[Path, list[Result]]:
                 f"{path}: pictures are sought beside the results; copy their folder to a local disk"
             )
     runs = [read_results(path) for path in paths]
+    if apart:
+        renamed = iter(side_by_side([row for run in runs for row in run]))
+        runs = [[next(renamed) for _ in run] for run in runs]
     whole = [Path(results_file(path)).resolve() for path in paths]
     for place, path in enumerate(whole):
         if path in whole[:place]:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 
 from mre_jax.errors import ConfigError
-from mre_jax.evaluation.results import Result, check_comparable
+from mre_jax.evaluation.provenance import check_comparable, comparable
+from mre_jax.evaluation.results import Result
 from mre_jax.evaluation.statistics import (
     Bootstrap,
     Difference,
@@ -54,6 +55,7 @@ class Scores:
 
     Args:
         bootstrap: for the intervals.
+        apart: systems may have been judged in different ways; see `provenance.side_by_side`.
 
     Attributes:
         suite: its name.
@@ -68,9 +70,14 @@ class Scores:
     """
 
     def __init__(
-        self, suite: str, rows: Sequence[Result], bootstrap: Bootstrap | None = None
+        self,
+        suite: str,
+        rows: Sequence[Result],
+        bootstrap: Bootstrap | None = None,
+        *,
+        apart: bool = False,
     ) -> None:
-        check_comparable(rows)
+        check_comparable(rows, apart=apart)
         self.suite, self.rows = suite, rows
         self._bootstrap = bootstrap or Bootstrap()
         self.variants = _variants(rows)
@@ -89,6 +96,10 @@ class Scores:
         """The rows of one variant and metric; none if it was not measured."""
         return self._series.get((variant, metric), [])
 
+    def rows_of(self, *variants: Variant) -> list[Result]:
+        """All rows of some variants."""
+        return [row for row in self.rows if Variant(row.system, row.condition) in variants]
+
     def summary(self, variant: Variant, metric: str) -> Summary | None:
         """Mean, interval and coverage; None if this was not measured."""
         rows = self.series(variant, metric)
@@ -97,8 +108,13 @@ class Scores:
         return self._summaries.get((variant, metric))
 
     def difference(self, first: Variant, second: Variant, metric: str) -> Difference | None:
-        """First less second on the items both have; None if these are of fewer than two groups."""
+        """First less second on the items both have.
+
+        None if these are of fewer than two groups, or were not measured in one way.
+        """
         ours, theirs = self.series(first, metric), self.series(second, metric)
+        if not comparable([*ours, *theirs]):
+            return None
         scored = {row.item for row in theirs if row.status == "ok"}
         groups = {row.group for row in ours if row.status == "ok" and row.item in scored}
         return compare(ours, theirs, self._bootstrap) if len(groups) > 1 else None
@@ -113,12 +129,14 @@ class Scores:
         return win_rate(ours, theirs, self._bootstrap)
 
 
-def by_suite(rows: Sequence[Result], bootstrap: Bootstrap | None = None) -> list[Scores]:
+def by_suite(
+    rows: Sequence[Result], bootstrap: Bootstrap | None = None, *, apart: bool = False
+) -> list[Scores]:
     """The rows of each suite, in the order the suites first appear."""
     suites: dict[str, list[Result]] = collections.defaultdict(list)
     for row in rows:
         suites[row.suite].append(row)
-    return [Scores(suite, found, bootstrap) for suite, found in suites.items()]
+    return [Scores(suite, found, bootstrap, apart=apart) for suite, found in suites.items()]
 
 
 def find_variant(variants: Sequence[Variant], name: str) -> Variant:

@@ -178,9 +178,10 @@ def test_gedit_as_its_authors_give_it_out(tmp_path):
     ])  # fmt: skip
     options = ("--system", "x", "--images", made, "--judge", judge, "--out", out)
     assert run(gedit, data.parent, *options, "--split", "train") == 0
-    rows = select(read_results(out / "results.jsonl"), metric="overall")
-    assert {row.item: row.value for row in rows} == {"k1": 4.0, "k3": 4.0}
-    assert (out / rows[1].original).read_bytes() == png(3)  # the raw one
+    found = select(read_results(out / "results.jsonl"), metric="overall")
+    rows = {row.item: row for row in found}
+    assert {item: row.value for item, row in rows.items()} == {"k1": 4.0, "k3": 4.0}
+    assert (out / rows["k3"].original).read_bytes() == png(3)  # the raw one
     (data / "data-00001-of-00002.arrow").write_bytes(b"ARROW1\0\0 torn")
     with pytest.raises(DataError, match=r"00001-of-00002\.arrow: damaged, or not Arrow"):
         run(gedit, data, *options)

@@ -8,7 +8,6 @@ from mre_jax.evaluation.results import (
     Result,
     ResultsFile,
     append_results,
-    check_comparable,
     read_all,
     read_results,
     select,
@@ -94,15 +93,6 @@ def test_two_files_may_not_hold_the_same_row(tmp_path):
         append_results(tmp_path / name, [make_row(measure=name)])
     with pytest.raises(DataError, match=r"b\.jsonl:1: .* twice, here and in .*a\.jsonl:1"):
         read_all([tmp_path / "a.jsonl", tmp_path / "b.jsonl"])
-
-
-def test_comparable_rows_share_judge_and_prompt():
-    check_comparable([make_row(), make_row(metric="l1", measure="pixels", prompt_hash="")])
-    check_comparable([make_row(), make_row(item="0-2", status="http_error", measure="")])
-    with pytest.raises(DataError, match=r"'toy-1' .* and 'gpt'"):
-        check_comparable([make_row(), make_row(item="0-2", measure="gpt")])
-    with pytest.raises(DataError, match="prompts"):
-        check_comparable([make_row(), make_row(item="0-2", prompt_hash="q")])
 
 
 def test_select_takes_rows_by_field():

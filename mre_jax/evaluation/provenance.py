@@ -1,0 +1,161 @@
+"""What decided a value besides the edit, and which values may stand beside each other.
+
+A row of results says in plain who measured it (`measure`), by which prompt (`prompt_hash`), and in
+`provenance` with which settings: of the judge its model, address, temperature, form, token limit
+and so on; the name of the prompt pack; how pictures were sent. Rows of one metric in which any of
+this differs go into no mean, table or comparison together. What a row does not say is not known:
+rows of old files, which say nothing, agree with each other and with no others.
+"""
+
+import argparse
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mre_jax.errors import DataError
+
+if TYPE_CHECKING:
+    from mre_jax.evaluation.results import Result
+
+UNKNOWN = "not recorded"
+"""What stands for a setting that a row does not have."""
+
+_TOLD = ("pack",)
+"""Names for people; the hash of the prompt decides whether it is another one."""
+
+_PLURALS = {"measure": "judges or networks,", "prompt_hash": "prompts,"}
+
+
+class Difference(NamedTuple):
+    """A setting in which two rows differ, and what it is in each."""
+
+    field: str
+    one: Any
+    other: Any
+
+    def __str__(self) -> str:
+        return f"{self.field} {self.one!r} and {self.other!r}"
+
+
+def difference(one: "Result", other: "Result", but: Collection[str] = ()) -> Difference | None:
+    """The first setting in which two rows of one metric differ; None if they are comparable.
+
+    Args:
+        but: settings that may differ.
+    """
+    ours, theirs = _settings(one), _settings(other)
+    for field in dict.fromkeys([*ours, *theirs]):
+        values = ours.get(field, UNKNOWN), theirs.get(field, UNKNOWN)
+        if field not in but and values[0] != values[1]:
+            return Difference(field, *values)
+    return None
+
+
+def check_comparable(
+    rows: Iterable["Result"], *, but: Collection[str] = (), apart: bool = False
+) -> None:
+    """Refuses rows of one metric that differ in what decided their values.
+
+    Args:
+        but: as `difference`.
+        apart: hold a row only to those of its own system; see `side_by_side`.
+
+    Raises:
+        DataError: naming the metric, the setting, and both values.
+    """
+    first: dict[tuple[str, str], Result] = {}
+    for row in rows:
+        if row.status != "ok":
+            continue
+        seen = first.setdefault((row.metric, row.system if apart else ""), row)
+        if _same_object(seen, row):
+            continue
+        if found := difference(seen, row, but):
+            what = _PLURALS.get(found.field, f"settings, {found.field}")
+            raise DataError(
+                f"{row.metric}: measured by different {what} {found.one!r} (item {seen.item} of "
+                f"{seen.system}) and {found.other!r} (item {row.item} of {row.system}); keep them "
+                "apart, or show them under different names with --side-by-side"
+            )
+
+
+def comparable(rows: Iterable["Result"]) -> bool:
+    """Whether `check_comparable` finds nothing."""
+    try:
+        check_comparable(rows)
+    except DataError:
+        return False
+    return True
+
+
+def side_by_side(rows: Sequence["Result"]) -> list["Result"]:
+    """The rows, those of different settings under systems of different names.
+
+    Where the rows of a metric are not comparable, the system's name is followed by the settings in
+    which they differ, "A [temperature 0.0]" and "A [temperature 1.7]"; in every perspective that
+    was judged, so that these stay together.
+    """
+    judged = {(row.suite, row.metric) for row in rows if row.prompt_hash}
+    metrics: dict[tuple[str, str], list[Result]] = {}
+    for row in rows:
+        metrics.setdefault((row.suite, row.metric), []).append(row)
+    fields: dict[tuple[str, str], dict[str, None]] = {}
+    for (suite, metric), group in metrics.items():
+        kin = suite, "" if (suite, metric) in judged else metric
+        fields.setdefault(kin, {}).update(dict.fromkeys(_differing(group)))
+    return [
+        _renamed(row, fields[row.suite, "" if (row.suite, row.metric) in judged else row.metric])
+        for row in rows
+    ]
+
+
+def add_side_by_side(parser: argparse.ArgumentParser) -> None:
+    """Adds --side-by-side, which `side_by_side` does."""
+    parser.add_argument(
+        "--side-by-side",
+        action="store_true",
+        help="show results of different judges, prompts or settings under systems of different "
+        "names, instead of refusing them; they are never averaged",
+    )
+
+
+def describe(row: "Result") -> str:
+    """Who measured a row and how, in one line."""
+    parts = [f"{name} {value}" for name, value in row.provenance.items() if value is not None]
+    measure = row.measure or "unknown"
+    return f"{measure} ({', '.join(parts)})" if parts else measure
+
+
+def _settings(row: "Result") -> dict[str, Any]:
+    told = {name: value for name, value in row.provenance.items() if name not in _TOLD}
+    return {"measure": row.measure, "prompt_hash": row.prompt_hash, **told}
+
+
+def _same_object(one: "Result", other: "Result") -> bool:
+    """Whether two rows differ in no setting at all, quickly: there are many of them."""
+    return (one.measure, one.prompt_hash, one.provenance) == (
+        other.measure,
+        other.prompt_hash,
+        other.provenance,
+    )
+
+
+def _differing(rows: Sequence["Result"]) -> list[str]:
+    """The settings that are not the same in all rows with a value, as few as tell them apart."""
+    found = [_settings(row) for row in rows if row.status == "ok"]
+    names = dict.fromkeys(name for settings in found for name in settings)
+    differing = [
+        name for name in names if any(s.get(name) != found[0].get(name) for s in found[1:])
+    ]
+    if "model" in differing and "measure" in differing:  # an answer that failed has no snapshot
+        differing.remove("measure")
+    packs = {row.provenance.get("pack") for row in rows if row.status == "ok"}
+    if "prompt_hash" in differing and len(packs) > 1:
+        differing[differing.index("prompt_hash")] = "pack"
+    return differing
+
+
+def _renamed(row: "Result", fields: Iterable[str]) -> "Result":
+    known = {**_settings(row), **row.provenance, "prompt_hash": row.prompt_hash[:8]}
+    parts = [f"{field} {known.get(field, UNKNOWN)}" for field in fields]
+    return replace(row, system=f"{row.system} [{', '.join(parts)}]") if parts else row
