@@ -3,8 +3,9 @@
 import argparse
 
 from mre_jax.evaluation.preset import PRESETS
+from mre_jax.evaluation.sent_pictures import AS_EDITED, AS_ORIGINAL, AS_RELEASED
 from mre_jax.judges.arguments import add_judge_arguments
-from mre_jax.judges.prompt_pack import PACKS
+from mre_jax.judges.prompt_pack import OFFICIAL, PACKS
 
 PRESET = "as --preset"
 """Stands for the preset's size among the options."""
@@ -54,21 +55,26 @@ def add_judge(
     *,
     pack: str | None = None,
     default: str = "those of the preset",
+    pictures: str | None = None,
 ) -> None:
     """Who judges, and how it is asked.
 
     Args:
         pack: the suite's prompts; None leaves them open.
         default: what is taken then, in words.
+        pictures: how the suite sends pictures; None leaves it to the preset.
     """
     add_judge_arguments(parser)
     asked = parser.add_argument_group("what the judge is asked")
     asked.add_argument(
         "--pack",
         default=pack,
-        help=f"prompts: {', '.join(PACKS)}, or a .toml file ({pack or default})",
+        help=f"prompts: {', '.join(PACKS)}, a .toml file, or {OFFICIAL}PATH of your copy of the "
+        f"authors' own ({pack or default})",
     )
     asked.add_argument(
         "--pictures",
-        help="how they are sent: as-edited, as-is, jpeg:QUALITY[:HEIGHT] (as the preset says)",
+        default=pictures,
+        help=f"how they are sent: {AS_EDITED}, {AS_RELEASED}, {AS_ORIGINAL}, as-is, "
+        f"jpeg:QUALITY[:HEIGHT] ({pictures or 'as the preset says'})",
     )

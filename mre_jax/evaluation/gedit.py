@@ -16,6 +16,7 @@ from mre_jax.evaluation.arguments import add_judge, add_system
 from mre_jax.evaluation.case_table import Columns, read_cases, read_rows
 from mre_jax.evaluation.results import Result, select
 from mre_jax.evaluation.run_edits import evaluate_by_judge, opened, print_summary
+from mre_jax.evaluation.sent_pictures import AS_ORIGINAL
 from mre_jax.evaluation.summary import macro_lines
 
 SUITE = "gedit"
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--language", choices=LANGUAGES, default="en", help="of the instructions (%(default)s)"
     )
     add_system(parser)
-    add_judge(parser, pack="viescore")
+    add_judge(parser, pack="viescore-ours", pictures=AS_ORIGINAL)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -85,7 +86,7 @@ def overall(rows: Sequence[Result]) -> list[Result]:
     for row in select(rows, metric="sc"):
         other = quality.get((row.condition, row.item))
         if other is None:
-            raise ConfigError("overall needs the perspectives sc and pq of the pack viescore")
+            raise ConfigError("overall needs the perspectives sc and pq of the pack viescore-ours")
         bad = next((part for part in (row, other) if part.value is None), None)
         value = None
         if row.value is not None and other.value is not None:
@@ -102,5 +103,5 @@ def overall(rows: Sequence[Result]) -> list[Result]:
             )
         )
     if not totals:
-        raise ConfigError("overall needs the perspectives sc and pq of the pack viescore")
+        raise ConfigError("overall needs the perspectives sc and pq of the pack viescore-ours")
     return totals

@@ -20,8 +20,9 @@ from mre_jax.evaluation.editor import Editor, Scores
 from mre_jax.evaluation.imgedit_file import BASIC, MULTI, UGE, Part, read_part
 from mre_jax.evaluation.run_edits import evaluate_by_judge, print_summary
 from mre_jax.evaluation.summary import macro_lines
+from mre_jax.judges.question import AS_IS
 
-PROMPTS = {BASIC: "imgedit", UGE: "imgedit-uge", MULTI: "imgedit"}
+PROMPTS = {BASIC: "imgedit-ours", UGE: "imgedit-uge-ours", MULTI: "imgedit-ours"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of its pictures (beside the file: singleturn of the basic part, else its own)",
     )
     add_system(parser)
-    add_judge(parser, default="those of the part")
+    add_judge(parser, default="those of the part", pictures=AS_IS)
 
 
 def run(args: argparse.Namespace) -> int:

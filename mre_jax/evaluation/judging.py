@@ -1,28 +1,23 @@
 """Edits of a benchmark before a judge: questions out, result rows in."""
 
-import io
+import functools
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from tqdm import tqdm
 
 from mre_jax.evaluation.case import Case, Run
 from mre_jax.evaluation.results import Result, ResultsFile
-from mre_jax.image import read_image
+from mre_jax.evaluation.sent_pictures import AS_EDITED, encode_pair
 from mre_jax.judges.asking import run_all
 from mre_jax.judges.budget import Budget
 from mre_jax.judges.journal import Journal
 from mre_jax.judges.judge import Judge
-from mre_jax.judges.picture import Encoding, parse_encoding
 from mre_jax.judges.prompt_pack import PromptPack
 from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import Verdict
-
-AS_EDITED = "as-edited"
-"""How pictures are sent: the edited file itself, and the original at its height."""
 
 _TOGETHER = 16  # verdicts that are written as rows at a time
 
@@ -48,29 +43,32 @@ def judge_edits(
 
     Args:
         edited: pictures by case id.
-        pictures: `AS_EDITED`, or an encoding of `judges.picture`.
+        pictures: how they are sent; see `sent_pictures`.
         again: statuses that are asked again though they are final.
 
     Raises:
         DataError: if the results hold scores of other settings; nothing is asked then.
         MreError: as `judges.asking.run_all`.
     """
-    provenance = provenance_of(judge, pack, pictures)
-    plan = {name: _missing(run, case, name, pack, provenance) for case in cases[:1] for name in pack.perspectives}
-    results.check_settings(list(plan.values()))
+    planned = provenance_of(judge, pack, pictures)
+    missing = functools.partial(_missing, run, pack=pack, provenance=planned)
+    results.check_settings(
+        [missing(case, name) for case in cases[:1] for name in pack.perspectives]
+    )
     present = {case.id: case for case in cases if case.id in edited}
     rows = _InOrder((case.id, name) for case in cases for name in pack.perspectives)
     for case in cases:
         if case.id not in present:
             for perspective in pack.perspectives:
-                rows.put(run.result(case, None, perspective, status="missing"))
+                rows.put(missing(case, perspective))
     with tqdm(
         total=len(present) * len(pack.perspectives), unit="answer", desc=run.name, disable=None
     ) as bar:
 
         def take(verdict: Verdict) -> None:
             case = present[verdict.item]
-            rows.put(_result(run, case, edited[case.id], verdict))
+            hash_ = pack.hash(verdict.perspective)
+            rows.put(_result(run, case, edited[case.id], verdict, hash_, planned))
             if len(rows.ready) >= _TOGETHER:
                 results.add(rows.take())
             bar.update()
@@ -116,15 +114,6 @@ class _InOrder:
         return taken
 
 
-def check_pictures(pictures: str) -> str:
-    """The way to send pictures, if it is one.
-
-    Raises:
-        ConfigError: if it is not.
-    """
-    return pictures if pictures == AS_EDITED else str(parse_encoding(pictures))
-
-
 def ask_about(
     cases: Sequence[Case], edited: Mapping[str, Path], pack: PromptPack, pictures: str
 ) -> Iterator[Question]:
@@ -141,57 +130,32 @@ def ask_about(
                 edited=edit,
                 extra=case.extra,
                 encoding=pictures,
+                kind=case.kind,
             )
 
 
-def encode_pair(original: Path, edited: Path, pictures: str) -> tuple[bytes, bytes]:
-    """The files of original and edited picture as they are sent; see `judge_edits`.
-
-    Raises:
-        DataError: if one is no picture.
-    """
-    if pictures != AS_EDITED:
-        encoding = parse_encoding(pictures)
-        first, second = (encoding.encode(p.read_bytes(), str(p)) for p in (original, edited))
-        return first, second
-    height = read_image(edited).height
-    before = read_image(original)
-    as_is = Encoding()
-    if before.height == height:
-        first = as_is.encode(original.read_bytes(), str(original))
-    else:
-        width = max(1, round(before.width * height / before.height))
-        first = _png(before.resize((width, height), Image.Resampling.LANCZOS))
-    return first, as_is.encode(edited.read_bytes(), str(edited))
-
-
-def _png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
-
-
 def provenance_of(judge: Judge, pack: PromptPack, pictures: str) -> dict[str, Any]:
-    """What decides a judge's scores besides the edits; see `evaluation.provenance`."""
-    return {"pack": pack.name, "pictures": pictures, **judge.settings}
+    """What will decide a judge's scores besides the edits; see `evaluation.provenance`.
+
+    What the judge finds out with its first requests ("auto") is left to the verdicts.
+    """
+    settings = {**getattr(judge, "used", {}), **judge.settings}
+    known = {name: value for name, value in settings.items() if value != "auto"}
+    return {**known, "pictures": pictures, "pack": pack.name}
 
 
 def _missing(
-    run: Run, cases: Sequence[Case], pack: PromptPack, provenance: Mapping[str, Any]
-) -> list[Result]:
-    """Rows of cases that have no picture."""
-    return [
-        run.result(
-            case,
-            None,
-            perspective,
-            status="missing",
-            prompt_hash=pack.hash(perspective),
-            provenance=provenance,
-        )
-        for case in cases
-        for perspective in pack.perspectives
-    ]
+    run: Run, case: Case, perspective: str, *, pack: PromptPack, provenance: Mapping[str, Any]
+) -> Result:
+    """The row of a case that has no picture."""
+    return run.result(
+        case,
+        None,
+        perspective,
+        status="missing",
+        prompt_hash=pack.hash(perspective),
+        provenance=provenance,
+    )
 
 
 def _result(
@@ -199,9 +163,10 @@ def _result(
     case: Case,
     edited: Path,
     verdict: Verdict,
-    pack: PromptPack,
-    provenance: Mapping[str, Any],
+    prompt_hash: str,
+    planned: Mapping[str, Any],
 ) -> Result:
+    """The row of a verdict; one from an old journal is known by its key to be as planned."""
     return run.result(
         case,
         edited,
@@ -210,7 +175,7 @@ def _result(
         passed=verdict.passed,
         status=verdict.status,
         measure=verdict.model,
-        prompt_hash=pack.hash(verdict.perspective),
+        prompt_hash=prompt_hash,
         reason=verdict.text,
-        provenance=provenance,
+        provenance=verdict.settings or planned,
     )

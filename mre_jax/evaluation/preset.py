@@ -3,13 +3,19 @@
 | | paper | released_code |
 | --- | --- | --- |
 | size | shorter side 512 | longer side about 512, InstructPix2Pix's rule |
-| pictures for the judge | as edited | height 512, JPEG 75 |
-| quality is judged | of the edited beside the original picture | of the edited picture alone |
+| pictures for the judge | as edited | `sent_pictures.AS_RELEASED`: height 512, JPEG 75 |
+| prompts | Fig. 16 | the script's own, of the user's copy; Fig. 16 without one |
+| request | JSON schema, temperature 0 | no schema, no temperature, 50 tokens |
+
+The script's prompts differ from Fig. 16 in headings, blanks and the example's score, and its judge
+was gpt-4o-2024-05-13.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
-from mre_jax.evaluation.judging import AS_EDITED
+from mre_jax.evaluation.sent_pictures import AS_EDITED, AS_RELEASED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,16 +24,27 @@ class Preset:
 
     Attributes:
         size: see `mre_jax.editing.size.target_size`.
-        pictures: see `judging.judge_edits`.
+        pictures: see `sent_pictures`.
         pack: the prompts.
+        settings: options of a model judge, where the user sets none.
+        note: what is to be said of it; "" for nothing.
     """
 
     size: str
     pictures: str
     pack: str
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    note: str = ""
 
 
 PRESETS = {
     "paper": Preset("paper", AS_EDITED, "paper-evaluation"),
-    "released_code": Preset("released_code", "jpeg:75:512", "released-evaluation"),
+    "released_code": Preset(
+        "released_code",
+        AS_RELEASED,
+        "paper-evaluation",
+        {"form": "text", "temperature": None, "max_tokens": 50},
+        "released_code: the prompts are those of Fig. 16; for the script's own give --pack "
+        "official:FOLDER, where FOLDER is gpt_eval of your copy of the released code",
+    ),
 }

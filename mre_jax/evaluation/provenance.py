@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 UNKNOWN = "not recorded"
 """What stands for a setting that a row does not have."""
 
-_TOLD = ("pack",)
-"""Names for people; the hash of the prompt decides whether it is another one."""
+_TOLD = ("pack", "max_tokens_field", "human", "replay")
+"""Told and not compared: what a pack is called (its prompts' hashes are), a field that has one
+meaning under two names, and hashes of files that may have grown (`measure` says whose scores)."""
 
 _PLURALS = {"measure": "judges or networks,", "prompt_hash": "prompts,"}
 

@@ -268,7 +268,8 @@ class ResultsFile:
         for old in self.rows.values():
             plan = plans.get((*old.key[:3], old.metric))
             if plan is not None and old.status == "ok":
-                self._refuse(old, plan, _origin_changed(old, plan, but=["measure"]))
+                unplanned = old.provenance.keys() - plan.provenance
+                self._refuse(old, plan, _origin_changed(old, plan, ["measure", *unplanned]))
 
     def _check_same_origin(self, old: Result, new: Result) -> None:
         if old.status == "ok" and new.status == "ok":

@@ -3,19 +3,22 @@
 import argparse
 import contextlib
 import itertools
+import json
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mre_jax.errors import BusyError, ConfigError, DataError
 from mre_jax.evaluation.arguments import PRESET
 from mre_jax.evaluation.bucket import fetched
 from mre_jax.evaluation.case import Case, Run
 from mre_jax.evaluation.edits_folder import Names, find_edits
-from mre_jax.evaluation.judging import ask_about, check_pictures, judge_edits
+from mre_jax.evaluation.judging import ask_about, judge_edits
 from mre_jax.evaluation.preset import PRESETS
 from mre_jax.evaluation.results import FILE, Result, ResultsFile
+from mre_jax.evaluation.sent_pictures import check_pictures
 from mre_jax.evaluation.summary import summary_lines
 from mre_jax.evaluation.table_formats import plain
 from mre_jax.files import locked
@@ -115,7 +118,10 @@ def evaluate_by_judge(
     preset = PRESETS[args.preset]
     pack = load_pack(args.pack or preset.pack)
     pictures = check_pictures(args.pictures or preset.pictures)
-    judge = judge_from(args)  # a missing key is found before hours of editing
+    if preset.note and not args.pack:
+        print(preset.note, file=sys.stderr)
+    defaults = {**preset.settings, **pack.settings}
+    judge = _judge(args, defaults)  # a missing key is found before hours of editing
     if args.dry_run:
         print(_estimate(args, judge, cases, names, pack, pictures))
         return []
@@ -125,7 +131,7 @@ def evaluate_by_judge(
             runs = itertools.chain([_targets(args, suite, cases, targets)], runs)
         for index, (run, edited) in enumerate(runs):
             if index:
-                judge = judge_from(args)  # the last run has closed its connections
+                judge = _judge(args, defaults)  # the last run has closed its connections
             judge_edits(
                 run,
                 cases,
@@ -140,6 +146,21 @@ def evaluate_by_judge(
                 again=args.again,
             )
         return rows_of(results, suite, args.system, targets)
+
+
+def _judge(args: argparse.Namespace, defaults: Mapping[str, Any]) -> Judge:
+    """The judge of the options; of a model what they leave open is as the prompts' authors had it.
+
+    Args:
+        defaults: JSON values by the name of the judge's option.
+    """
+    if (args.judge or "").startswith("openai"):
+        texts = [
+            f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+            for name, value in defaults.items()
+        ]
+        args = argparse.Namespace(**{**vars(args), "judge_option": [*texts, *args.judge_option]})
+    return judge_from(args)
 
 
 @contextlib.contextmanager

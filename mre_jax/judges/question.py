@@ -28,9 +28,10 @@ class Question:
             part of the key.
         encoding: how the pictures were made ready to be sent; see `judges.picture`.
         repeat: 0, or the number of a repetition that is to be asked anew.
+        kind: type of the instruction, for packs that have prompts by type.
 
     Raises:
-        ConfigError: if the pack does not have the perspective.
+        ConfigError: if the pack does not have the perspective, or not for this type.
     """
 
     item: str
@@ -42,13 +43,14 @@ class Question:
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
     encoding: str = AS_IS
     repeat: int = 0
+    kind: str = ""
 
     def __post_init__(self) -> None:
-        self.pack.prompt(self.perspective)
+        self.pack.prompt(self.perspective, self.kind)
 
     @property
     def prompt(self) -> Prompt:
-        return self.pack.prompt(self.perspective)
+        return self.pack.prompt(self.perspective, self.kind)
 
     @property
     def pictures(self) -> tuple[bytes, ...]:

@@ -182,7 +182,7 @@ def test_answers_of_two_models_make_no_rewards(toy, annotate, server, tmp_path):
         (["TOY", "--judge", "toy", "--price", "1,2"], "takes no --base-url"),
         (["TOY", "--judge", "toy", "--self-consistency", "13"], "want 0 to 12"),
         (["TOY", "--judge", "toy", "--pack", "nope"], "prompt pack 'nope'"),
-        (["TOY", "--judge", "toy", "--pack", "viescore"], "toy judge scores"),
+        (["TOY", "--judge", "toy", "--pack", "viescore-ours"], "toy judge scores"),
         (["TOY", "--judge", "toy", "--picture", "gif"], "picture 'gif'"),
         (["TOY", "--judge", "toy", "--judge-option", "x=1"], "no option 'x'"),
         (["TOY", "--judge", "toy", "--judge-option", "x"], "want NAME=VALUE"),

@@ -231,11 +231,11 @@ def test_imgedit_s_hard_part_has_one_score(tmp_path, capsys):
     assert run(imgedit, data, *options) == 0
     (row,) = read_results(out / "results.jsonl")
     assert (row.suite, row.value, row.kind) == ("imgedit-uge", 2.0, "")
-    assert row.prompt_hash == load_pack("imgedit-uge").prompt("overall").hash
+    assert row.prompt_hash == load_pack("imgedit-uge-ours").prompt("overall").hash
     assert "types" not in capsys.readouterr().out
-    assert run(imgedit, data, *options[:-1], tmp_path / "other", "--pack", "imgedit") == 0
+    assert run(imgedit, data, *options[:-1], tmp_path / "other", "--pack", "imgedit-ours") == 0
     (row,) = read_results(tmp_path / "other" / "results.jsonl")
-    assert row.prompt_hash == load_pack("imgedit").prompt("overall").hash
+    assert row.prompt_hash == load_pack("imgedit-ours").prompt("overall").hash
 
 
 SESSIONS = {

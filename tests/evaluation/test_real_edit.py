@@ -1,6 +1,7 @@
 """`mre evaluate real-edit` on a toy benchmark, its exact judge and a tiny editor."""
 
 import io
+import json
 import shutil
 import signal
 import subprocess
@@ -14,17 +15,18 @@ from PIL import Image
 from mre_jax.errors import BusyError, ConfigError, DataError
 from mre_jax.evaluation import evaluate_command
 from mre_jax.evaluation.editor import parse_rewards
-from mre_jax.evaluation.judging import encode_pair
-from mre_jax.evaluation.preset import PRESETS
 from mre_jax.evaluation.real_edit_folder import read_real_edit
 from mre_jax.evaluation.results import read_results, select
+from mre_jax.evaluation.sent_pictures import check_pictures, encode_pair
 from mre_jax.files import locked
 from mre_jax.image import read_image
+from mre_jax.judges.prompt_pack import load_pack
 from mre_jax.judges.toy_judge import ToyJudge
 from mre_jax.models.reward_config import PERSPECTIVES
 from mre_jax.toyworld.benchmark import read_benchmark
 from mre_jax.toyworld.judge import score
 from tests.evaluation.commands import run
+from tests.judges.server import MODEL, JudgeServer
 
 SAMPLING = ("--steps", "2", "--size", "keep", "--batch-size", "1")
 
@@ -134,30 +136,132 @@ def test_a_checkpoint_under_a_sweep_of_rewards(toy, editor, tmp_path):
         evaluate(toy / "benchmark", *options, "--dtype", "bfloat16")
 
 
-def test_another_prompt_does_not_replace_values(toy, copies, tmp_path):
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (("--pack", "paired-quality-ours"), "quality of copy is there with prompt_hash '11d1"),
+        (("--pictures", "jpeg:10:64"), "is there with pictures 'as-edited', not 'jpeg:10:64'"),
+    ],
+)
+def test_another_prompt_or_encoding_does_not_replace_values(toy, copies, tmp_path, other, message):
     out = tmp_path / "out"
     options = ("--system", "copy", "--images", copies, "--judge", "toy", "--out", out)
     evaluate(toy / "benchmark", *options)
-    # The prompt for quality differs; enlarging the pictures as the preset does takes long.
-    released = ("--preset", "released_code", "--pictures", "as-edited")
-    with pytest.raises(DataError, match=r"prompt_hash.*take another --out"):
-        evaluate(toy / "benchmark", *options, *released)
+    before = (out / "results.jsonl").read_bytes(), (out / "judge.jsonl").read_bytes()
+    with pytest.raises(DataError, match=f"{message}.*take another --out"):
+        evaluate(toy / "benchmark", *options, *other)
+    # Nothing was asked for, let alone paid.
+    assert ((out / "results.jsonl").read_bytes(), (out / "judge.jsonl").read_bytes()) == before
 
 
-def test_presets_send_pictures_as_they_say(tmp_path):
+def test_rows_say_in_plain_what_decided_them(toy, copies, tmp_path):
+    out = tmp_path / "out"
+    options = ("--system", "copy", "--images", copies, "--judge", "toy", "--out", out)
+    evaluate(toy / "benchmark", *options)
+    (copies / "000-3.png").unlink()
+    evaluate(toy / "benchmark", *options[:-1], tmp_path / "less", "--allow-missing")
+    rows = [*read_results(out / "results.jsonl"), *read_results(tmp_path / "less")]
+    settings = {"model": "toy-1", "pictures": "as-edited", "pack": "paper-evaluation"}
+    assert [row.provenance for row in rows] == [settings] * len(rows)
+    pack = load_pack("paper-evaluation")
+    assert {(row.metric, row.prompt_hash) for row in rows} == {
+        (name, pack.prompt(name).hash) for name in pack.perspectives
+    }
+
+
+def test_an_old_folder_goes_on_and_learns_its_settings(toy, copies, tmp_path):
+    """Results and journal of before settings were recorded, one edit of which was not judged."""
+    out = tmp_path / "out"
+    options = ("--system", "copy", "--images", copies, "--judge", "toy", "--out", out)
+    evaluate(toy / "benchmark", *options)
+    expected = (out / "results.jsonl").read_text()
+    for name, field in (("results.jsonl", "provenance"), ("judge.jsonl", "settings")):
+        rows = [json.loads(line) for line in (out / name).read_text().splitlines()]
+        old = [{k: v for k, v in row.items() if k != field} for row in rows]
+        (out / name).write_text("".join(json.dumps(row) + "\n" for row in old[:-1]))
+    evaluate(toy / "benchmark", *options)
+    assert (out / "results.jsonl").read_text() == expected
+
+
+def sent_sizes(photo, edited, pictures):
+    pair = encode_pair(photo, edited, pictures)
+    return [(file.format, file.size) for file in map(Image.open, map(io.BytesIO, pair))]
+
+
+def test_pictures_are_sent_as_the_papers_the_scripts_and_the_benchmark_say(tmp_path):
     photo, edited = tmp_path / "photo.png", tmp_path / "edited.png"
-    Image.new("RGB", (90, 60)).save(photo)
+    noise = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((900, 600)).save(photo)
     Image.new("RGB", (48, 32)).save(edited)
-    sent = {name: encode_pair(photo, edited, preset.pictures) for name, preset in PRESETS.items()}
-    sizes = {
-        name: [(file.format, file.size) for file in map(Image.open, map(io.BytesIO, pair))]
-        for name, pair in sent.items()
-    }
-    assert sizes == {
-        "paper": [("PNG", (48, 32)), ("PNG", (48, 32))],
-        "released_code": [("JPEG", (768, 512)), ("JPEG", (768, 512))],
-    }
-    assert sent["paper"][1] == edited.read_bytes()
+    assert sent_sizes(photo, edited, "as-edited") == [("PNG", (48, 32))] * 2
+    assert encode_pair(photo, edited, "as-edited")[1] == edited.read_bytes()
+    # The released script's picture is as sharp as its edit's, 576 by 384, and of the photo's shape.
+    assert sent_sizes(photo, edited, "as-released") == [("JPEG", (768, 512))] * 2
+    before = Image.open(photo).resize((576, 384), Image.Resampling.LANCZOS)
+    expected = io.BytesIO()
+    before.resize((768, 512), Image.Resampling.BICUBIC).save(expected, "JPEG")
+    assert encode_pair(photo, edited, "as-released")[0] == expected.getvalue()
+    # GEdit's brings the edit to the photo's size.
+    assert sent_sizes(photo, edited, "as-original") == [("JPEG", (900, 600))] * 2
+    with pytest.raises(
+        ConfigError, match=r"want as-is, .*, or as-edited, as-released"
+    ):
+        check_pictures("other")
+
+
+@pytest.fixture
+def server(monkeypatch):
+    pytest.importorskip("openai")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary0123456789abcdef")
+    with JudgeServer() as running:
+        yield running
+
+
+def judged_by(server, toy, copies, out, *options):
+    model = ("--judge", f"openai:{MODEL}", "--base-url", server.url, "--out", out)
+    return evaluate(toy / "benchmark", "--system", "copy", "--images", copies, *model, *options)
+
+
+def test_presets_ask_as_they_say(server, toy, copies, tmp_path, capsys):
+    judged_by(server, toy, copies, tmp_path / "paper")
+    paper = server.bodies.pop()
+    assert paper["temperature"] == 0 and "response_format" in paper
+    server.bodies.clear()
+    judged_by(server, toy, copies, tmp_path / "released", "--preset", "released_code")
+    assert "give --pack official:FOLDER" in capsys.readouterr().err
+    assert len(server.bodies) == 42
+    for body in server.bodies:
+        assert body["max_completion_tokens"] == 50
+        assert "temperature" not in body and "response_format" not in body
+    # What the user says goes before.
+    option = ("--judge-option", "max_tokens=60", "--preset", "released_code")
+    judged_by(server, toy, copies, tmp_path / "more", *option)
+    assert server.bodies[-1]["max_completion_tokens"] == 60
+
+
+def test_other_settings_of_a_model_are_refused_before_anything_is_asked(
+    server, toy, copies, tmp_path
+):
+    out = tmp_path / "out"
+    judged_by(server, toy, copies, out)
+    (row, *_) = read_results(out)
+    assert row.provenance | {"base_url": "", "max_tokens_field": "", "system": ""} == {
+        "model": MODEL, "base_url": "", "api": "chat", "form": "schema", "temperature": 0.0,
+        "max_tokens": 300, "max_tokens_field": "", "seed": None, "detail": None, "system": "",
+        "pictures": "as-edited", "pack": "paper-evaluation",
+    }  # fmt: skip
+    assert row.provenance["base_url"].startswith("http://127.0.0.1:")
+    server.bodies.clear()
+    for option, was, now in (
+        ("temperature=1.7", "temperature 0.0", "1.7"),
+        ("detail=low", "detail None", "'low'"),
+        ("form=text", "form 'schema'", "'text'"),
+        ("max_tokens=50", "max_tokens 300", "50"),
+        ("seed=3", "seed None", "3"),
+    ):
+        with pytest.raises(DataError, match=f"is there with {was}, not {now}; measure it with"):
+            judged_by(server, toy, copies, out, "--judge-option", option)
+    assert not server.bodies
 
 
 def test_rewards_of_a_sweep():

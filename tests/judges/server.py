@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 MODEL = "gpt-4o-2024-08-06"
 _INSTRUCTION = re.compile(r"Editing Instructions: (\S+) \[(\d+)\] #(\d+)")
 
+_FLAG = re.compile(r"keys '(following|consistent|clear)' and 'score'")
+
 
 class JudgeServer:
     """Counts what it is asked, answers as it is told.
@@ -346,6 +348,8 @@ def answer(body):
     """A good answer, in the form of the schema or, without one, of the paper's dictionary."""
     form = body.get("text", {}).get("format") or body.get("response_format", {}).get("json_schema")
     schema = (form or {}).get("schema")
+    if schema is None and (flag := _FLAG.search(json.dumps(body))):
+        return f"{{'{flag[1]}': 'yes', 'score': 4.5}}"
     if schema is None:
         return "```python\n{'score': 3, 'bad': 'It\\'s dark.'}\n```"
     values = {}

@@ -57,7 +57,7 @@ def test_the_toy_judge_scores_as_the_toy_world_does(drawn):
     for row in range(4):
         for index, perspective in enumerate(PERSPECTIVES):
             asked = toy_question(
-                drawn, row, drawn.edited, perspective=perspective, pack="released-evaluation"
+                drawn, row, drawn.edited, perspective=perspective, pack="paper-evaluation"
             )
             verdict = ask(judge, asked)
             assert verdict.score == pytest.approx(exact[row, index], abs=1e-4)
@@ -68,8 +68,8 @@ def test_the_toy_judge_says_what_it_cannot_judge(drawn):
     judge = make_judge("toy")
     with pytest.raises(DataError, match="needs scenes"):
         ask(judge, question())
-    with pytest.raises(DataError, match="not sc of pack viescore"):
-        ask(judge, toy_question(drawn, 0, drawn.target, pack="viescore", perspective="sc"))
+    with pytest.raises(DataError, match="not sc of pack viescore-ours"):
+        ask(judge, toy_question(drawn, 0, drawn.target, pack="viescore-ours", perspective="sc"))
     oblong = toy_question(drawn, 0, drawn.target)
     with pytest.raises(DataError, match="square"):
         ask(judge, dataclasses.replace(oblong, edited=picture(size=(8, 9))))
