@@ -42,6 +42,7 @@ _ESCAPES = {
     "n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "\\": "\\", "/": "/", '"': '"', "'": "'"
 }  # fmt: skip
 _SPACE = " \t\r\n"
+_MARKS = f"{_SPACE}*#-"  # what sets off a line, or makes its key bold
 _LONGEST = 100_000
 _DEEPEST = 16  # objects and lists in one another
 
@@ -81,6 +82,8 @@ def parse_answer(text: str, answer: Answer, *, alone: bool = False) -> Parsed:
         RefusedError: if it says, in words alone, that the model will not judge.
         UnreadableError: if it is of another form or out of range, or there are two that differ.
     """
+    if answer.form == "lines" and (values := _lines(text, answer)):
+        return _parsed(values, answer)
     return _only([_parsed(values, answer) for values in _objects(text, answer.keys, alone)])
 
 
@@ -96,6 +99,9 @@ def json_schema(answer: Answer, *, plain: bool = False) -> dict[str, Any]:
             properties[key] = {"type": "string", "enum": ["yes", "no"]}
         elif key == answer.text:
             properties[key] = {"type": "string"}
+        elif answer.length:
+            number = {"type": "integer" if answer.integer else "number"}
+            properties[key] = {"type": "array", "items": number}
         elif answer.integer and not plain:
             values = list(range(int(answer.low), int(answer.high) + 1))
             properties[key] = {"type": "integer", "enum": values}
@@ -125,13 +131,52 @@ def _only(found: list[_T]) -> _T:
 
 
 def _parsed(values: Mapping[str, Any], answer: Answer) -> Parsed:
-    scores = [_score(key, values[key], answer) for key in answer.scores]
+    scores = [_score(key, value, answer) for key, value in _numbers(values, answer)]
     score = min(scores) if answer.combine == "min" else sum(scores) / len(scores)
     passed = None if answer.passed is None else _passed(answer.passed, values[answer.passed])
     said = values[answer.text] if answer.text is not None else ""
     if not isinstance(said, str | None):
         raise UnreadableError(f"{answer.text!r} is no text")
     return Parsed(score, passed, said or "")
+
+
+def _numbers(values: Mapping[str, Any], answer: Answer) -> Iterator[tuple[str, Any]]:
+    """The scores by key: one each, the lines that hold one, or those of the list under one key."""
+    said = (answer.text or "").casefold()
+    for key in answer.scores or [key for key in values if key.casefold() != said]:
+        if not answer.length:
+            yield key, values[key]
+            continue
+        numbers = values[key]
+        if not isinstance(numbers, list) or len(numbers) != answer.length:
+            raise UnreadableError(f"{key!r} is {numbers!r:.40}, no list of {answer.length} numbers")
+        yield from ((key, number) for number in numbers)
+
+
+def _lines(text: str, answer: Answer) -> dict[str, Any]:
+    """The values of the lines "KEY: VALUE" that are asked for; none if one of them is not there.
+
+    Where no keys of numbers are asked for, it is every line whose value is one.
+
+    Raises:
+        UnreadableError: if a key stands there twice.
+    """
+    wanted = {key.casefold(): key for key in answer.keys}
+    found: dict[str, Any] = {}
+    for line in _after_thought(text.strip(_SPACE)).split("\n"):
+        name, _, value = (part.strip(_MARKS) for part in line.partition(":"))
+        key = wanted.get(name.casefold())
+        if key is None and not answer.scores and _NUMBER.fullmatch(value):
+            key = name
+        if key in found:
+            raise UnreadableError(f"a line {key!r:.40} twice")
+        if key:
+            found[key] = value
+    if answer.text is not None:
+        found.setdefault(answer.text, "")
+    wants = [*answer.scores, *([answer.passed] if answer.passed else [])]
+    complete = all(key in found for key in wants) and len(found) > (answer.text is not None)
+    return found if complete else {}
 
 
 def _score(key: str, value: Any, answer: Answer) -> int | float:

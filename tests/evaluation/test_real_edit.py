@@ -203,9 +203,7 @@ def test_pictures_are_sent_as_the_papers_the_scripts_and_the_benchmark_say(tmp_p
     assert encode_pair(photo, edited, "as-released")[0] == expected.getvalue()
     # GEdit's brings the edit to the photo's size.
     assert sent_sizes(photo, edited, "as-original") == [("JPEG", (900, 600))] * 2
-    with pytest.raises(
-        ConfigError, match=r"want as-is, .*, or as-edited, as-released"
-    ):
+    with pytest.raises(ConfigError, match=r"want as-is, .*, or as-edited, as-released"):
         check_pictures("other")
 
 

@@ -202,3 +202,54 @@ def test_the_schema_asks_for_what_is_read():
     assert json_schema(EVALUATION)["properties"]["following"]["enum"] == ["yes", "no"]
     plain = json_schema(ANNOTATION, plain=True)
     assert plain["properties"]["score"] == {"type": "integer"}
+
+
+LIST = Answer(("score",), False, 0, 10, text="reasoning", length=2)
+LINES = Answer(("Compliance", "Detail & Light"), True, 1, 5, text="Brief reasoning", combine="mean",
+               form="lines")  # fmt: skip
+ANY_LINE = Answer((), True, 1, 5, text="Brief reasoning", combine="mean", form="lines")
+
+
+def test_a_list_of_scores_as_viescore_asks_for_it():
+    assert parse_answer('{"score": [7, 4.5], "reasoning": "x"}', LIST) == Parsed(4.5, None, "x")
+    for bad in ("7", "[7]", "[7, 4, 1]", "[7, 11]", '[7, "x"]'):
+        with pytest.raises(UnreadableError, match="'score' is"):
+            parse_answer(f'{{"score": {bad}, "reasoning": ""}}', LIST)
+    schema = json_schema(LIST)["properties"]["score"]
+    assert schema == {"type": "array", "items": {"type": "number"}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Brief reasoning: It: works.\nCompliance: 4\nDetail & Light: 3",
+        "\n**Brief reasoning:** It: works.\r\n**Compliance**: 4\r\n- detail & light : 3\n",
+        "<think>Compliance: 1\n</think>\nBrief reasoning: It: works.\nCompliance: 4.0\n"
+        "Detail & Light: 3\nBye: 5",
+        '{"Compliance": 4, "Detail & Light": 3, "Brief reasoning": "It: works."}',
+    ],
+)
+def test_lines_of_scores_as_imgedit_asks_for_them(text):
+    assert parse_answer(text, LINES) == Parsed(3.5, None, "It: works.")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Compliance: 4", "where '{' is wanted"),
+        ("Compliance: 4\nDetail & Light: 4/5", "'Detail & Light' is '4/5', no whole number"),
+        ("Compliance: 4\nDetail & Light: 6", "not in 1 to 5"),
+        ("Compliance: 4\nDetail & Light: 3\nCompliance: 5", "a line 'Compliance' twice"),
+    ],
+)
+def test_lines_that_are_not_all_there_are_no_answer(text, message):
+    """ImgEdit's script takes the mean of those of the three that it finds."""
+    with pytest.raises(UnreadableError, match=message):
+        parse_answer(text, LINES)
+
+
+def test_lines_without_names_are_those_that_end_in_a_number():
+    text = "Brief reasoning: 2 dogs.\nScore: 4"
+    assert parse_answer(text, ANY_LINE) == Parsed(4, None, "2 dogs.")
+    with pytest.raises(UnreadableError):
+        parse_answer("Brief reasoning: 2", ANY_LINE)
