@@ -164,7 +164,8 @@ def _lines(text: str, answer: Answer) -> dict[str, Any]:
     wanted = {key.casefold(): key for key in answer.keys}
     found: dict[str, Any] = {}
     for line in _after_thought(text.strip(_SPACE)).split("\n"):
-        name, _, value = (part.strip(_MARKS) for part in line.partition(":"))
+        name, _, value = line.partition(":")
+        name, value = name.strip(_MARKS), value.strip(f"{_SPACE}*")
         key = wanted.get(name.casefold())
         if key is None and not answer.scores and _NUMBER.fullmatch(value):
             key = name
