@@ -9,6 +9,7 @@ Single-turn evaluation takes `_1` and every `_inde_`, multi-turn the last `_iter
 """
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from mre_jax.evaluation.case import Case, check_cases, file_in
 
 SINGLE, MULTI = "magicbrush-single", "magicbrush-multi"
 _SESSIONS = "edit_sessions.json"
-_CAPTIONS = {"edited_local": "local_captions.json", "edited": "global_captions.json"}
+_CAPTIONS = {"edited": "global", "edited_local": "local"}
+_CAPTION_FILES = ("{}_descriptions.json", "{}_captions.json")
+"""As the set is given out, and as its repository's README calls them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Session:
 
 
 def read_sessions(path: Path | str) -> list[Session]:
-    """Reads the folder, or the one that holds it as `test`.
+    """Reads the folder, or the one that holds it as `test`; warns of captions that are not there.
 
     Raises:
         DataError: if a file or picture is missing or of another shape, or the set is empty.
@@ -55,9 +58,9 @@ def read_sessions(path: Path | str) -> list[Session]:
     if not isinstance(sessions, dict):
         raise DataError(f"{folder / _SESSIONS}: want an object of sessions")
     captions = {
-        which: read_json(folder / name)
-        for which, name in _CAPTIONS.items()
-        if (folder / name).exists()
+        which: read_json(path)
+        for which, kind in _CAPTIONS.items()
+        if (path := _captions_file(folder, kind)) is not None
     }
     found = [_session(name, turns, folder, captions) for name, turns in sessions.items()]
     cases = [case for session in found for case in session.turns]
@@ -66,6 +69,23 @@ def read_sessions(path: Path | str) -> list[Session]:
         if case.target is None or not case.target.is_file():
             raise DataError(f"{folder}: {case.target} is missing")
     return found
+
+
+def _captions_file(folder: Path, kind: str) -> Path | None:
+    """The file of "global" or "local" captions, under either of its names.
+
+    Raises:
+        DataError: if there are two that differ.
+    """
+    paths = [folder / name.format(kind) for name in _CAPTION_FILES]
+    found = [path for path in paths if path.exists()]
+    if not found:
+        names = " or ".join(path.name for path in paths)
+        warnings.warn(f"{folder}: no {names}: no CLIP-T of {kind} captions", stacklevel=2)
+        return None
+    if len(found) > 1 and read_json(found[0]) != read_json(found[1]):
+        raise DataError(f"{folder}: {found[0].name} and {found[1].name} differ; keep one")
+    return found[0]
 
 
 def single_name(case_id: str) -> str:
@@ -104,7 +124,7 @@ def _turn(
         try:
             found[which] = str(file[name][turn["output"]])
         except (KeyError, TypeError):
-            raise DataError(f"{where}: no caption in {_CAPTIONS[which]}") from None
+            raise DataError(f"{where}: no caption in the {_CAPTIONS[which]} ones") from None
     return Case(
         id=f"{name}-{number}",
         group=name,

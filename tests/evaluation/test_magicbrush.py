@@ -34,8 +34,13 @@ def data(tmp_path):
     (folder / "test" / "edit_sessions.json").write_text(json.dumps(sessions))
     for kind, text in (("local", "hat"), ("global", "a man with a hat")):
         captions = {n: {t["output"]: text for t in turns} for n, turns in sessions.items()}
-        (folder / "test" / f"{kind}_captions.json").write_text(json.dumps(captions))
+        (folder / "test" / f"{kind}_descriptions.json").write_text(json.dumps(captions))
     return folder
+
+
+def rename_captions(data, kind, name):
+    folder = data / "test"
+    (folder / f"{kind}_descriptions.json").rename(folder / name)
 
 
 def write_masks(data, lines):
@@ -84,10 +89,16 @@ def test_the_official_scripts_pictures_are_measured(data, tmp_path, monkeypatch)
         row.metric: row.value for row in rows if row.item == "22-1" and "clip_t" in row.metric
     }
     grey = 120 / 255
-    assert clip_t == pytest.approx({"clip_t": grey + 3, "clip_t_global": grey + 16})
-    assert {row.metric for row in rows} == {
-        "l1", "l2", "psnr", "ssim", "clip_i", "clip_t", "clip_t_global", "dino"
+    assert clip_t == pytest.approx(
+        {"clip_t": grey + 3, "clip_t_oracle": grey + 3,
+         "clip_t_global": grey + 16, "clip_t_global_oracle": grey + 16}
+    )  # fmt: skip
+    assert {row.metric for row in rows} - clip_t.keys() == {
+        "l1", "l2", "psnr", "ssim", "clip_i", "dino"
     }  # fmt: skip
+    # The oracle is of the true edit, whatever was made of it.
+    (oracle,) = (r for r in select(single, metric="clip_t_oracle") if r.item == "11-2")
+    assert oracle.value == pytest.approx(140 / 255 + 3)
     # A session's own row shows where it began.
     (row,) = (row for row in select(multi, metric="l1") if row.item == "11-2")
     assert row.original.endswith("11-input.png") and row.instruction == "turn 2"
@@ -153,6 +164,33 @@ def test_what_changed_outside_the_masks_is_measured_beside_the_original(data, tm
     assert "outside the masks" in row.measure
 
 
+@pytest.mark.parametrize("kind", ["local", "global"])
+def test_captions_have_two_names(data, kind):
+    """The set ships descriptions; the README of its repository speaks of captions."""
+    expected = read_sessions(data)
+    rename_captions(data, kind, f"{kind}_captions.json")
+    assert read_sessions(data) == expected
+    same = (data / "test" / f"{kind}_captions.json").read_bytes()
+    (data / "test" / f"{kind}_descriptions.json").write_bytes(b"\xef\xbb\xbf" + same)
+    assert read_sessions(data) == expected
+    (data / "test" / f"{kind}_descriptions.json").write_text("{}")
+    message = f"{kind}_descriptions.json and {kind}_captions.json differ; keep one"
+    with pytest.raises(DataError, match=message):
+        read_sessions(data)
+
+
+def test_captions_that_are_not_there_are_said(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(magicbrush, "load_clip", lambda args: FakeCLIP())
+    rename_captions(data, "global", "other.json")
+    for name in ("11/11_1", "11/11_inde_2", "22/22_1"):
+        picture(tmp_path / "made" / f"{name}.png", 120)
+    options = ("--images", tmp_path / "made", "--turns", "single", "--out", tmp_path / "out")
+    with pytest.warns(UserWarning, match=r"no global_descriptions.json or global_captions.json: no"):
+        run(magicbrush, data, "--system", "x", *options)
+    metrics = {row.metric for row in read_results(tmp_path / "out")}
+    assert "clip_t" in metrics and "clip_t_global" not in metrics
+
+
 def test_missing_turns_are_named(data, tmp_path):
     picture(tmp_path / "made" / "11" / "11_1.png", 1)
     options = ("--system", "x", "--images", tmp_path / "made", "--out", tmp_path / "out")
@@ -168,12 +206,12 @@ def test_damaged_sets_are_refused(data):
     with pytest.raises(DataError, match=r"11-output2\.png is missing"):
         read_sessions(data)
     picture(target, 1)
-    captions = data / "test" / "local_captions.json"
+    captions = data / "test" / "local_descriptions.json"
+    text = captions.read_text()
     captions.write_text("{}")
-    with pytest.raises(DataError, match="no caption in local_captions"):
+    with pytest.raises(DataError, match="no caption in the local ones"):
         read_sessions(data)
-    captions.unlink()
-    assert "edited_local" not in read_sessions(data)[0].last.captions
+    captions.write_text(text)
     sessions = data / "test" / "edit_sessions.json"
     for text, message in (
         ("[]", "want an object of sessions"),
