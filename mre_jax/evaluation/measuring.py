@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,6 +97,11 @@ class Measured:
         return [case.original for case in self.cases]
 
     @property
+    def photos(self) -> list[Path]:
+        """The original pictures, each once."""
+        return list(dict.fromkeys(self.originals))
+
+    @property
     def targets(self) -> list[Path]:
         """The true edits, one a case."""
         return [case.target for case in self.cases if case.target is not None]
@@ -175,8 +181,11 @@ def _outside(case: Case, edited: Path) -> dict[str, float]:
 def compare_sets(
     network: "InceptionScores", reference: Sequence[Path], edited: Sequence[Path]
 ) -> list["SetScore"]:
-    """FID at every width, and KID where there are pictures enough."""
-    kid = min(len(reference), len(edited)) > _FEWEST_OF_KID
+    """FID at every width, and KID where there are pictures enough; warns where there are not."""
+    fewest = min(len(reference), len(edited))
+    kid = fewest > _FEWEST_OF_KID
+    if not kid:
+        warnings.warn(f"no KID: it needs three pictures in each set, not {fewest}", stacklevel=2)
     sets = (network.collect(pictures, kid=kid) for pictures in (reference, edited))
     return network.compare(*itertools.islice(sets, 2))
 

@@ -1,7 +1,9 @@
 """`mre evaluate table7`: CLIP following and preserving, FID and KID.
 
 The paper does not say which features its FID is of: all four widths are measured. The reference
-set has the original of every edit, so that a photo counts as often as it is edited.
+set has each photo once, however often it is edited: repeated ones would add k(x, x) to KID's mean
+over pairs, which is unbiased only without them. FID hardly minds, since its mean is the same and
+its covariance is multiplied by (n - 1) / (n - 1/7) if each of n photos stands seven times.
 """
 
 import argparse
@@ -44,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
                 preserving = clip.preserving(measured.originals, measured.edited)
                 measured.add("clip_preserving", preserving, clip.measure)
             if inception is not None:
-                scores = compare_sets(inception, measured.originals, measured.edited)
+                scores = compare_sets(inception, measured.photos, measured.edited)
                 measured.add_set(scores, inception.measure)
         rows = rows_of(results, SUITE, args.system)
     print_summary(rows, args.out)

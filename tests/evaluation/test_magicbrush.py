@@ -185,7 +185,9 @@ def test_captions_that_are_not_there_are_said(data, tmp_path, monkeypatch):
     for name in ("11/11_1", "11/11_inde_2", "22/22_1"):
         picture(tmp_path / "made" / f"{name}.png", 120)
     options = ("--images", tmp_path / "made", "--turns", "single", "--out", tmp_path / "out")
-    with pytest.warns(UserWarning, match=r"no global_descriptions.json or global_captions.json: no"):
+    with pytest.warns(
+        UserWarning, match=r"no global_descriptions.json or global_captions.json: no"
+    ):
         run(magicbrush, data, "--system", "x", *options)
     metrics = {row.metric for row in read_results(tmp_path / "out")}
     assert "clip_t" in metrics and "clip_t_global" not in metrics

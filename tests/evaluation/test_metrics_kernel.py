@@ -29,6 +29,15 @@ def test_whole_sets_are_compared_by_the_definition():
     assert (distance.subsets, distance.subset_size, distance.deviation) == (1, 7, 0)
 
 
+def test_equal_distributions_are_zero_apart_if_no_picture_stands_twice():
+    """80 photos with 7 edits each: a reference that repeats the photos measures the repetition."""
+    rng = np.random.default_rng(3)
+    photos, edits = rng.normal(size=(80, 64)), rng.normal(size=(560, 64))
+    found = kernel_distance(photos, edits)
+    assert abs(found.value) < 3 * found.standard_error
+    assert kernel_distance(np.repeat(photos, 7, axis=0), edits).value > 5 * found.standard_error
+
+
 def test_the_standard_error_is_the_jackknifes():
     left_a = [_by_pairs(np.delete(A, i, 0), B) for i in range(9)]
     left_b = [_by_pairs(A, np.delete(B, i, 0)) for i in range(7)]
