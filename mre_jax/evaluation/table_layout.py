@@ -122,8 +122,8 @@ LAYOUTS = {
                 Column("", "CLIP-T", "clip_t_global", scale=100, decimals=1),
             ),
             suite="magicbrush-single",
-            note="CLIP-T is taken on the global captions of single-turn edits, the official script's "
-            "default; the paper does not say which, and its numbers exceed what local ones reach.",
+            note="CLIP-T is taken on the global captions of single-turn edits, the official "
+            "script's default; the paper does not say which, and its numbers exceed local ones'.",
         ),
         Layout(3, "Human evaluation on Real-Edit", _SYSTEM, _SCORES, human=True),
         Layout(4, "The two parts of the reward", ("#", "Score", "Text"), _JUDGED),
