@@ -1,6 +1,7 @@
 """One edit that a benchmark asks for, and who made it."""
 
 import dataclasses
+import glob
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -126,7 +127,7 @@ def check_cases(cases: Sequence[Case], path: epath.PathLike) -> list[Case]:
 
 
 def file_in(folder: Path, name: str, where: str) -> Path:
-    """The file that a benchmark names, in its folder or below.
+    """The file that a benchmark names, in its folder or below, however its suffix is spelled.
 
     Raises:
         DataError: if the name leads out of it: pictures are sent to a judge.
@@ -134,4 +135,14 @@ def file_in(folder: Path, name: str, where: str) -> Path:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise DataError(f"{where}: {name!r} leads out of {folder}")
-    return folder / path
+    return _as_spelled(folder / path)
+
+
+def _as_spelled(path: Path) -> Path:
+    """The file of this name, whose suffix may be in other letters: "1.JPG" for "1.jpg"."""
+    if path.exists():
+        return path
+    named = path.parent.glob(f"{glob.escape(path.stem)}.*")
+    twins = [twin for twin in named if twin.suffix.lower() == path.suffix.lower()]
+    return twins[0] if len(twins) == 1 else path
+

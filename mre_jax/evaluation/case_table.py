@@ -88,19 +88,20 @@ def _case(
     return Case(
         id=id_,
         group=id_,
-        kind=str(_cell(row, columns.kind) or ""),
+        kind=str(first_cell(row, columns.kind) or ""),
         instruction=_text(row, columns.instruction, where),
         original=_picture(row, columns.picture, where, folder, pictures / id_),
         captions={name: _text(row, names, where) for name, names in columns.captions.items()},
     )
 
 
-def _cell(row: Mapping[str, Any], names: Sequence[str]) -> Any:
+def first_cell(row: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """What the first of these columns that is there holds; None without any."""
     return next((row[name] for name in names if row.get(name) is not None), None)
 
 
 def _text(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
-    cell = _cell(row, names)
+    cell = first_cell(row, names)
     if cell is None or isinstance(cell, bool) or not isinstance(cell, str | int):
         raise DataError(f"{where}: no text in column {' or '.join(map(repr, names))}")
     return str(cell)
@@ -109,7 +110,7 @@ def _text(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
 def _picture(
     row: Mapping[str, Any], names: Sequence[str], where: str, folder: epath.Path, target: Path
 ) -> Path:
-    match _cell(row, names):
+    match first_cell(row, names):
         case bytes(data) | {"bytes": bytes(data)}:
             return write_picture(data, target.parent, target.name, where)
         case str(path) | {"path": str(path)} if path:

@@ -1,12 +1,14 @@
 """`mre evaluate emu-edit`: Emu Edit's test set, which has captions and no true edits.
 
-clip_direction   whether the picture moved as its caption did
+clip_direction   whether the picture moved as its caption did; a pair of equal captions, which have
+                 no direction, has no value
 clip_i, dino     edited beside original picture
 clip_t           edited picture and its caption
 l1               edited beside original picture
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from mre_jax.evaluation.arguments import add_system
@@ -46,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
             if clip is not None:
                 before, after = measured.captions("original"), measured.captions("edited")
                 direction = clip.direction(measured.originals, measured.edited, before, after)
-                measured.add("clip_direction", direction, clip.measure)
+                measured.add("clip_direction", _moved(direction, before, after), clip.measure)
                 similar = clip.clip_i(measured.edited, measured.originals)
                 measured.add("clip_i", similar, clip.measure)
                 measured.add("clip_t", clip.clip_t(measured.edited, after), clip.measure)
@@ -56,3 +58,14 @@ def run(args: argparse.Namespace) -> int:
         rows = rows_of(results, SUITE, args.system)
     print_summary(rows, args.out)
     return 0
+
+
+def _moved(
+    direction: Sequence[float], before: Sequence[str], after: Sequence[str]
+) -> list[float | None]:
+    """The direction of every pair whose captions differ; says how many do not."""
+    pairs = list(zip(direction, before, after, strict=True))
+    equal = sum(a.split() == b.split() for _, a, b in pairs)
+    if equal:
+        print(f"clip_direction: {equal} of {len(pairs)} pairs have equal captions and are left out")
+    return [None if a.split() == b.split() else value for value, a, b in pairs]

@@ -4,22 +4,26 @@
     instructions.json     {"10.jpeg": ["1. Local: Change ...", ..., "7. Style: Convert ..."]}
     scenes.json           only of the toy world: what its exact judge needs
 
+The released code calls them Real-Edit/ and real_edit_instruct.json; both names of each are read.
 The number of an instruction is its type. "1. Local Edit: ..." occurs too, and stray blanks.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mre_jax.data.names import safe_name
 from mre_jax.data.rewards import read_json
 from mre_jax.errors import DataError
-from mre_jax.evaluation.case import Case, check_cases
+from mre_jax.evaluation.case import Case, check_cases, file_in
 from mre_jax.toyworld.edits import TYPES
 
 SUITE = "real-edit"
 _INSTRUCTION = re.compile(r"\s*(\d+)\.\s*([A-Za-z]+)(?:\s+Edit)?\s*:\s*(.*?)\s*", re.DOTALL)
-_FILES = "instructions.json", "scenes.json"
+_TEXTS = "instructions.json", "real_edit_instruct.json"
+_PHOTOS = "images", "Real-Edit"
+_SCENES = "scenes.json"
 
 
 def read_real_edit(folder: Path | str) -> list[Case]:
@@ -33,13 +37,15 @@ def read_real_edit(folder: Path | str) -> list[Case]:
             the form above or of an unknown type, or the set is empty.
     """
     folder = Path(folder)
-    path, scenes_path = (folder / name for name in _FILES)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    if not path.is_file() or not (folder / "images").is_dir():
+    path, photos = _first(folder, _TEXTS), _first(folder, _PHOTOS)
+    if not path.is_file() or not photos.is_dir():
         raise DataError(
-            f"{folder}: not laid out as Real-Edit; want images/ and instructions.json in it"
+            f"{folder}: not laid out as Real-Edit; want images/ and instructions.json in it, or "
+            "Real-Edit/ and real_edit_instruct.json"
         )
+    scenes_path = folder / _SCENES
     entries = read_json(path)
     if not isinstance(entries, dict):
         raise DataError(f"{path}: want an object of instructions by picture")
@@ -57,11 +63,17 @@ def read_real_edit(folder: Path | str) -> list[Case]:
                     group=name,
                     kind=kind,
                     instruction=instruction,
-                    original=folder / "images" / name,
+                    original=file_in(photos, name, where),
                     extra=_extra(scenes, name, index),
                 )
             )
     return check_cases(cases, path)
+
+
+def _first(folder: Path, names: Sequence[str]) -> Path:
+    """The first that is there; the first of all if none is."""
+    paths = [folder / name for name in names]
+    return next((path for path in paths if path.exists()), paths[0])
 
 
 def parse_instruction(text: Any, where: str) -> tuple[str, str]:

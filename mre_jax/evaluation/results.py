@@ -5,7 +5,6 @@ by whoever opens the file next.
 """
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ from etils import epath
 from mre_jax.errors import DataError
 from mre_jax.evaluation.provenance import Difference, difference, side_by_side
 from mre_jax.files import full_disk_is_an_error, write_atomically
-from mre_jax.json_lines import to_line
+from mre_jax.json_lines import numbered_lines, parse_row, to_line
 
 STATUSES = (
     "ok",
@@ -190,7 +189,7 @@ def append_results(path: Path | str, rows: Iterable[Result]) -> None:
         DataError: if the disk is full.
     """
     path = Path(path)
-    data = "".join(_line(row) for row in rows).encode()
+    data = "".join(to_line(row.to_json()) for row in rows).encode()
     if not data:
         return
     with full_disk_is_an_error(path):
@@ -253,7 +252,9 @@ class ResultsFile:
         trace: TracebackType | None,
     ) -> None:
         if self._changed:
-            write_atomically(self.path, "".join(_line(row) for row in self.rows.values()))
+            write_atomically(
+                self.path, "".join(to_line(row.to_json()) for row in self.rows.values())
+            )
 
     def check_settings(self, planned: Sequence[Result]) -> None:
         """Refuses what `add` would refuse of another measurement, before it is made.
@@ -304,10 +305,6 @@ def _value_changed(old: Result, new: Result) -> Difference | None:
     return Difference("no settings recorded and value", old.value, new.value)
 
 
-def _line(row: Result) -> str:
-    return to_line(row.to_json())
-
-
 def _read(path: epath.Path) -> list[tuple[str, Result]]:
     """The rows of one file and where they stand."""
     try:
@@ -316,16 +313,13 @@ def _read(path: epath.Path) -> list[tuple[str, Result]]:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
-    lines = data.split(b"\n")[:-1]  # what follows the last newline is a torn line, or nothing
+    whole = data[: data.rfind(b"\n") + 1]  # what follows is a torn line, or nothing
     rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(whole):
         where = f"{path}:{number}"
+        found = parse_row(line, where)
         try:
-            rows.append((where, Result.from_json(json.loads(line))))
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            raise DataError(f"{where}: not JSON") from None
+            rows.append((where, Result.from_json(found)))
         except DataError as error:
             raise DataError(f"{where}: {error}") from None
     return rows

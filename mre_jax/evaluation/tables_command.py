@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("no results: give the results.jsonl of mre evaluate")
     systems = parse_rows(args.row)
     rows = read_all(args.results, apart=args.side_by_side)
+    _check_systems(systems, rows)
     bootstrap = Bootstrap() if args.intervals else None
     if not args.table:
         numbers = [n for n in numbers if n in systems or _has_rows(n, rows, args.suite)]
@@ -106,6 +107,20 @@ def parse_rows(texts: Sequence[str]) -> Systems:
             raise ConfigError(f"--row {text!r}: the row {label!r} is named twice")
         rows[label] = Source(system, condition if at else None)
     return systems
+
+
+def _check_systems(systems: Systems, rows: Sequence[Result]) -> None:
+    """Raises DataError if --row names a system, or a reward of one, that has no results."""
+    known = {(row.system, row.condition): None for row in rows}
+    for number, sources in systems.items():
+        for label, source in sources.items():
+            wanted = source.system, source.condition
+            if not any(wanted in ((name, None), (name, reward)) for name, reward in known):
+                name = "@".join(part for part in wanted if part)
+                names = ", ".join(dict.fromkeys(f"{s}@{c}" if c else s for s, c in known))
+                raise DataError(
+                    f"--row {number}:{label}={name}: no results of {name!r}; there are {names}"
+                )
 
 
 def _has_rows(number: int, rows: Sequence[Result], suite: str | None) -> bool:

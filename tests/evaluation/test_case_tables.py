@@ -16,6 +16,7 @@ from mre_jax.judges.prompt_pack import load_pack
 from tests.evaluation.commands import run
 from tests.evaluation.networks import FakeCLIP, FakeDINO
 from tests.evaluation.rows import make_row
+from tests.judges.server import MODEL, JudgeServer
 
 
 def png(grey):
@@ -78,6 +79,23 @@ def test_emu_edit_from_parquet(emu, tmp_path, monkeypatch):
     assert rows["clip_direction"].value == pytest.approx(50 / 255 + 6)
     assert rows["l1"].kind == "style"
     assert (out / rows["l1"].original).read_bytes() == png(100)
+
+
+def test_emu_edit_s_pairs_of_equal_captions_have_no_direction(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(emu_edit, "load_clip", lambda args: FakeCLIP())
+    captions = (("a cat", "a dog"), ("a cat", " a  cat"))
+    rows = [
+        {"instruction": "go", "image": "in.png", "task": "local", "hash": f"h{n}",
+         "input_caption": before, "output_caption": after}
+        for n, (before, after) in enumerate(captions)
+    ]  # fmt: skip
+    (tmp_path / "in.png").write_bytes(png(9))
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made, out = edits(tmp_path / "made", ["h0", "h1"]), tmp_path / "out"
+    assert run(emu_edit, tmp_path / "t.jsonl", "--system", "x", "--images", made, "--out", out) == 0
+    found = {row.item: row for row in select(read_results(out), metric="clip_direction")}
+    assert (found["h0"].status, found["h1"].status) == ("ok", "missing")
+    assert "clip_direction: 1 of 2 pairs have equal captions" in capsys.readouterr().out
 
 
 def test_emu_edit_by_the_networks_themselves(emu, clip, dino, tmp_path):
@@ -188,6 +206,69 @@ def test_gedit_as_its_authors_give_it_out(tmp_path):
     (data / "data-00001-of-00002.arrow").unlink()
     with pytest.raises(DataError, match=r"train/data-\*\.arrow: 1 of 2 files are there"):
         run(gedit, data, *options)
+
+
+def test_gedit_has_a_number_a_language_and_one_of_the_intersection(tmp_path, capsys):
+    """The mean of all, of those that every system of the paper made, and not of both languages."""
+    rows = [
+        {"task_type": kind, "key": f"k{n}", "instruction": f"edit {n}", "input_image": "in.png",
+         "instruction_language": language, "Intersection_exist": shared}
+        for n, (kind, language, shared) in enumerate(
+            [("a", "en", True), ("a", "en", False), ("b", "EN", True), ("a", "cn", True)]
+        )
+    ]  # fmt: skip
+    (tmp_path / "in.png").write_bytes(png(9))
+    (tmp_path / "g.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scores = [
+        {"item": f"k{n}", "perspective": name, "score": score}
+        for n, score in enumerate((2, 4, 8, 9)) for name in ("sc", "pq")
+    ]  # fmt: skip
+    judge, made = (
+        human(tmp_path / "s.jsonl", scores),
+        edits(tmp_path / "made", [f"k{n}" for n in range(4)]),
+    )
+    options = ("--system", "x", "--images", made, "--judge", judge)
+    assert run(gedit, tmp_path / "g.jsonl", *options, "--out", tmp_path / "en") == 0
+    printed = capsys.readouterr().out
+    assert "gedit: 1 instructions in 'cn' are left out; --language cn takes them" in printed
+    assert "\nen, gedit x: overall 5.5, mean of the means of 2 types (3/3)" in printed
+    assert "\nen intersection, gedit x: overall 5, mean of the means of 2 types (2/2)" in printed
+    assert run(gedit, tmp_path / "g.jsonl", *options, "--language", "all", "--out", tmp_path) == 0
+    printed = capsys.readouterr().out
+    assert "\nen, gedit x: overall 5.5" in printed and "\ncn, gedit x: overall 9" in printed
+    (row,) = (r for r in read_results(tmp_path / "en") if (r.item, r.metric) == ("k0", "sc"))
+    assert row.provenance["pictures"] == "as-original"
+    assert row.provenance["pack"] == "viescore-ours"
+
+
+def test_imgedit_is_judged_by_its_authors_prompt_of_each_type(tmp_path, monkeypatch):
+    """Nine types have nine prompts; their scores still go into one mean."""
+    pytest.importorskip("openai")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary0123456789abcdef")
+    prompt = "TYPE: <edit_prompt>\nCompliance: A number from 1 to 5.\n"
+    prompts = {kind: prompt.replace("TYPE", kind) for kind in ("add", "style")}
+    (tmp_path / "prompts.json").write_text(json.dumps(prompts))
+    entries = {
+        key: {"id": "cat.PNG", "prompt": "go", "edit_type": kind}
+        for key, kind in (("1", "add"), ("2", "style"))
+    }
+    (tmp_path / "basic_edit.json").write_text(json.dumps(entries))
+    (tmp_path / "singleturn").mkdir()
+    (tmp_path / "singleturn" / "cat.png").write_bytes(png(9))
+    made, out = edits(tmp_path / "made", ["1", "2"]), tmp_path / "out"
+    official = ("--pack", f"official:{tmp_path / 'prompts.json'}", "--concurrency", 1)
+    with JudgeServer() as server:
+        server.answers = "Compliance: 4"
+        model = ("--judge", f"openai:{MODEL}", "--base-url", server.url, *official)
+        options = ("--system", "x", "--images", made, "--out", out, *model)
+        assert run(imgedit, tmp_path / "basic_edit.json", *options) == 0
+    texts = [body["messages"][-1]["content"][0]["text"] for body in server.bodies]
+    assert [text.partition(":")[0] for text in texts] == ["add", "style"]
+    assert not any("response_format" in body or "temperature" in body for body in server.bodies)
+    rows = read_results(out)
+    assert [row.value for row in rows] == [4.0, 4.0] and len({row.prompt_hash for row in rows}) == 1
+    assert rows[0].provenance["pack"] == "imgedit-official"
+    assert macro_lines(rows) == ["imgedit x: overall 4, mean of the means of 2 types (2/2)"]
 
 
 def test_an_edit_without_a_score_has_no_overall():

@@ -83,3 +83,18 @@ def test_a_folder_of_another_layout_is_named(tmp_path, toy):
         read_real_edit(toy / "triplets")
     with pytest.raises(DataError, match="no such folder"):
         read_real_edit(tmp_path / "none")
+
+
+def test_names_as_the_released_code_has_them_and_suffixes_in_capitals(tmp_path):
+    folder = write(tmp_path, {"7.jpeg": SEVEN})
+    expected = read_real_edit(folder)
+    (folder / "images" / "7.jpeg").rename(folder / "images" / "7.JPEG")
+    found = read_real_edit(folder)
+    assert [case.id for case in found] == [case.id for case in expected]
+    assert found[0].original.is_file()
+    (folder / "images").rename(folder / "Real-Edit")
+    path = folder / "instructions.json"
+    path.rename(folder / "real_edit_instruct.json")
+    assert [case.instruction for case in read_real_edit(folder)] == [
+        c.instruction for c in expected
+    ]

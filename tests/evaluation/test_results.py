@@ -23,6 +23,20 @@ def test_rows_come_back_as_they_were_written(tmp_path):
     assert read_results(path) == rows
 
 
+def test_any_text_comes_back(tmp_path):
+    """A judge's words and people's instructions hold what JSON can hold."""
+    texts = ["a\u2028b\u2029c\u0085d", "\ud800", "\u202e\u0000\r\n", "\U0001f431 \ufeff"]
+    rows = [make_row(item=f"0-{n}", reason=text, system=text) for n, text in enumerate(texts)]
+    path = tmp_path / "results.jsonl"
+    append_results(path, rows)
+    assert read_results(path) == rows
+    with ResultsFile(path) as results:
+        results.add([dataclasses.replace(rows[0], value=4.0)])
+    assert len(read_results(path)) == len(rows)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(read_results(path)) == len(rows)
+
+
 def test_the_folder_of_a_run_stands_for_its_file(tmp_path):
     append_results(tmp_path / "results.jsonl", [make_row()])
     assert read_results(tmp_path) == [make_row()]

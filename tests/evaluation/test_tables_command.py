@@ -5,7 +5,7 @@ from mre_jax.evaluation import tables_command
 from mre_jax.evaluation.results import append_results
 from mre_jax.evaluation.tables import Source
 from tests.evaluation.commands import run
-from tests.evaluation.rows import series
+from tests.evaluation.rows import make_row, series
 
 
 @pytest.fixture
@@ -67,3 +67,15 @@ def test_no_results_and_results_for_no_table_are_errors(tmp_path):
     append_results(tmp_path / "r.jsonl", series([1], suite="mine"))
     with pytest.raises(DataError, match="nothing for any table; the suites in it are mine"):
         run(tables_command, tmp_path / "r.jsonl")
+
+
+def test_a_row_of_a_system_that_is_not_there_names_those_that_are(tmp_path):
+    rows = [make_row(system="reward", condition="5,5,5"), make_row(system="copy")]
+    append_results(tmp_path / "r.jsonl", rows)
+    for row, name in (("Nope", "Nope"), ("reward@0,0,0", "reward@0,0,0")):
+        message = (
+            rf"--row 4:score\+text={name}: no results of '{name}'; there are reward@5,5,5, copy"
+        )
+        with pytest.raises(DataError, match=message):
+            run(tables_command, tmp_path / "r.jsonl", "--row", f"4:score+text={row}")
+    assert run(tables_command, tmp_path / "r.jsonl", "--row", "4:score+text=reward") == 0
