@@ -113,14 +113,17 @@ class Measured:
     def add(self, metric: str, values: Iterable[float | None], measure: str) -> None:
         """Writes a row for every case; those without an edit or a value are "missing"."""
         rows = [
-            self._run.result(case, self._edited[case.id], metric, status="missing")
+            self._run.result(case, self._edited[case.id], metric, status="missing", measure=measure)
             if value is None
             else self._run.result(
                 case, self._edited[case.id], metric, value=float(value), measure=measure
             )
             for case, value in zip(self.cases, values, strict=True)
         ]
-        absent = [self._run.result(c, None, metric, status="missing") for c in self._absent]
+        absent = [
+            self._run.result(case, None, metric, status="missing", measure=measure)
+            for case in self._absent
+        ]
         self._results.add([*rows, *absent])
 
     def add_pixels(self, references: Sequence[Path], metrics: Sequence[str]) -> None:

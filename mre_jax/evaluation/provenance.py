@@ -122,8 +122,13 @@ def add_side_by_side(parser: argparse.ArgumentParser) -> None:
 
 def describe(row: "Result") -> str:
     """Who measured a row and how, in one line."""
-    parts = [f"{name} {value}" for name, value in row.provenance.items() if value is not None]
     measure = row.measure or "unknown"
+    told = {name: row.provenance.get(name) for name in ("pack", "pictures")} | row.provenance
+    parts = [
+        f"{name} {value}"
+        for name, value in told.items()
+        if value is not None and (name, value) != ("model", row.measure)
+    ]
     return f"{measure} ({', '.join(parts)})" if parts else measure
 
 

@@ -213,7 +213,7 @@ def print_summary(rows: Sequence[Result], out: str | Path, *, types: bool = True
     Raises:
         ConfigError: if the money did not suffice for all rows.
         BusyError: if some had no answer.
-        DataError: if none has a value.
+        DataError: if nothing has a value, or nothing in one of the perspectives that were judged.
     """
     if not rows:
         return
@@ -225,6 +225,21 @@ def print_summary(rows: Sequence[Result], out: str | Path, *, types: bool = True
         raise ConfigError(f"--max-usd: {stopped} scores are not covered; give more to go on")
     if failed := statuses.count("http_error"):
         raise BusyError(f"{failed} scores had no answer; run it again to ask once more")
-    if "ok" not in statuses:
-        counts = ", ".join(f"{count} {name}" for name, count in Counter(statuses).most_common())
-        raise DataError(f"no item has a value ({counts}); the last: {rows[-1].reason[:200]}")
+    _check_values(rows)
+
+
+def _check_values(rows: Sequence[Result]) -> None:
+    """Raises DataError if a judged metric of a system has no value at all, or nothing has one."""
+    series: dict[tuple[str, ...], list[Result]] = {}
+    for row in rows:
+        if row.prompt_hash:
+            series.setdefault((row.system, row.condition, row.metric), []).append(row)
+    for found in [*series.values(), list(rows)]:
+        statuses = Counter(row.status for row in found)
+        if not statuses["ok"]:
+            last = found[-1]
+            counts = ", ".join(f"{count} {status}" for status, count in statuses.most_common())
+            raise DataError(
+                f"{last.metric}: no edit of {last.system} has a value ({counts}); the last: "
+                f"{last.reason[:200]}"
+            )

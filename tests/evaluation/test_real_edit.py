@@ -17,6 +17,7 @@ from mre_jax.evaluation import evaluate_command
 from mre_jax.evaluation.editor import parse_rewards
 from mre_jax.evaluation.real_edit_folder import read_real_edit
 from mre_jax.evaluation.results import read_results, select
+from mre_jax.evaluation.run_edits import print_summary
 from mre_jax.evaluation.sent_pictures import check_pictures, encode_pair
 from mre_jax.files import locked
 from mre_jax.image import read_image
@@ -26,6 +27,7 @@ from mre_jax.models.reward_config import PERSPECTIVES
 from mre_jax.toyworld.benchmark import read_benchmark
 from mre_jax.toyworld.judge import score
 from tests.evaluation.commands import run
+from tests.evaluation.rows import make_row
 from tests.judges.server import MODEL, JudgeServer
 
 SAMPLING = ("--steps", "2", "--size", "keep", "--batch-size", "1")
@@ -235,6 +237,13 @@ def test_presets_ask_as_they_say(server, toy, copies, tmp_path, capsys):
     option = ("--judge-option", "max_tokens=60", "--preset", "released_code")
     judged_by(server, toy, copies, tmp_path / "more", *option)
     assert server.bodies[-1]["max_completion_tokens"] == 60
+
+
+def test_a_perspective_without_any_value_is_no_success(capsys):
+    rows = [make_row(), make_row(metric="quality", status="invalid", reason="a poem")]
+    with pytest.raises(DataError, match=r"quality: no edit of a has a value \(1 invalid\).*a poem"):
+        print_summary(rows, "out")
+    print_summary([rows[0], make_row(metric="quality", item="9", status="ok"), rows[1]], "out")
 
 
 def test_other_settings_of_a_model_are_refused_before_anything_is_asked(
