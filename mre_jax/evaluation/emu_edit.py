@@ -8,7 +8,7 @@ l1               edited beside original picture
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mre_jax.evaluation.arguments import add_system
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _moved(
-    direction: Sequence[float], before: Sequence[str], after: Sequence[str]
+    direction: Iterable[float], before: Sequence[str], after: Sequence[str]
 ) -> list[float | None]:
     """The direction of every pair whose captions differ; says how many do not."""
     pairs = list(zip(direction, before, after, strict=True))

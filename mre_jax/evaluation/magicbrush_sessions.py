@@ -58,9 +58,9 @@ def read_sessions(path: Path | str) -> list[Session]:
     if not isinstance(sessions, dict):
         raise DataError(f"{folder / _SESSIONS}: want an object of sessions")
     captions = {
-        which: read_json(path)
+        which: read_json(file)
         for which, kind in _CAPTIONS.items()
-        if (path := _captions_file(folder, kind)) is not None
+        if (file := _captions_file(folder, kind)) is not None
     }
     found = [_session(name, turns, folder, captions) for name, turns in sessions.items()]
     cases = [case for session in found for case in session.turns]

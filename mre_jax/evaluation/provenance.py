@@ -123,7 +123,8 @@ def add_side_by_side(parser: argparse.ArgumentParser) -> None:
 def describe(row: "Result") -> str:
     """Who measured a row and how, in one line."""
     measure = row.measure or "unknown"
-    told = {name: row.provenance.get(name) for name in ("pack", "pictures")} | row.provenance
+    first = ("pack", "pictures")
+    told = {name: row.provenance.get(name) for name in [*first, *row.provenance]}
     parts = [
         f"{name} {value}"
         for name, value in told.items()
