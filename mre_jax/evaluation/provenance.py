@@ -34,9 +34,6 @@ class Difference(NamedTuple):
     one: Any
     other: Any
 
-    def __str__(self) -> str:
-        return f"{self.field} {self.one!r} and {self.other!r}"
-
 
 def difference(one: "Result", other: "Result", but: Collection[str] = ()) -> Difference | None:
     """The first setting in which two rows of one metric differ; None if they are comparable.
@@ -69,7 +66,7 @@ def check_comparable(
         if row.status != "ok":
             continue
         seen = first.setdefault((row.metric, row.system if apart else ""), row)
-        if _same_object(seen, row):
+        if _equal(seen, row):
             continue
         if found := difference(seen, row, but):
             what = _PLURALS.get(found.field, f"settings, {found.field}")
@@ -138,8 +135,8 @@ def _settings(row: "Result") -> dict[str, Any]:
     return {"measure": row.measure, "prompt_hash": row.prompt_hash, **told}
 
 
-def _same_object(one: "Result", other: "Result") -> bool:
-    """Whether two rows differ in no setting at all, quickly: there are many of them."""
+def _equal(one: "Result", other: "Result") -> bool:
+    """Whether two rows say the same: most do, and this is quick."""
     return (one.measure, one.prompt_hash, one.provenance) == (
         other.measure,
         other.prompt_hash,

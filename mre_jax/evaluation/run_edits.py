@@ -26,7 +26,7 @@ from mre_jax.judges.arguments import budget_from, judge_from
 from mre_jax.judges.estimate import Estimate, answered_keys, estimate
 from mre_jax.judges.journal import Journal
 from mre_jax.judges.judge import Judge
-from mre_jax.judges.prompt_pack import PromptPack, load_pack
+from mre_jax.judges.prompt_pack import OURS, PromptPack, load_pack
 
 if TYPE_CHECKING:
     from mre_jax.evaluation.editor import Editor, Scores
@@ -120,6 +120,8 @@ def evaluate_by_judge(
     pictures = check_pictures(args.pictures or preset.pictures)
     if preset.note and not args.pack:
         print(preset.note, file=sys.stderr)
+    if pack.name.endswith(OURS):
+        print(f"{pack.name}: {pack.description}", file=sys.stderr)
     defaults = {**preset.settings, **pack.settings}
     judge = _judge(args, defaults)  # a missing key is found before hours of editing
     if args.dry_run:

@@ -82,8 +82,8 @@ def parse_answer(text: str, answer: Answer, *, alone: bool = False) -> Parsed:
         RefusedError: if it says, in words alone, that the model will not judge.
         UnreadableError: if it is of another form or out of range, or there are two that differ.
     """
-    if answer.form == "lines" and (values := _lines(text, answer)):
-        return _parsed(values, answer)
+    if answer.form == "lines":
+        return _parsed_lines(text, answer)
     return _only([_parsed(values, answer) for values in _objects(text, answer.keys, alone)])
 
 
@@ -132,12 +132,28 @@ def _only(found: list[_T]) -> _T:
 
 def _parsed(values: Mapping[str, Any], answer: Answer) -> Parsed:
     scores = [_score(key, value, answer) for key, value in _numbers(values, answer)]
+    if not scores:
+        raise UnreadableError("no score")
     score = min(scores) if answer.combine == "min" else sum(scores) / len(scores)
     passed = None if answer.passed is None else _passed(answer.passed, values[answer.passed])
     said = values[answer.text] if answer.text is not None else ""
     if not isinstance(said, str | None):
         raise UnreadableError(f"{answer.text!r} is no text")
     return Parsed(score, passed, said or "")
+
+
+def _parsed_lines(text: str, answer: Answer) -> Parsed:
+    """Reads lines, or an object with the same keys."""
+    if values := _lines(text, answer):
+        return _parsed(values, answer)
+    try:
+        return _parsed(object_with(text, answer.keys), answer)
+    except RefusedError:
+        raise
+    except UnreadableError as error:
+        wanted = ", ".join(f"{key}: NUMBER" for key in answer.scores or ["NAME"])
+        reason = f"want the lines {wanted}" if "{" not in text else error
+        raise UnreadableError(str(reason)) from None
 
 
 def _numbers(values: Mapping[str, Any], answer: Answer) -> Iterator[tuple[str, Any]]:

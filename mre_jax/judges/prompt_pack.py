@@ -43,6 +43,9 @@ PACKS = (
     "imgedit-uge-ours",
     "editscore-ours",
 )
+OURS = "-ours"
+"""How the name of a pack ends whose wording is ours: published numbers are of other prompts."""
+
 OFFICIAL = "official:"
 """Before the path of the authors' own files, instead of a pack's name."""
 

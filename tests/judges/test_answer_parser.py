@@ -236,7 +236,7 @@ def test_lines_of_scores_as_imgedit_asks_for_them(text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("Compliance: 4", "where '{' is wanted"),
+        ("Compliance: 4", "want the lines Compliance: NUMBER, Detail & Light: NUMBER"),
         ("Compliance: 4\nDetail & Light: 4/5", "'Detail & Light' is '4/5', no whole number"),
         ("Compliance: 4\nDetail & Light: 6", "not in 1 to 5"),
         ("Compliance: 4\nDetail & Light: 3\nCompliance: 5", "a line 'Compliance' twice"),
@@ -251,5 +251,6 @@ def test_lines_that_are_not_all_there_are_no_answer(text, message):
 def test_lines_without_names_are_those_that_end_in_a_number():
     text = "Brief reasoning: 2 dogs.\nScore: 4"
     assert parse_answer(text, ANY_LINE) == Parsed(4, None, "2 dogs.")
-    with pytest.raises(UnreadableError):
-        parse_answer("Brief reasoning: 2", ANY_LINE)
+    for text in ("Brief reasoning: 2", '{"Brief reasoning": "x"}', "Score: four", ""):
+        with pytest.raises(UnreadableError):
+            parse_answer(text, ANY_LINE)
