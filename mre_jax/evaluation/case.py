@@ -145,4 +145,3 @@ def _as_spelled(path: Path) -> Path:
     named = path.parent.glob(f"{glob.escape(path.stem)}.*")
     twins = [twin for twin in named if twin.suffix.lower() == path.suffix.lower()]
     return twins[0] if len(twins) == 1 else path
-

@@ -17,9 +17,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from mre_jax.data.names import safe_name
 from mre_jax.errors import ConfigError
 from mre_jax.evaluation.arguments import add_judge, add_system
-from mre_jax.data.names import safe_name
 from mre_jax.evaluation.case_table import Columns, Where, first_cell, read_cases, read_rows
 from mre_jax.evaluation.results import Result, select
 from mre_jax.evaluation.run_edits import evaluate_by_judge, opened, print_summary
