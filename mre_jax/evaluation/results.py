@@ -265,9 +265,9 @@ class ResultsFile:
         Raises:
             DataError: as `add`.
         """
-        plans = {(*row.key[:3], row.metric): row for row in planned}
+        plans = {_without_item(row): row for row in planned}
         for old in self.rows.values():
-            plan = plans.get((*old.key[:3], old.metric))
+            plan = plans.get(_without_item(old))
             if plan is not None and old.status == "ok":
                 unplanned = old.provenance.keys() - plan.provenance
                 self._refuse(old, plan, _origin_changed(old, plan, ["measure", *unplanned]))
@@ -287,6 +287,11 @@ class ResultsFile:
                 f"{found.field} {found.one!r}, not {found.other!r}; measure it with the same, or "
                 "take another --out, or another --system name"
             )
+
+
+def _without_item(row: Result) -> tuple[str, ...]:
+    """What the rows of one series share."""
+    return *row.key[:3], *row.key[4:]
 
 
 def _origin_changed(old: Result, new: Result, but: Sequence[str]) -> Difference | None:
