@@ -149,7 +149,9 @@ def _differing(rows: Sequence["Result"]) -> list[str]:
     found = [_settings(row) for row in rows if row.status == "ok"]
     names = dict.fromkeys(name for settings in found for name in settings)
     differing = [
-        name for name in names if any(s.get(name) != found[0].get(name) for s in found[1:])
+        name
+        for name in names
+        if any(one.get(name, UNKNOWN) != found[0].get(name, UNKNOWN) for one in found[1:])
     ]
     if "model" in differing and "measure" in differing:  # an answer that failed has no snapshot
         differing.remove("measure")

@@ -109,6 +109,12 @@ def test_side_by_side_tells_them_apart_by_what_differs():
     assert side_by_side(judged()) == judged()
 
 
+def test_side_by_side_tells_what_is_unknown_from_what_is_not_set():
+    later = [with_settings(row, api=None) for row in judged()]
+    names = {row.system for row in side_by_side([*judged(), *later])}
+    assert names == {"a [api not recorded]", "a [api None]"}
+
+
 def test_side_by_side_keeps_the_perspectives_of_a_system_together():
     other = judged(pack="ours", metrics=("following", "preserving"))
     other += [dataclasses.replace(r, prompt_hash="q") for r in judged(pack="ours")[-4:]]
