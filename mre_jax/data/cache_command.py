@@ -90,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
         args.none_for_top = bool(settings.get("none_for_top", True))
     maker = make_cache_maker(args, args.model)
     settings |= {"cached_from": manifest.hash, **maker.cache.settings()}
-    check = Check(decode=False, same_size=records.same_size)
+    # What was prepared once is not judged again.
+    check = Check(decode=False, same_size=records.same_size, instruction=False)
     made = prepare(source, source.plan(), args.out, settings, check=check, extender=maker)
     print(f"{args.out}: {made.count} examples in {len(made.shards)} shards, {made.hash[:16]}")
     for line in report(maker, made):

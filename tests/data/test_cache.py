@@ -25,12 +25,14 @@ from mre_jax.data.cached_features import Rounding, feature_name, pack  # noqa: E
 from mre_jax.data.device import prefetch, to_float  # noqa: E402
 from mre_jax.data.encoders import encoder_hashes, tokenize_quietly  # noqa: E402
 from mre_jax.data.example import decode_triplet, encode_triplet  # noqa: E402
+from mre_jax.data.index import load_index, write_index  # noqa: E402
 from mre_jax.data.loader import Loader, Reading  # noqa: E402
 from mre_jax.data.manifest import check_manifest, write_manifest  # noqa: E402
 from mre_jax.data.prepare import prepare  # noqa: E402
 from mre_jax.data.prepared_source import PreparedSource  # noqa: E402
 from mre_jax.data.record_source import RecordSource  # noqa: E402
 from mre_jax.data.shards import write_shard  # noqa: E402
+from mre_jax.data.sources.selection import Check  # noqa: E402
 from mre_jax.data.synthetic import SyntheticCache, SyntheticLoader  # noqa: E402
 from mre_jax.data.tfrecord import read_records  # noqa: E402
 from mre_jax.editing.tokens import Tokenizer  # noqa: E402
@@ -93,6 +95,9 @@ def message(capsys, argv):
     return code, lines[0]
 
 
+UNCHECKED = Check(decode=False, instruction=False)
+
+
 def rewritten(folder, out, change, settings=None):
     """A copy of a set whose every record went through `change(triplet, features)`."""
     out.mkdir()
@@ -103,8 +108,11 @@ def rewritten(folder, out, change, settings=None):
         entries.append(write_shard(out / shard.file, (encode_triplet(*pair) for pair in pairs)))
     for path in folder.glob("*.json"):
         shutil.copy(path, out)
-    made = dataclasses.replace(manifest, shards=tuple(entries))
-    write_manifest(out, dataclasses.replace(made, settings=settings or manifest.settings))
+    made = dataclasses.replace(
+        manifest, shards=tuple(entries), settings=settings or manifest.settings
+    )
+    write_manifest(out, made)
+    write_index(out, made, load_index(folder, manifest))
     return out
 
 
@@ -171,7 +179,7 @@ def test_neither_devices_nor_batches_change_a_byte(shards, model, cached, tmp_pa
         options = CacheOptions(resolution=SIDE, text=True, batch_size=size)
         maker = CacheMaker(model, options, devices)
         out = tmp_path / str(number)
-        prepare(source, source.plan(), out, settings, validate=False, extender=maker)
+        prepare(source, source.plan(), out, settings, check=UNCHECKED, extender=maker)
         assert content(out) == content(cached)
 
 
@@ -210,8 +218,8 @@ def test_stopped_between_writes_and_started_again_it_gives_the_same_bytes(
         with monkeypatch.context() as patch:
             patch.setattr(files, "_sync", stop)
             with pytest.raises(Stop):
-                prepare(source, source.plan(), out, settings, validate=False, extender=maker)
-        prepare(source, source.plan(), out, settings, validate=False, extender=maker)
+                prepare(source, source.plan(), out, settings, check=UNCHECKED, extender=maker)
+        prepare(source, source.plan(), out, settings, check=UNCHECKED, extender=maker)
         assert content(out) == content(cached), stops
 
 

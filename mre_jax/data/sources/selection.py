@@ -73,7 +73,9 @@ def read_triplets(
         raise DataError(
             f"{source.path}: shard {shard[0]} of {shard[1]} has no example; take fewer shards"
         )
-    return _unique(strict(read_checked(source, positions, Check(decode=validate))))
+    return _unique(
+        strict(read_checked(source, positions, Check(decode=validate, instruction=validate)))
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,10 +86,12 @@ class Check:
         decode: that both pictures can be decoded.
         same_size: and are of one size; otherwise training brings the edited picture's size to its
             own by itself.
+        instruction: that it is not empty.
     """
 
     decode: bool = True
     same_size: bool = True
+    instruction: bool = True
 
     def __call__(self, triplet: Triplet) -> Triplet:
         """The triplet, with `same_size` as here.
@@ -97,7 +101,7 @@ class Check:
         """
         if triplet.same_size != self.same_size:
             triplet = dataclasses.replace(triplet, same_size=self.same_size)
-        if not triplet.instruction.strip():
+        if self.instruction and not triplet.instruction.strip():
             raise DataError(f"{triplet.where or triplet.id}: the instruction is empty")
         if self.decode:
             triplet.images()
