@@ -194,6 +194,18 @@ def test_prepare_makes_the_same_cache_at_once(toy, model, cached, tmp_path, caps
     assert (code, "--cache works in one process" in line) == (78, True)
 
 
+def test_bad_rows_are_left_out_before_they_are_cached(toy, model, tmp_path, capsys):
+    broken = shutil.copytree(toy, tmp_path / "toy")
+    (edited,) = (broken / "triplets" / "0000003").glob("*_1.png")
+    edited.write_bytes(b"GIF")
+    options = ("--cache", str(model), "--resolution", str(SIDE), "--skip-bad", "1")
+    out = prepare_toy(broken, tmp_path / "out", *options)
+    source = RecordSource(out)
+    assert len(source) == EXAMPLES - 1
+    assert source.cache is not None
+    assert "0000003" in source.manifest.measured["skipped"][0]["reason"]
+
+
 class Stop(BaseException):
     """What a kill looks like from inside."""
 
@@ -280,6 +292,8 @@ def test_a_cache_of_other_weights_or_texts_is_refused_by_name(model, cached, lat
         check_cache([full], hashes._replace(tokenizer="0" * 64))
     with pytest.raises(ConfigError, match="none_for_top=True, not False"):
         check_cache([full], hashes, none_for_top=False)
+    with pytest.raises(ConfigError, match=r"data\.reward_cut=end, not share"):
+        check_cache([full], hashes, reward_cut="share")
     with pytest.raises(ConfigError, match=r"perspectives=.*not .'quality',"):
         check_cache([full], hashes, perspectives=("quality",))
     check_cache([plain], EncoderHashes(hashes.vae), none_for_top=False)
@@ -288,6 +302,7 @@ def test_a_cache_of_other_weights_or_texts_is_refused_by_name(model, cached, lat
 def test_a_cache_that_does_not_fit_the_loader_is_refused(shards, cached, latents):
     for changes, words in (
         ({"augmentation": Augmentation(SIDE, resize_to=40)}, "random crop to 32"),
+        ({"augmentation": Augmentation(SIDE, fit="crop")}, "data.fit=crop asks for a random crop"),
         ({"augmentation": Augmentation(24)}, "made with resolution=32, and data.resolution is 24"),
         (
             {"augmentation": Augmentation(SIDE, filter="bicubic")},

@@ -54,6 +54,18 @@ def test_local_captions_and_none(folder):
         open_source("magicbrush_test", folder, captions="both")
 
 
+def test_captions_are_found_under_the_names_of_the_test_set_too(folder):
+    for kind in ("global", "local"):
+        path = folder / "test" / f"{kind}_captions.json"
+        path.rename(path.with_name(f"{kind}_descriptions.json"))
+        source = open_source("magicbrush_test", folder, captions=kind)
+        assert next(read_triplets(source)).edited_caption == f"{kind} caption"
+        assert source.notes == []
+        (folder / "test" / f"{kind}_descriptions.json").unlink()
+        source = open_source("magicbrush_test", folder, captions=kind)
+        assert source.notes == [f"{folder / 'test'}: no file of {kind} captions"]
+
+
 def test_what_is_missing_is_named_by_session_and_turn(folder):
     (folder / "test" / "images" / "3" / "3-output1.png").unlink()
     with pytest.raises(DataError, match=r"session 3, turn 1: no picture .*3-output1\.png"):
