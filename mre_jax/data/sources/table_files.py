@@ -40,6 +40,8 @@ def table_files(
     if split is None and len(splits) > 1:
         raise DataError(f"{root}: files of several splits, {sorted(splits)}; choose one")
     chosen = [file for file in files if split in (None, _split(file, root))]
+    if splits == {""} and not chosen:
+        raise DataError(f"{root}: its {suffix[1:]} files are of no split; leave {split!r} out")
     if files and not chosen:
         raise DataError(
             f"{root}: no {suffix[1:]} files of split {split!r}; there are of the splits "

@@ -113,6 +113,8 @@ def test_a_saved_dictionary_of_splits(tmp_path):
         read(tmp_path)
     with pytest.raises(DataError, match="no arrow files of split 'dev'; there are of the splits"):
         read(tmp_path, split="dev")
+    with pytest.raises(DataError, match="its arrow files are of no split; leave 'train' out"):
+        read(tmp_path / "train", split="train")
 
 
 def test_the_caches_of_the_library_and_of_the_hub(tmp_path):
