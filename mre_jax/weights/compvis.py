@@ -81,7 +81,11 @@ def unet_rule(names: Collection[str]) -> Rule:
     inputs = _numbers(names, r"input_blocks\.(\d+)\.")
     # Block 0 is conv_in; a level is its ResNets and, but for the last level, a downsampler.
     layers = (min(downsamplers) if downsamplers else max(inputs, default=0) + 1) - 1
-    levels = len(downsamplers) + 1
+    return sized_unet_rule(layers, len(downsamplers) + 1)
+
+
+def sized_unet_rule(layers: int, levels: int) -> Rule:
+    """`unet_rule` for a UNet of `levels` levels of `layers` ResNets each."""
     per_level = layers + 1
 
     def name_of(name: str) -> str | None:

@@ -45,6 +45,9 @@ class TensorSource(abc.ABC):
 class SafetensorsFile(TensorSource):
     """One `.safetensors` file.
 
+    Attributes:
+        metadata: the texts in its header.
+
     Raises:
         DataError: when the file is missing, truncated, has a damaged header, or holds a dtype that
             no model here uses.
@@ -74,6 +77,7 @@ class SafetensorsFile(TensorSource):
             name: TensorInfo(tuple(header[name]["shape"]), _NAMED_DTYPES[header[name]["dtype"]])
             for name in names
         }
+        self.metadata: Mapping[str, str] = header.get("__metadata__", {})
         self._starts = {name: 8 + length + header[name]["data_offsets"][0] for name in names}
 
     def read(self, name: str) -> np.ndarray:
@@ -257,6 +261,7 @@ def _begins_with(path: Path, start: bytes) -> bool:
 
 
 PICKLED_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth")
+WEIGHT_SUFFIXES = (*PICKLED_SUFFIXES, ".safetensors")
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 

@@ -32,7 +32,7 @@ class Faults:
             "of another shape or kind": self.misshaped,
             "not finite": self.not_finite,
         }
-        return "; ".join(f"{len(v)} {kind}: {_shortened(v)}" for kind, v in kinds.items() if v)
+        return "; ".join(f"{len(v)} {kind}: {shortened(v)}" for kind, v in kinds.items() if v)
 
 
 def compare(expected: Mapping[str, Any], source: TensorSource) -> Faults:
@@ -86,6 +86,7 @@ def stream(
         )
 
 
-def _shortened(names: list[str], limit: int = 8) -> str:
+def shortened(names: list[str], limit: int = 8) -> str:
+    """The first few of `names` in order, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(sorted(names)[:limit]) + more
