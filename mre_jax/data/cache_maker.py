@@ -22,6 +22,7 @@ from mre_jax.data.reward_text import Parts, join_rewards, reward_parts
 from mre_jax.data.rewards import PERSPECTIVES
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError
+from mre_jax.weights.lora import Loras
 
 THUMBNAIL = 64
 """Longer side in pixels of what is left of dropped pictures."""
@@ -68,6 +69,7 @@ class CacheMaker:
 
     Attributes:
         cache: what it makes.
+        notes: what was changed or assumed on loading the model, for the user.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class CacheMaker:
         devices: Sequence[jax.Device] | None = None,
         *,
         base: epath.PathLike | None = None,
+        lora: Loras = (),
     ):
         """Loads the encoders.
 
@@ -85,13 +88,21 @@ class CacheMaker:
             options: what to make.
             devices: by default all of this host.
             base: a model for what `model` lacks.
+            lora: LoRA files to merge into the text encoder, as `load_component` takes them.
 
         Raises:
             ConfigError: if the options do not fit the model.
             DataError: if the model cannot be read.
         """
+        if lora and not options.text:
+            raise ConfigError(
+                "a LoRA changes no latents; cache the texts too (--text), or leave it out"
+            )
         self._options = options
-        self._encoders = CacheEncoders(model, text=options.text, base=base, devices=devices)
+        self._encoders = CacheEncoders(
+            model, text=options.text, base=base, lora=lora, devices=devices
+        )
+        self.notes = self._encoders.notes
         downscale = self._encoders.downscale
         if options.resolution % downscale:
             raise ConfigError(

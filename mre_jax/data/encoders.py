@@ -24,6 +24,7 @@ from mre_jax.editing.tokens import Tokenizer
 from mre_jax.models.clip import CLIPTextModel
 from mre_jax.models.vae import AutoencoderKL
 from mre_jax.weights.checkpoint import Checkpoint, checkpoint_at
+from mre_jax.weights.lora import Loras
 from mre_jax.weights.rule import load
 from mre_jax.weights.source import TensorSource, as_bytes
 
@@ -48,6 +49,7 @@ class CacheEncoders:
         hashes: of the weights and the tokenizer.
         tokenizer: None without texts.
         devices: how many share a batch.
+        notes: what was changed or assumed on loading, for the user.
     """
 
     def __init__(
@@ -56,12 +58,13 @@ class CacheEncoders:
         *,
         text: bool,
         base: epath.PathLike | None = None,
+        lora: Loras = (),
         devices: Sequence[jax.Device] | None = None,
     ):
         """Loads them.
 
         Args:
-            model, base: as `checkpoint_at` takes them.
+            model, base, lora: as `checkpoint_at` takes them.
             text: whether texts are encoded too.
             devices: by default all of this host.
 
@@ -72,7 +75,8 @@ class CacheEncoders:
         self.devices = self._mesh.size
         everywhere = NamedSharding(self._mesh, PartitionSpec())
         self.tokenizer: Tokenizer | None = None
-        with checkpoint_at(model, base=base, components=_components(text)) as checkpoint:
+        with checkpoint_at(model, base=base, lora=lora, components=_components(text)) as checkpoint:
+            self.notes = checkpoint.notes
             self.hashes = hashes_of(checkpoint)
             if text:
                 self.tokenizer = Tokenizer.of(checkpoint)

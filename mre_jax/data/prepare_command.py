@@ -36,7 +36,7 @@ from mre_jax.data.sources.selection import Check, parse_shard, select
 from mre_jax.data.sources.source import Source
 from mre_jax.data.workers import by_beam, by_processes
 from mre_jax.errors import ConfigError
-from mre_jax.weights.arguments import add_base
+from mre_jax.weights.arguments import add_base, add_lora
 
 _FORMAT = 1
 
@@ -115,6 +115,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also keep what this model's encoders say, as 'mre data cache' does; in one process",
     )
     add_base(parser)
+    add_lora(parser)
     add_cache_options(parser)
     work = parser.add_argument_group("work; the shards do not depend on it")
     work.add_argument("--workers", type=int, default=1, help="processes")

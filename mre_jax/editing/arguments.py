@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from typing import Any
 
 from mre_jax import compile_cache
@@ -100,10 +101,14 @@ def load_pipeline(args: argparse.Namespace) -> Any:
     if not args.model:
         raise ConfigError("no model: give --model PATH, or set MRE_MODEL")
     compile_cache.enable()
-    return EditPipeline.from_pretrained(
+    pipeline = EditPipeline.from_pretrained(
         args.model,
         base=args.base,
+        lora=args.lora,
         dtype=args.dtype,
         attention=args.attention,
         vae_tiling=args.vae_tiling,
     )
+    for note in pipeline.notes:
+        print(note, file=sys.stderr)
+    return pipeline

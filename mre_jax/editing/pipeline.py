@@ -36,6 +36,7 @@ from mre_jax.models.layers import Compute
 from mre_jax.models.reward_config import RewardConfig
 from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.load import Model, load_model, save_model
+from mre_jax.weights.lora import Loras
 
 OUTPUT_TYPES = ("pil", "np", "latent")
 _SCHEDULER_FILE = "scheduler/scheduler_config.json"
@@ -176,6 +177,7 @@ class EditPipeline:
         path: epath.PathLike,
         *,
         base: epath.PathLike | None = None,
+        lora: Loras = (),
         dtype: str = "float32",
         attention: str = "auto",
         vae_tiling: bool = False,
@@ -185,6 +187,8 @@ class EditPipeline:
         Args:
             path: a folder, a weight file, a gs:// path, or a hub id "org/name@revision".
             base: a model for what `path` lacks, such as the tokenizer of a file; from anywhere too.
+            lora: LoRA files to merge into the weights, from anywhere too: "FILE", "FILE:SCALE",
+                (FILE, SCALE) or several. `notes` says what each changed.
             dtype: of weights and arithmetic, "float32" or "bfloat16".
             attention: an implementation of `mre_jax.models.attention`.
             vae_tiling: encode and decode large pictures in overlapping tiles.
@@ -196,7 +200,7 @@ class EditPipeline:
             raise ConfigError(f"dtype {dtype!r} is not float32 or bfloat16")
         check_implementation(attention)
         compute = Compute(dtype=jnp.dtype(dtype), attention=attention)
-        model = load_model(path, base=base, compute=compute, dtype=compute.dtype)
+        model = load_model(path, base=base, lora=lora, compute=compute, dtype=compute.dtype)
         model.vae.tiling = vae_tiling
         return cls(model)
 
@@ -216,7 +220,7 @@ class EditPipeline:
     @functools.cached_property
     def checkpoint(self) -> str:
         """SHA-256 of the weights as they were loaded, equal for every layout that holds them."""
-        return weights_hash(self._model.origin, base=self._model.base)
+        return weights_hash(self._model.origin, base=self._model.base, lora=self._model.lora)
 
     def to_devices(self, devices: Sequence[jax.Device] | None = None) -> "EditPipeline":
         """Copies the weights to `devices`, by default all of this host's, to share every batch.
@@ -230,6 +234,11 @@ class EditPipeline:
         for module in self._networks():
             nnx.update(module, jax.device_put(nnx.state(module), place))
         return self
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was changed or assumed when the checkpoint was loaded."""
+        return self._model.notes
 
     @property
     def device_count(self) -> int:

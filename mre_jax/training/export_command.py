@@ -15,14 +15,17 @@ from mre_jax.errors import ConfigError
 from mre_jax.training.checkpoint import Restored, restore_params
 from mre_jax.training.config import ModelConfig
 from mre_jax.training.run_directory import Identity, RunDirectory
+from mre_jax.weights.arguments import add_lora
 from mre_jax.weights.checkpoint import (
     REWARD_CLASS,
     Checkpoint,
     Component,
     changed,
     checkpoint_at,
+    with_loras,
 )
 from mre_jax.weights.folder import COMPONENTS
+from mre_jax.weights.lora import Loras, opened_loras, parse_loras
 from mre_jax.weights.rule import to_torch, torch_name, torch_shape
 from mre_jax.weights.save import DTYPES, save_checkpoint
 from mre_jax.weights.source import TensorInfo, TensorSource
@@ -64,6 +67,7 @@ def export(
     step: int | None = None,
     weights: str | None = None,
     base: epath.PathLike | None = None,
+    lora: Loras = (),
     dtype: str = "same",
     force: bool = False,
 ) -> dict[str, Any]:
@@ -80,12 +84,14 @@ def export(
         step: of a checkpoint; None is the newest sound one.
         weights: "ema", the moving average, or "raw"; None is "ema" where the run keeps one.
         base: a model to use in place of `model.init_from`, where that has moved.
+        lora: LoRA files to merge into the trained UNet and its text encoder, as `load_model` takes
+            them.
         dtype: "same" (float32), "float32", "float16" or "bfloat16".
         force: replace `out`.
 
     Returns:
-        `step`, `weights`, newer checkpoints that were `skipped` as damaged, and SHA-256 of the
-        `files` by path.
+        `step`, `weights`, newer checkpoints that were `skipped` as damaged, `notes` on what was
+        merged, and SHA-256 of the `files` by path.
 
     Raises:
         ConfigError: if the run has no such checkpoint or weights, or not that format.
@@ -98,14 +104,18 @@ def export(
     weights = weights or ("raw" if config.model.ema_decay is None else "ema")
     which = "ema" if weights == "ema" else "params"
     restored = restore_params(directory.checkpoints, step, which)
-    with checkpoint_at(
-        config.model.init_from if base is None else base,
-        base=config.model.base,
-        in_channels=config.model.in_channels,
-        components=COMPONENTS,
-    ) as model:
+    with (
+        opened_loras(parse_loras(lora)) as loras,
+        checkpoint_at(
+            config.model.init_from if base is None else base,
+            base=config.model.base,
+            in_channels=config.model.in_channels,
+            components=COMPONENTS,
+        ) as model,
+    ):
+        trained = with_loras(_trained(model, identity, restored, weights), loras)
         files = save_checkpoint(
-            _trained(model, identity, restored, weights),
+            trained,
             out,
             format="orbax" if format == "orbax" else "diffusers",
             dtype=dtype,
@@ -115,6 +125,7 @@ def export(
         "step": restored.step,
         "weights": weights,
         "skipped": list(restored.skipped),
+        "notes": list(trained.notes),
         "files": files,
     }
 
@@ -131,6 +142,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--base", metavar="MODEL", help="for all but the UNet (default: the run's model.init_from)"
     )
+    add_lora(parser)
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="same")
     parser.add_argument("--force", action="store_true", help="replace DIR")
 
@@ -141,10 +153,12 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         DataError, ConfigError: as `export`.
     """
-    options = ("format", "step", "weights", "base", "dtype", "force")
+    options = ("format", "step", "weights", "base", "lora", "dtype", "force")
     report = export(args.run, args.out, **{name: getattr(args, name) for name in options})
     for reason in report["skipped"]:
         print(f"warning: {reason}", file=sys.stderr)
+    for note in report["notes"]:
+        print(note)
     print(f"wrote step {report['step']} ({report['weights']} weights) to {args.out}")
     return 0
 
@@ -179,7 +193,7 @@ def _trained(model: Checkpoint, identity: Identity, restored: Restored, weights:
     if config.loss.prediction_type is not None:
         files[_SCHEDULER_FILE] = _scheduler(model.files, config.loss.prediction_type)
     components = {**model.components, "unet": unet}
-    return dataclasses.replace(model, components=components, files=files)
+    return dataclasses.replace(model, components=components, files=files, notes=())
 
 
 def _with_reward(unet: Component, model: ModelConfig) -> Component:

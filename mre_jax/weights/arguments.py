@@ -16,6 +16,18 @@ def add_model(parser: Parser, help: str = "", **options: Any) -> None:
     places = "a model folder, a weight file, gs://..., or org/name@REVISION on the hub"
     parser.add_argument("--model", help=f"{help}{places}", **options)
     add_base(parser)
+    add_lora(parser)
+
+
+def add_lora(parser: Parser) -> None:
+    """Adds `--lora` alone, as `add_base`."""
+    parser.add_argument(
+        "--lora",
+        metavar="FILE[:SCALE]",
+        action="append",
+        default=[],
+        help="a LoRA to merge into the model's weights, of the scale 1 or another; may be repeated",
+    )
 
 
 def add_base(parser: Parser) -> None:

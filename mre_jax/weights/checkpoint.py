@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from mre_jax.weights import compvis, infer
 from mre_jax.weights.expand import with_input_channels
 from mre_jax.weights.folder import COMPONENTS, ModelFolder
 from mre_jax.weights.locate import local_path
+from mre_jax.weights.lora import Loras, OpenedLora, merge, opened_loras, parse_loras
+from mre_jax.weights.lora_file import is_lora
 from mre_jax.weights.older import current_text_encoder, current_vae
 from mre_jax.weights.orbax_folder import OrbaxComponent
 from mre_jax.weights.released import find_reward, from_released
@@ -95,22 +97,30 @@ class Checkpoint:
 
 @contextlib.contextmanager
 def checkpoint_at(
-    model: epath.PathLike, *, base: epath.PathLike | None = None, **options: Any
+    model: epath.PathLike,
+    *,
+    base: epath.PathLike | None = None,
+    lora: Loras = (),
+    **options: Any,
 ) -> Iterator[Checkpoint]:
     """`open_checkpoint` of a model wherever it is; its weights can be read inside the `with`.
 
     Args:
         model: a local path, `org/name@REVISION` or `gs://...`.
         base: a model for what `model` lacks, in any of these places too.
+        lora: LoRA files to merge, in any of these places: "FILE", "FILE:SCALE", (FILE, SCALE) or
+            several.
         options: those of `open_checkpoint`.
 
     Raises:
         DataError: when something is missing or damaged, or of another kind.
+        ConfigError: for a scale of a LoRA that is not a finite number.
     """
     with contextlib.ExitStack() as places:
+        loras = places.enter_context(opened_loras(parse_loras(lora)))
         path = places.enter_context(local_path(model))
         below = None if base is None else places.enter_context(local_path(base))
-        yield open_checkpoint(path, base=below, **options)
+        yield open_checkpoint(path, base=below, loras=loras, **options)
 
 
 def open_checkpoint(
@@ -121,6 +131,7 @@ def open_checkpoint(
     unet_config: Mapping[str, Any] | None = None,
     base: Path | None = None,
     components: Collection[str] | None = None,
+    loras: Sequence[OpenedLora] = (),
 ) -> Checkpoint:
     """Recognises and opens a model folder, a component's folder, or a file in the original layout.
 
@@ -132,6 +143,7 @@ def open_checkpoint(
         unet_config: entries that replace those of the UNet's configuration.
         base: a model for what `path` lacks, local.
         components: those to open; None is the lone one of a component's folder, else all.
+        loras: to merge into these, before the UNet gets more input channels.
 
     Raises:
         DataError: when something is missing or damaged, or of another kind.
@@ -149,8 +161,25 @@ def open_checkpoint(
     chosen = {name: opened.components[name] for name in components}
     if "unet" in chosen:
         chosen["unet"] = changed(chosen["unet"], **(unet_config or {}))
-    opened = dataclasses.replace(opened, components=chosen)
+    opened = with_loras(dataclasses.replace(opened, components=chosen), loras)
     return opened if in_channels is None else expanded(opened, in_channels)
+
+
+def with_loras(model: Checkpoint, loras: Sequence[OpenedLora]) -> Checkpoint:
+    """The model with LoRAs merged into its weights as they are read.
+
+    Raises:
+        DataError: when one does not fit, or changes nothing.
+    """
+    if not loras:
+        return model
+    sources = {name: component.source for name, component in model.components.items()}
+    merged, notes = merge(sources, loras, model.origin)
+    components = {
+        name: dataclasses.replace(component, source=merged[name])
+        for name, component in model.components.items()
+    }
+    return dataclasses.replace(model, components=components, notes=(*model.notes, *notes))
 
 
 def expanded(model: Checkpoint, in_channels: int) -> Checkpoint:
@@ -231,6 +260,8 @@ def _stored(name: str, folder: ModelFolder, source: TensorSource) -> Component:
 
 def _open_file(path: Path, weights: str | None) -> Checkpoint:
     source = open_tensors(path)
+    if is_lora(source):
+        raise DataError(f"{path} is a LoRA: give it with --lora, and its base model here")
     if not compvis.is_compvis(source.tensors):
         raise DataError(
             f"{path} is not a whole model in the original layout; for the weights of one component "

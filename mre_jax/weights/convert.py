@@ -10,9 +10,10 @@ from etils import epath
 from mre_jax.editing.tokens import Tokenizer, is_tokenizer_file
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.weights import verify as verification
-from mre_jax.weights.arguments import add_base
+from mre_jax.weights.arguments import add_base, add_lora
 from mre_jax.weights.checkpoint import EDITOR, Checkpoint, checkpoint_at
 from mre_jax.weights.folder import read_json
+from mre_jax.weights.lora import Loras
 from mre_jax.weights.save import DTYPES, FORMATS, save_checkpoint
 
 
@@ -24,6 +25,7 @@ def convert(
     in_channels: int | None = None,
     config: epath.PathLike | None = None,
     base: epath.PathLike | None = None,
+    lora: Loras = (),
     tokenizer: bool = True,
     format: str = "diffusers",
     dtype: str = "same",
@@ -40,6 +42,8 @@ def convert(
         in_channels: what the UNet shall take; missing ones get zero weights. None is an editor's.
         config: a JSON file whose entries replace those of the UNet's configuration.
         base: a model for what `src` lacks, such as the tokenizer; from any of these places.
+        lora: LoRA files to merge, from any of these places: "FILE", "FILE:SCALE", (FILE, SCALE) or
+            several.
         tokenizer: False writes a model that lacks its tokenizer nevertheless.
         format: "diffusers" or "orbax".
         dtype: "same", "float32", "float16" or "bfloat16".
@@ -59,6 +63,7 @@ def convert(
     with checkpoint_at(
         src,
         base=base,
+        lora=lora,
         weights=weights,
         in_channels=EDITOR if in_channels is None else in_channels,
         unet_config=None if config is None else read_json(Path(config)),
@@ -104,6 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config", metavar="FILE", help="JSON whose entries replace the UNet's configuration"
     )
     add_base(parser)
+    add_lora(parser)
     parser.add_argument(
         "--no-tokenizer",
         dest="tokenizer",
@@ -163,5 +169,5 @@ def _counts(model: Checkpoint) -> dict[str, dict[str, int]]:
 
 _ARGUMENTS = (
     *("src", "dst", "weights", "in_channels", "config", "base", "tokenizer", "format", "dtype"),
-    *("verify", "force"),
+    *("lora", "verify", "force"),
 )

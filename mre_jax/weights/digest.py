@@ -5,21 +5,24 @@ import hashlib
 from etils import epath
 
 from mre_jax.weights.checkpoint import Checkpoint, checkpoint_at
+from mre_jax.weights.lora import Loras
 from mre_jax.weights.source import as_bytes
 
 
-def weights_hash(model: epath.PathLike, *, base: epath.PathLike | None = None) -> str:
+def weights_hash(
+    model: epath.PathLike, *, base: epath.PathLike | None = None, lora: Loras = ()
+) -> str:
     """SHA-256 over name, dtype, shape and bytes of every tensor, in the order of the names.
 
     A folder, its copy in our Orbax form and one with older tensor names have the same hash.
 
     Args:
-        model, base: as `checkpoint_at` takes them.
+        model, base, lora: as `checkpoint_at` takes them.
 
     Raises:
         DataError: when the model cannot be read.
     """
-    with checkpoint_at(model, base=base) as opened:
+    with checkpoint_at(model, base=base, lora=lora) as opened:
         return checkpoint_hash(opened)
 
 

@@ -20,6 +20,7 @@ from mre_jax.weights.checkpoint import (
     checkpoint_at,
 )
 from mre_jax.weights.folder import COMPONENTS
+from mre_jax.weights.lora import Loras
 from mre_jax.weights.rule import ModuleTensors, Placement, load
 from mre_jax.weights.save import save_checkpoint
 
@@ -34,6 +35,8 @@ class Model:
         origin: where it came from.
         weights: "ema", "raw" or "only", as in `Checkpoint`.
         base: where the rest came from, what `origin` lacked.
+        lora: merged into the networks.
+        notes: what was changed or assumed on loading, for the user.
     """
 
     unet: UNet
@@ -44,6 +47,8 @@ class Model:
     origin: str
     weights: str
     base: epath.PathLike | None = None
+    lora: Loras = ()
+    notes: tuple[str, ...] = ()
 
 
 def load_unet(path: epath.PathLike, **options: Any) -> UNet:
@@ -80,6 +85,7 @@ def load_component(
     weights: str | None = None,
     in_channels: int | None = None,
     base: epath.PathLike | None = None,
+    lora: Loras = (),
 ) -> Any:
     """One network of a model.
 
@@ -92,12 +98,19 @@ def load_component(
         weights: "ema" or "raw" where there are both; None prefers the moving average.
         in_channels: what the UNet shall take; missing ones get zero weights. None leaves it.
         base: a model for what `path` lacks, in any of these places too.
+        lora: LoRA files to merge, in any of these places: "FILE", "FILE:SCALE", (FILE, SCALE) or
+            several. What they hold for other networks is left aside.
 
     Raises:
         DataError, ConfigError: as `load_unet`.
     """
     with checkpoint_at(
-        path, base=base, weights=weights, in_channels=in_channels, components=(name,)
+        path,
+        base=base,
+        lora=lora,
+        weights=weights,
+        in_channels=in_channels,
+        components=(name,),
     ) as opened:
         component = opened.components[name]
         return load(component.network(compute), component.source, dtype=dtype, placement=placement)
@@ -111,17 +124,20 @@ def load_model(
     placement: Placement | None = None,
     weights: str | None = None,
     base: epath.PathLike | None = None,
+    lora: Loras = (),
 ) -> Model:
     """All networks of an editor.
 
     Args:
         path: a model folder or a file in the original layout; local, hub or bucket.
-        compute, dtype, placement, weights, base: as for `load_component`.
+        compute, dtype, placement, weights, base, lora: as for `load_component`.
 
     Raises:
         DataError, ConfigError: as `load_unet`.
     """
-    with checkpoint_at(path, base=base, weights=weights, components=COMPONENTS) as opened:
+    with checkpoint_at(
+        path, base=base, lora=lora, weights=weights, components=COMPONENTS
+    ) as opened:
         networks: dict[str, Any] = {
             name: load(part.network(compute), part.source, dtype=dtype, placement=placement)
             for name, part in opened.components.items()
@@ -133,6 +149,8 @@ def load_model(
             origin=str(path),
             weights=opened.weights,
             base=base,
+            lora=lora,
+            notes=opened.notes,
         )
 
 

@@ -30,6 +30,7 @@ from mre_jax.weights.strict import Faults
 
 LoraLike = str | os.PathLike | tuple[str | os.PathLike, float]
 """FILE, FILE:SCALE, or a pair of both."""
+Loras = str | os.PathLike | Sequence[LoraLike]
 
 
 class Lora(NamedTuple):
@@ -59,11 +60,11 @@ class Placed(NamedTuple):
     layer: Layer
 
 
-def parse_loras(given: str | os.PathLike | Sequence[LoraLike]) -> tuple[Lora, ...]:
+def parse_loras(given: Loras) -> tuple[Lora, ...]:
     """LoRA files as a caller or the command line names them.
 
     Raises:
-        ConfigError: for a scale that is not a finite number, or something else than `LoraLike`.
+        ConfigError: for a scale that is not a finite number, or for something else than `LoraLike`.
     """
     return tuple(map(_parsed, [given] if isinstance(given, (str, os.PathLike)) else given))
 
