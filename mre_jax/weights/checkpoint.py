@@ -118,7 +118,7 @@ def checkpoint_at(
     """
     with contextlib.ExitStack() as places:
         loras = places.enter_context(opened_loras(parse_loras(lora)))
-        path = places.enter_context(local_path(model))
+        path = places.enter_context(local_path(model, options.get("weights")))
         below = None if base is None else places.enter_context(local_path(base))
         yield open_checkpoint(path, base=below, loras=loras, **options)
 
@@ -225,15 +225,16 @@ def _open_folder(path: Path, weights: str | None, names: Collection[str]) -> Che
         kind = "released"
     if any(isinstance(folder.tensors(name), OrbaxComponent) for name in components):
         kind = "orbax"
-    averaged = folder.has_averages
+    notes = [note for name in components if (note := folder.taken(name))]
     return Checkpoint(
         origin=str(path),
         kind=kind,
-        weights="ema" if averaged else "raw" if weights == "raw" else "only",
+        weights="raw" if weights == "raw" else folder.unet_weights,
         components=components,
         files=folder.files(),
         safety_checker=folder.safety_checker,
         lone=folder.lone,
+        notes=tuple(notes),
     )
 
 

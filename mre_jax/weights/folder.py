@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,13 @@ from mre_jax.errors import DataError
 from mre_jax.weights.orbax_folder import FOLDER as ORBAX
 from mre_jax.weights.orbax_folder import OrbaxComponent
 from mre_jax.weights.source import TensorSource, open_tensors
+from mre_jax.weights.weight_files import WeightSet, choose
 
 COMPONENTS = ("unet", "vae", "text_encoder")
 MODEL_INDEX = "model_index.json"
 SAFETY_CHECKER = "safety_checker"
+AVERAGE = "unet_ema"
+SMALL_FOLDERS = ("tokenizer", "scheduler", "feature_extractor")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,37 +27,36 @@ class ModelFolder:
         path: the folder.
         components: those of `COMPONENTS` that are there, each with its own folder.
         lone: the folder is itself one component, such as a `unet/` by itself.
+        weights: "ema" or "raw", which of both to take; None prefers the moving average.
     """
 
     path: Path
     components: Mapping[str, Path]
     lone: bool
+    weights: str | None = None
 
     @classmethod
     def open(cls, path: Path, weights: str | None = None) -> "ModelFolder":
         """Recognises what is in `path`.
 
         Args:
-            weights: "ema" or "raw", for the checkpoints of a training run that keep both as
-                `unet_ema/` and `unet/`; None takes the moving average where there is one.
+            weights: "ema" or "raw", for folders that keep both, as `unet_ema/` and `unet/` or
+                with the variant non_ema or ema; None takes the moving average where there is one.
 
         Raises:
-            DataError: when it is neither a model folder nor a component of a supported class, or
-                has no moving average that was asked for.
+            DataError: when it is neither a model folder nor a component of a supported class.
         """
         if not path.is_dir():
             raise DataError(f"{path} is not a folder")
         found = {
             name: path / name for name in COMPONENTS if (path / name / "config.json").is_file()
         }
-        if weights != "raw" and (path / _AVERAGE / "config.json").is_file():
-            found["unet"] = path / _AVERAGE
-        elif weights == "ema":
-            raise DataError(f"{path} holds no EMA weights; use --weights raw, or leave it out")
+        if weights != "raw" and (path / AVERAGE / "config.json").is_file():
+            found["unet"] = path / AVERAGE
         if found:
-            return cls(path, found, lone=False)
+            return cls(path, found, lone=False, weights=weights)
         if (path / "config.json").is_file():
-            return cls(path, {_component(path): path}, lone=True)
+            return cls(path, {_component(path): path}, lone=True, weights=weights)
         raise DataError(
             f"{path} holds neither {MODEL_INDEX} and folders such as unet/, nor a component's "
             "config.json and weights"
@@ -72,41 +74,65 @@ class ModelFolder:
         """The component's weights under the names they are stored by.
 
         Raises:
-            DataError: when the component or its weights are missing or damaged.
+            DataError: when the component or its weights are missing or damaged, or are not of the
+                kind that was asked for.
         """
         folder = self._folder(component)
+        if component == "unet":
+            self._require_weights()
         if (folder / ORBAX).is_dir():
             return OrbaxComponent(folder)
-        for stem in ("diffusion_pytorch_model", "model", "pytorch_model"):
-            for ending in _ENDINGS:
-                if (folder / f"{stem}{ending}").is_file():
-                    return open_tensors(folder / f"{stem}{ending}")
-        raise DataError(
-            f"{folder} holds no weights: expected diffusion_pytorch_model.safetensors, "
-            "model.safetensors, the same in shards, or a .bin"
-        )
+        taken, _ = self._chosen(component)
+        return open_tensors(folder / taken.entry)
+
+    def taken(self, component: str) -> str | None:
+        """A note on which weights of the component are taken, where there are several."""
+        folder = self._folder(component)
+        if (folder / ORBAX).is_dir():
+            return None
+        taken, others = self._chosen(component)
+        if not others:
+            return None
+        more = f" and {len(others) - 4} more" if len(others) > 4 else ""
+        return f"{component}: {taken.entry} taken, not {', '.join(others[:4])}{more}"
 
     def files(self) -> dict[str, bytes]:
         """The small files that are not weights, by path in the folder: tokenizer and the like."""
         if self.lone:
             return {}
         paths = [self.path / MODEL_INDEX]
-        for name in _SMALL_FOLDERS:
+        for name in SMALL_FOLDERS:
             paths += sorted((self.path / name).glob("*"))
         return {
             str(path.relative_to(self.path)): path.read_bytes() for path in paths if path.is_file()
         }
 
     @property
-    def has_averages(self) -> bool:
-        """Whether the UNet's weights are the moving average of a training run."""
-        return self.components.get("unet") == self.path / _AVERAGE
+    def unet_weights(self) -> str:
+        """What the UNet's weights are: "ema", "raw", or "only" where nothing tells."""
+        folder = self.components.get("unet")
+        if folder == self.path / AVERAGE:
+            return "ema"
+        unmarked = folder is None or (folder / ORBAX).is_dir()
+        return "only" if unmarked else self._chosen("unet")[0].weights
 
     @property
     def safety_checker(self) -> Path | None:
         """The folder of the safety checker, which is copied and never opened."""
         path = self.path / SAFETY_CHECKER
         return path if path.is_dir() and not self.lone else None
+
+    def _require_weights(self) -> None:
+        found = self.unet_weights
+        if self.weights == "ema" and found != "ema":
+            raise DataError(f"{self.path} holds no EMA weights; use --weights raw, or leave it out")
+        if self.weights == "raw" and found == "ema":
+            raise DataError(f"{self.path} holds EMA weights only; leave --weights raw out")
+
+    def _chosen(self, component: str) -> tuple[WeightSet, list[str]]:
+        folder = self._folder(component)
+        names = sorted(path.name for path in folder.iterdir() if not path.is_dir())
+        return require_weights(names, str(folder), self.weights)
 
     def _folder(self, component: str) -> Path:
         if component not in self.components:
@@ -115,6 +141,26 @@ class ModelFolder:
                 "with --base"
             )
         return self.components[component]
+
+
+def require_weights(
+    names: Collection[str], folder: str, weights: str | None = None
+) -> tuple[WeightSet, list[str]]:
+    """`choose`, where a folder has to hold weights.
+
+    Raises:
+        DataError: that lists what the folder holds instead.
+    """
+    taken, others = choose(names, weights)
+    if taken is None:
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        raise DataError(
+            f"{folder} holds no weights that can be read: it has "
+            f"{', '.join(sorted(names)[:8]) or 'no files'}{more}; wanted is "
+            "diffusion_pytorch_model, model or pytorch_model, .safetensors or .bin, or the index "
+            "of their shards"
+        )
+    return taken, others
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -150,13 +196,3 @@ _CLASSES = {
     "AutoencoderKL": "vae",
     "CLIPTextModel": "text_encoder",
 }
-
-_ENDINGS = (
-    ".safetensors",
-    ".safetensors.index.json",
-    ".fp16.safetensors",
-    ".bin",
-)
-
-_AVERAGE = "unet_ema"
-_SMALL_FOLDERS = ("tokenizer", "scheduler", "feature_extractor")

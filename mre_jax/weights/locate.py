@@ -1,26 +1,31 @@
 """Where a model is: a local path, a pinned revision on the Hugging Face hub, or a bucket."""
 
 import contextlib
+import glob
 import re
 import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePosixPath
 
 from etils import epath
-from huggingface_hub import snapshot_download
+from huggingface_hub import list_repo_files, snapshot_download
 
 from mre_jax.errors import DataError
+from mre_jax.weights.folder import AVERAGE, COMPONENTS, SAFETY_CHECKER, SMALL_FOLDERS
+from mre_jax.weights.orbax_folder import FOLDER as ORBAX
 from mre_jax.weights.source import PICKLED_SUFFIXES
+from mre_jax.weights.weight_files import choose
 
 
 @contextlib.contextmanager
-def local_path(spec: epath.PathLike) -> Iterator[Path]:
+def local_path(spec: epath.PathLike, weights: str | None = None) -> Iterator[Path]:
     """A local folder or file for `spec`, valid inside the `with`.
 
     Args:
         spec: a local path; `org/name@REVISION` on the hub, with a revision of 40 hex digits and
             optionally `/folder-or-file` after it; or `gs://bucket/path`, which is copied to a
-            temporary folder.
+            temporary folder. Of a remote folder only what `needed_files` says is fetched.
+        weights: as for `needed_files`.
 
     Raises:
         DataError: when nothing is there, or a hub model is named without a pinned revision.
@@ -28,11 +33,11 @@ def local_path(spec: epath.PathLike) -> Iterator[Path]:
     text = str(spec)
     if "://" in text:
         with tempfile.TemporaryDirectory(prefix="mre-weights-") as staged:
-            yield _staged(epath.Path(text), Path(staged))
+            yield _staged(epath.Path(text), Path(staged), weights)
     elif Path(text).exists():
         yield Path(text)
     elif match := _PINNED.fullmatch(text):
-        yield _snapshot(match["repository"], match["revision"], match["inside"])
+        yield _snapshot(match["repository"], match["revision"], match["inside"] or "", weights)
     elif _UNPINNED.fullmatch(text):
         raise DataError(
             f"{text} is neither a local path nor a pinned hub model; for the hub write "
@@ -42,50 +47,116 @@ def local_path(spec: epath.PathLike) -> Iterator[Path]:
         raise DataError(f"{text} does not exist; give a folder, a weight file or org/name@REVISION")
 
 
-def _staged(remote: epath.Path, folder: Path) -> Path:
+def needed_files(names: Collection[str], weights: str | None = None) -> list[str]:
+    """Those of a folder's files that a model, or a component, is opened from.
+
+    They are the small files, and of each component's weights the set that would be taken; not the
+    other formats and precisions, nor the files that hold a whole model once more.
+
+    Args:
+        names: paths in the folder, with "/" between their parts.
+        weights: "ema" or "raw", where there are both.
+    """
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        path = PurePosixPath(name)
+        parent = str(path.parent) if path.parent.parts else ""
+        folders.setdefault(parent, []).append(path.name)
+    average = weights != "raw" and "config.json" in folders.get(AVERAGE, ())
+    unused = "unet" if average else AVERAGE
+    needed = []
+    for folder, files in folders.items():
+        chosen = set()
+        if ORBAX in PurePosixPath(folder).parts:
+            chosen = set(files)
+        elif folder in _WITH_WEIGHTS or folder in SMALL_FOLDERS:
+            chosen = {name for name in files if name.endswith(_SMALL) and ".index." not in name}
+            if folder in _WITH_WEIGHTS and folder != unused and "config.json" in files:
+                chosen |= _weights_of(files, weights)
+        needed += [f"{folder}/{name}" if folder else name for name in sorted(chosen)]
+    return needed
+
+
+def _weights_of(files: list[str], weights: str | None) -> set[str]:
+    taken, _ = choose(files, weights)
+    # That raw weights lie beside them is what tells a moving average.
+    twin, _ = choose(files, "raw") if weights == "ema" else (None, None)
+    return {name for found in (taken, twin) if found is not None for name in found.files}
+
+
+def _staged(remote: epath.Path, folder: Path, weights: str | None) -> Path:
     if not remote.exists():
         raise DataError(f"{remote} does not exist, or these credentials cannot see it")
     target = folder / remote.name
-    if remote.is_dir():
-        _copy_folder(remote, target)
-    else:
+    if not remote.is_dir():
         remote.copy(target)
+        return target
+    target.mkdir()
+    for name in needed_files(list(_names(remote)), weights):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (remote / name).copy(target / name)
     return target
 
 
-def _copy_folder(remote: epath.Path, target: Path) -> None:
-    target.mkdir()
-    for child in remote.iterdir():
+def _names(folder: epath.Path, prefix: str = "") -> Iterator[str]:
+    for child in folder.iterdir():
         if child.is_dir():
-            _copy_folder(child, target / child.name)
+            yield from _names(child, f"{prefix}{child.name}/")
         else:
-            child.copy(target / child.name)
+            yield prefix + child.name
 
 
-def _snapshot(repository: str, revision: str, inside: str | None) -> Path:
-    prefix = f"{inside}/" if inside else ""
-    patterns = [prefix + pattern for pattern in _PATTERNS]
-    if inside and inside.endswith((*PICKLED_SUFFIXES, ".safetensors")):
-        patterns = [inside]
-    snapshot = snapshot_download(
-        repository, revision=revision, allow_patterns=patterns, ignore_patterns=_UNUSED
-    )
-    path = Path(snapshot, inside or "")
+def _snapshot(repository: str, revision: str, inside: str, weights: str | None) -> Path:
+    where = f"{repository}@{revision}"
+    try:
+        names = list_repo_files(repository, revision=revision)
+    except Exception as error:  # whatever the transport raises: what was fetched before may do
+        snapshot = _cached(repository, revision, error)
+    else:
+        chosen = _inside(names, inside, where, weights)
+        snapshot = snapshot_download(
+            repository, revision=revision, allow_patterns=[glob.escape(name) for name in chosen]
+        )
+    path = Path(snapshot, inside)
     if not path.exists():
-        raise DataError(f"{repository}@{revision} holds no {inside}")
+        raise DataError(f"{where} holds no {inside}")
     return path
 
 
+def _inside(names: list[str], inside: str, where: str, weights: str | None) -> list[str]:
+    """What to fetch of a repository for one of its files or folders; "" is the whole."""
+    if inside in names:
+        return [inside]
+    prefix = f"{inside.rstrip('/')}/" if inside else ""
+    below = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+    if not below:
+        raise DataError(f"{where} holds no {inside}")
+    chosen = needed_files(below, weights)
+    files = [name for name in below if name.endswith((".safetensors", *PICKLED_SUFFIXES))]
+    if files and "config.json" not in {PurePosixPath(name).name for name in chosen}:
+        raise DataError(
+            f"{where} is no model folder; name one of its files, as {where}/{prefix}{min(files)}"
+        )
+    return [prefix + name for name in chosen]
+
+
+def _cached(repository: str, revision: str, error: Exception) -> str:
+    """What an earlier run has fetched."""
+    try:
+        return snapshot_download(
+            repository, revision=revision, allow_patterns=[], local_files_only=True
+        )
+    except OSError:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(
+            f"{repository}@{revision} cannot be read from the hub, and no copy of it is cached "
+            f"here ({reason}); check its name, the network, and your token (HF_TOKEN)"
+        ) from None
+
+
 _REPOSITORY = r"(?P<repository>[\w.-]+/[\w.-]+)"
-_PINNED = re.compile(_REPOSITORY + r"@(?P<revision>[0-9a-f]{40})(?:/(?P<inside>[\w./-]+))?")
+_PINNED = re.compile(_REPOSITORY + r"@(?P<revision>[0-9a-f]{40})(?:/(?P<inside>.+))?")
 _UNPINNED = re.compile(_REPOSITORY + r"(@[\w./-]+)?")
 
-# A model folder without the whole-model files that many repositories keep beside it.
-_PATTERNS = [
-    *("model_index.json", "config.json", "*.index.json", "*/*.json", "*/*.txt"),
-    # A lone CLIP or ViT has its tokenizer and preprocessing beside its weights.
-    *("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"),
-    "preprocessor_config.json",
-    *("diffusion_pytorch_model*.safetensors", "model*.safetensors", "*/*.safetensors"),
-]
-_UNUSED = ["*.fp16.*", "*.non_ema.*"]
+_SMALL = (".json", ".txt")
+_WITH_WEIGHTS = ("", *COMPONENTS, AVERAGE, SAFETY_CHECKER)

@@ -87,19 +87,19 @@ class SafetensorsFile(TensorSource):
         return np.fromfile(self._path, dtype, count, offset=self._starts[name]).reshape(shape)
 
 
-class ShardedSafetensors(TensorSource):
-    """Several `.safetensors` files under one `*.safetensors.index.json`.
+class ShardedTensors(TensorSource):
+    """Several weight files, safetensors or pickled, under one `*.index.json`.
 
     Raises:
-        DataError: when the index is damaged, names a file outside its folder, or a shard does not
-            hold exactly the tensors that the index puts there.
+        DataError: when the index is damaged, names a file that is missing or outside its folder,
+            or a shard does not hold exactly the tensors that the index puts there.
     """
 
     def __init__(self, index: Path):
         self.origin = str(index)
         placed = self._placed(index)
         self._shards = {
-            shard: SafetensorsFile(index.parent / shard) for shard in sorted(set(placed.values()))
+            shard: open_tensors(index.parent / shard) for shard in sorted(set(placed.values()))
         }
         for shard, file in self._shards.items():
             listed = {name for name, place in placed.items() if place == shard}
@@ -125,6 +125,10 @@ class ShardedSafetensors(TensorSource):
         for name in names:
             if not isinstance(name, str) or Path(name).name != name:
                 raise DataError(f"{index} names the shard {name!r}, which is outside its folder")
+            if not (index.parent / name).is_file():
+                raise DataError(f"{index} names the shard {name}, which is missing; fetch it again")
+            if name.endswith(".json"):
+                raise DataError(f"{index} names the shard {name}, which is no weight file")
         return placed
 
 
@@ -233,15 +237,15 @@ def open_tensors(path: Path) -> TensorSource:
     Raises:
         DataError: when it is neither safetensors nor a PyTorch file, or is damaged.
     """
-    if path.name.endswith(".safetensors.index.json"):
-        return ShardedSafetensors(path)
+    if path.suffix == ".json" and ".index." in path.name:
+        return ShardedTensors(path)
     if path.suffix == ".safetensors":
         return SafetensorsFile(path)
     if path.suffix in PICKLED_SUFFIXES:
         return PickledFile(path)
     raise DataError(
         f"{path} is not a weight file: expected a name that ends in .safetensors, "
-        f".safetensors.index.json, {', '.join(PICKLED_SUFFIXES)}"
+        f".index.json, {', '.join(PICKLED_SUFFIXES)}"
     )
 
 

@@ -1,11 +1,13 @@
 """A model comes from a path, from a pinned revision, or from a bucket, and from nowhere else."""
 
+from fnmatch import fnmatch
+
 import pytest
 from etils import epath
 
 from mre_jax.errors import DataError
 from mre_jax.weights import locate
-from mre_jax.weights.locate import local_path
+from mre_jax.weights.locate import local_path, needed_files
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -35,46 +37,135 @@ def test_nothing_there_is_said(spec):
             located(spec)
 
 
+SINGLE = ("v1-5-pruned.ckpt", "v1-5-pruned-emaonly.safetensors", "v1-5-pruned-emaonly.ckpt")
+SMALL = (
+    *("model_index.json", "scheduler/scheduler_config.json", "tokenizer/merges.txt"),
+    *("tokenizer/special_tokens_map.json", "tokenizer/tokenizer_config.json"),
+    *("tokenizer/vocab.json", "feature_extractor/preprocessor_config.json", "unet/config.json"),
+    *("vae/config.json", "text_encoder/config.json", "safety_checker/config.json"),
+)
+UNET, VAE = "unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model"
+TEXT, CHECKER = "text_encoder/", "safety_checker/"
+SAFE = (
+    *(f"{UNET}.safetensors", f"{VAE}.safetensors"),
+    *(f"{TEXT}model.safetensors", f"{CHECKER}model.safetensors"),
+)
+PICKLED = tuple(
+    name.replace("/model.safetensors", "/pytorch_model.bin").replace(".safetensors", ".bin")
+    for name in SAFE
+)
+
+
+def half(names):
+    return tuple(name.rpartition(".")[0] + ".fp16." + name.rpartition(".")[2] for name in names)
+
+
+NON_EMA = (f"{UNET}.non_ema.safetensors", f"{UNET}.non_ema.bin")
+SHARDS = tuple(f"{UNET}-0000{i}-of-00002.bin" for i in (1, 2))
+REPOSITORIES = {
+    "timbrooks/instruct-pix2pix": (
+        ("instruct-pix2pix-00-22000.ckpt", "README.md", ".gitattributes", *SAFE, *PICKLED),
+        SAFE,
+    ),
+    "stable-diffusion-v1-5": (
+        (*SINGLE, "README.md", *SAFE, *PICKLED, *half(SAFE), *half(PICKLED), *NON_EMA),
+        SAFE,
+    ),
+    "an older fine-tune": (("model.ckpt", *PICKLED), PICKLED),
+    "half precision": (half(SAFE), half(SAFE)),
+    "half precision, pickled": (half(PICKLED), half(PICKLED)),
+    "mixed": ((SAFE[0], *PICKLED[1:]), (SAFE[0], *PICKLED[1:])),
+    "shards": (
+        (*SHARDS, f"{UNET}.bin.index.json", *half(SAFE[:1]), *SAFE[1:]),
+        (*SHARDS, f"{UNET}.bin.index.json", *SAFE[1:]),
+    ),
+    "images beside it": ((*SAFE, "images/1.png", "logs/a/b/config.json", "a/b/c.bin"), SAFE),
+    "other formats": (
+        (*SAFE, "unet/model.onnx", "unet/diffusion_flax_model.msgpack", "unet/openvino_model.bin"),
+        SAFE,
+    ),
+    "another network": ((*SAFE, "image_encoder/model.safetensors"), SAFE),
+}
+
+
+@pytest.mark.parametrize("repository", REPOSITORIES)
+def test_of_a_repository_one_set_of_weights_is_fetched(repository):
+    """4 GB in place of 30, and of an older repository more than nothing."""
+    there, weights = REPOSITORIES[repository]
+    assert sorted(needed_files([*there, *SMALL])) == sorted([*weights, *SMALL])
+
+
+def test_the_raw_weights_are_fetched_where_they_are_asked_for():
+    files = [*SAFE, *NON_EMA, *SMALL]
+    assert NON_EMA[0] in needed_files(files, "raw") and SAFE[0] not in needed_files(files, "raw")
+    assert {SAFE[0], NON_EMA[0]} <= set(needed_files(files, "ema"))
+    run = ["unet/config.json", SAFE[0], "unet_ema/config.json", SAFE[0].replace("/", "_ema/")]
+    assert needed_files(run) == ["unet/config.json", *run[2:]]
+    assert needed_files(run, "raw") == [*run[:3]]
+
+
+def test_our_own_form_is_fetched_whole():
+    files = ["unet/config.json", "unet/tensors.json", "unet/orbax/_METADATA", "unet/orbax/d/1"]
+    assert sorted(needed_files(files)) == sorted(files)
+
+
+def test_a_lone_clip_is_fetched_with_its_surroundings():
+    files = ["config.json", "merges.txt", "preprocessor_config.json", "vocab.json"]
+    there = [*files, "README.md", "flax_model.msgpack", "pytorch_model.bin", "tf_model.h5"]
+    assert sorted(needed_files(there)) == sorted([*files, "pytorch_model.bin"])
+
+
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    calls = []
+    """A repository, of which `snapshot_download` notes and makes what was asked for."""
+    asked = []
+    files = [*SAFE, *SMALL, "a whole [model].ckpt"]
+    files += [f"stage2/{name}" for name in (*SAFE, *SMALL)]
 
-    def snapshot_download(repository, **options):
-        calls.append((repository, options))
-        (tmp_path / "stage2/unet").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "model.ckpt").touch()
+    def listed(repository, revision):
+        if repository == "org/down":
+            raise ConnectionError("no route to host\nhelp")
+        return files if repository == "org/name" else ["a.ckpt", "README.md"]
+
+    def snapshot_download(repository, revision, allow_patterns, local_files_only=False):
+        if local_files_only and revision != REVISION:
+            raise FileNotFoundError("no snapshot")
+        names = [name for name in files if any(fnmatch(name, p) for p in allow_patterns)]
+        asked.append((repository, revision, set(names)))
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
         return str(tmp_path)
 
+    monkeypatch.setattr(locate, "list_repo_files", listed)
     monkeypatch.setattr(locate, "snapshot_download", snapshot_download)
-    return calls
+    return asked
 
 
 def test_a_pinned_model_is_fetched_at_its_revision_without_the_whole_model_files(hub, tmp_path):
-    from fnmatch import fnmatch
-
     assert located(f"org/name@{REVISION}") == tmp_path
-    repository, options = hub[0]
-    assert (repository, options["revision"]) == ("org/name", REVISION)
-
-    def fetched(name):
-        allowed = any(fnmatch(name, pattern) for pattern in options["allow_patterns"])
-        return allowed and not any(fnmatch(name, pattern) for pattern in options["ignore_patterns"])
-
-    assert fetched("model_index.json") and fetched("tokenizer/merges.txt")
-    assert fetched("unet/diffusion_pytorch_model.safetensors")
-    assert fetched("diffusion_pytorch_model.safetensors") and fetched("config.json")
-    assert not fetched("v1-5-pruned.safetensors") and not fetched("v1-5-pruned.ckpt")
-    assert not fetched("unet/diffusion_pytorch_model.fp16.safetensors")
-    assert not fetched("unet/diffusion_pytorch_model.bin")
+    assert hub == [("org/name", REVISION, {*SAFE, *SMALL})]
 
 
 def test_a_folder_or_file_inside_a_repository(hub, tmp_path):
     assert located(f"org/name@{REVISION}/stage2") == tmp_path / "stage2"
-    assert all(pattern.startswith("stage2/") for pattern in hub[0][1]["allow_patterns"])
-    assert located(f"org/name@{REVISION}/model.ckpt") == tmp_path / "model.ckpt"
-    assert hub[1][1]["allow_patterns"] == ["model.ckpt"]
+    assert hub[0][2] == {f"stage2/{name}" for name in (*SAFE, *SMALL)}
+    file = "a whole [model].ckpt"
+    assert located(f"org/name@{REVISION}/{file}") == tmp_path / file
+    assert hub[1][2] == {file}
     with pytest.raises(DataError, match="holds no other"):
         located(f"org/name@{REVISION}/other")
+
+
+def test_a_repository_of_files_asks_for_one(hub):
+    with pytest.raises(DataError, match=f"no model folder; .* as org/files@{REVISION}/a.ckpt"):
+        located(f"org/files@{REVISION}")
+
+
+def test_without_network_what_was_fetched_before_is_used(hub, tmp_path):
+    assert located(f"org/down@{REVISION}") == tmp_path
+    with pytest.raises(DataError, match=r"no copy of it is cached here \(no route to host\)"):
+        located(f"org/down@{'1' * 40}")
 
 
 def test_a_bucket_is_staged_and_cleaned_up(tmp_path, monkeypatch):
@@ -87,8 +178,10 @@ def test_a_bucket_is_staged_and_cleaned_up(tmp_path, monkeypatch):
         "Path",
         lambda path: real(str(path).replace("gs://bucket", str(source.parent))),
     )
+    (source / "whole.ckpt").touch()
     with local_path("gs://bucket/model") as path:
         assert (path / "unet/config.json").read_text() == "{}"
+        assert not (path / "whole.ckpt").exists()
         assert path.name == "model" and path != source
     assert not path.exists()
     with local_path("gs://bucket/model/unet/config.json") as path:

@@ -11,7 +11,7 @@ from mre_jax.errors import DataError
 from mre_jax.weights.source import (
     Cast,
     SafetensorsFile,
-    ShardedSafetensors,
+    ShardedTensors,
     open_tensors,
     renamed,
 )
@@ -93,15 +93,15 @@ def test_shards_that_disagree_with_their_index_are_refused(tmp_path):
     index = write_shards(tmp_path, {"a": "1.safetensors", "b": "2.safetensors"})
     index.write_text(json.dumps({"weight_map": {"a": "1.safetensors", "x": "2.safetensors"}}))
     with pytest.raises(DataError, match="disagree about"):
-        ShardedSafetensors(index)
+        ShardedTensors(index)
     for weight_map in ({"a": "../1.safetensors"}, {"a": "/etc/x.safetensors"}, {"a": 3}):
         index.write_text(json.dumps({"weight_map": weight_map}))
         with pytest.raises(DataError, match="outside its folder"):
-            ShardedSafetensors(index)
+            ShardedTensors(index)
     for text in ("{", "[]", '{"weight_map": 3}', "{}"):
         index.write_text(text)
         with pytest.raises(DataError, match="not a readable index"):
-            ShardedSafetensors(index)
+            ShardedTensors(index)
 
 
 def test_two_names_for_one_tensor_are_refused(file):
