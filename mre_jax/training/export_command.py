@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.errors import ConfigError
 from mre_jax.training.checkpoint import Restored, restore_params
 from mre_jax.training.config import ModelConfig
@@ -29,11 +28,11 @@ from mre_jax.weights.lora import Loras, opened_loras, parse_loras
 from mre_jax.weights.rule import to_torch, torch_name, torch_shape
 from mre_jax.weights.save import DTYPES, save_checkpoint
 from mre_jax.weights.source import TensorInfo, TensorSource
+from mre_jax.weights.surroundings import SCHEDULER
 
 FORMATS = ("diffusers", "orbax", "released")
 WEIGHTS = ("ema", "raw")
 EXPORT = "export.json"
-_SCHEDULER_FILE = "scheduler/scheduler_config.json"
 
 
 class TrainedTensors(TensorSource):
@@ -191,7 +190,7 @@ def _trained(model: Checkpoint, identity: Identity, restored: Restored, weights:
     }
     files = {**model.files, EXPORT: (json.dumps(about, indent=2) + "\n").encode()}
     if config.loss.prediction_type is not None:
-        files[_SCHEDULER_FILE] = _scheduler(model.files, config.loss.prediction_type)
+        files[SCHEDULER] = _scheduler(model.files, config.loss.prediction_type)
     components = {**model.components, "unet": unet}
     return dataclasses.replace(model, components=components, files=files, notes=())
 
@@ -203,10 +202,5 @@ def _with_reward(unet: Component, model: ModelConfig) -> Component:
 
 
 def _scheduler(files: Mapping[str, bytes], prediction_type: str) -> bytes:
-    if _SCHEDULER_FILE in files:
-        stated = json.loads(files[_SCHEDULER_FILE])
-    else:
-        stated = {"_class_name": "EulerAncestralDiscreteScheduler"}
-        stated |= NoiseSchedule.stable_diffusion().to_dict()
-    stated["prediction_type"] = prediction_type
+    stated = {**json.loads(files[SCHEDULER]), "prediction_type": prediction_type}
     return (json.dumps(stated, indent=2) + "\n").encode()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Mapping
 
 import jax
@@ -34,6 +35,7 @@ from mre_jax.weights.expand import ChannelsError
 from mre_jax.weights.folder import COMPONENTS
 from mre_jax.weights.fresh_reward import WithFreshReward
 from mre_jax.weights.rule import load
+from mre_jax.weights.surroundings import SCHEDULER
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,6 +93,8 @@ def load_start(config: TrainConfig, layout: Layout, needs: Needs) -> Start:
         config.model.init_from, base=config.model.base, components=COMPONENTS
     ) as stored:
         opened = _expanded(stored, config.model.in_channels)
+        for note in opened.notes:
+            warnings.warn(f"{config.model.init_from}: {note}", stacklevel=2)
         component = unet_component(opened.components["unet"], config.model, config.seed)
         unet = _load_unet(component, config.model, layout)
         vae = _load_encoder(opened.components["vae"], config.model, layout)
@@ -198,11 +202,7 @@ def _null_text(
 
 
 def _schedule(files: Mapping[str, bytes], config: TrainConfig) -> NoiseSchedule:
-    name = "scheduler/scheduler_config.json"
-    if name not in files:
-        schedule = NoiseSchedule.stable_diffusion()
-    else:
-        schedule = NoiseSchedule.from_dict(json.loads(files[name]))
+    schedule = NoiseSchedule.from_dict(json.loads(files[SCHEDULER]))
     wanted = config.loss.prediction_type
     return schedule if wanted is None else dataclasses.replace(schedule, prediction_type=wanted)
 

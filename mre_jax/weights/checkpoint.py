@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from mre_jax.models.reward_config import RewardConfig
 from mre_jax.models.unet import UNet, UNetConfig
 from mre_jax.models.vae import AutoencoderKL, VAEConfig
 from mre_jax.weights import compvis, infer
-from mre_jax.weights.expand import with_input_channels
+from mre_jax.weights.expand import input_channels, with_input_channels
 from mre_jax.weights.folder import COMPONENTS, ModelFolder
+from mre_jax.weights.foreign import what_is
 from mre_jax.weights.locate import local_path
 from mre_jax.weights.lora import Loras, OpenedLora, merge, opened_loras, parse_loras
 from mre_jax.weights.lora_file import is_lora
@@ -30,6 +31,8 @@ from mre_jax.weights.older import current_text_encoder, current_vae
 from mre_jax.weights.orbax_folder import OrbaxComponent
 from mre_jax.weights.released import find_reward, from_released
 from mre_jax.weights.source import TensorSource, open_tensors, renamed
+from mre_jax.weights.surroundings import with_scheduler, with_window
+from mre_jax.weights.wrapped import unprefixed
 
 REWARD_CLASS = "RewardUNet2DConditionModel"
 
@@ -148,20 +151,23 @@ def open_checkpoint(
     Raises:
         DataError: when something is missing or damaged, or of another kind.
     """
-    opened = _open(path, weights, COMPONENTS if components is None else components)
-    if base is not None:
-        opened = _completed(opened, _open(base, None, COMPONENTS))
+    below = None if base is None else _open(base, None, COMPONENTS)
+    opened = _open(path, weights, COMPONENTS if components is None else components, below)
+    if below is not None:
+        opened = _completed(opened, below)
     if components is None:
         components = tuple(opened.components) if opened.lone else COMPONENTS
     for name in components:
         if name not in opened.components:
+            what = _WORDS[name] if path.is_file() else f"{name}/"
             raise DataError(
-                f"{path} lacks {name}/; take a complete folder, or name one that has it with --base"
+                f"{path} lacks {what}; take a complete model, or name one that has it with --base"
             )
     chosen = {name: opened.components[name] for name in components}
     if "unet" in chosen:
         chosen["unet"] = changed(chosen["unet"], **(unet_config or {}))
-    opened = with_loras(dataclasses.replace(opened, components=chosen), loras)
+    opened = dataclasses.replace(opened, components=chosen)
+    opened = with_loras(opened if opened.lone else _surrounded(opened), loras)
     return opened if in_channels is None else expanded(opened, in_channels)
 
 
@@ -212,20 +218,75 @@ def changed(component: Component, **entries: Any) -> Component:
     return dataclasses.replace(component, config=config, text=_json(config))
 
 
-def _open(path: Path, weights: str | None, names: Collection[str]) -> Checkpoint:
-    return _open_file(path, weights) if path.is_file() else _open_folder(path, weights, names)
+def require_editor(model: Checkpoint) -> None:
+    """Refuses what cannot edit a picture.
+
+    Raises:
+        DataError: that names what the model is instead, or has no tokenizer.
+    """
+    takes = UNetConfig.from_dict(model.components["unet"].config).in_channels
+    latents = VAEConfig.from_dict(model.components["vae"].config).latent_channels
+    if takes != 2 * latents:
+        kinds = {
+            latents: "a text-to-image model; mre convert makes it one to train an editor from",
+            2 * latents + 1: "an inpainting model",
+        }
+        raise DataError(
+            f"{model.origin} is no editor: its UNet takes {takes} input channels, and an "
+            f"editor's {2 * latents} ({kinds.get(takes, 'another kind of model')})"
+        )
+    require_tokenizer(model)
+
+
+def require_tokenizer(model: Checkpoint, advice: str = "") -> None:
+    """Refuses a model without one.
+
+    Raises:
+        DataError: that ends with `advice`.
+    """
+    if not any(name.startswith("tokenizer/") for name in model.files):
+        raise DataError(
+            f"{model.origin} has no tokenizer; take it from a Stable Diffusion 1.x folder with "
+            f"--base FOLDER{advice}"
+        )
+
+
+def _surrounded(model: Checkpoint) -> Checkpoint:
+    """The model with the small files that it cannot do without."""
+    files, note = with_scheduler(model.files)
+    # Who asks for one network alone does not hear of the scheduler.
+    notes = [note] if note and set(model.components) == set(COMPONENTS) else []
+    if "text_encoder" in model.components:
+        config = CLIPTextConfig.from_dict(model.components["text_encoder"].config)
+        files, note = with_window(files, config.max_position_embeddings)
+        notes += [note] if note else []
+    return dataclasses.replace(model, files=files, notes=(*model.notes, *notes))
+
+
+def _open(
+    path: Path, weights: str | None, names: Collection[str], base: Checkpoint | None = None
+) -> Checkpoint:
+    if path.is_file():
+        return _open_file(path, weights, {} if base is None else base.components)
+    return _open_folder(path, weights, names)
 
 
 def _open_folder(path: Path, weights: str | None, names: Collection[str]) -> Checkpoint:
     folder = ModelFolder.open(path, weights)
-    components = {name: _OPENERS[name](folder) for name in names if name in folder.components}
+    components, notes = {}, [*folder.unused()]
+    for name in names:
+        if name not in folder.components:
+            continue
+        config, text = folder.config(name)
+        stored, about = unprefixed(folder.tensors(name), name)
+        components[name], changes = _component(name, config, text, stored)
+        notes += [*folder.choice(name), *about, *changes]
     unet = components.get("unet")
     kind = "diffusers"
     if unet is not None and unet.reward is not None and unet.reward.form == "released":
         kind = "released"
     if any(isinstance(folder.tensors(name), OrbaxComponent) for name in components):
         kind = "orbax"
-    notes = [note for name in components if (note := folder.taken(name))]
     return Checkpoint(
         origin=str(path),
         kind=kind,
@@ -238,66 +299,66 @@ def _open_folder(path: Path, weights: str | None, names: Collection[str]) -> Che
     )
 
 
-def _unet(folder: ModelFolder) -> Component:
-    stored = folder.tensors("unet")
-    component = _stored("unet", folder, renamed(stored, from_released))
-    if component.reward is None and (found := find_reward(stored.tensors)) is not None:
-        return changed(component, _class_name=REWARD_CLASS, reward=found.to_dict())
-    return component
-
-
-def _vae(folder: ModelFolder) -> Component:
-    return _stored("vae", folder, current_vae(folder.tensors("vae")))
-
-
-def _text_encoder(folder: ModelFolder) -> Component:
-    return _stored("text_encoder", folder, current_text_encoder(folder.tensors("text_encoder")))
-
-
-def _stored(name: str, folder: ModelFolder, source: TensorSource) -> Component:
-    text = (folder.components[name] / "config.json").read_bytes()
-    return Component(name, folder.config(name), text, source)
-
-
-def _open_file(path: Path, weights: str | None) -> Checkpoint:
+def _open_file(path: Path, weights: str | None, base: Mapping[str, Component]) -> Checkpoint:
+    """The networks that a file holds; what no shape tells of them is as in `base`."""
     source = open_tensors(path)
     if is_lora(source):
         raise DataError(f"{path} is a LoRA: give it with --lora, and its base model here")
-    if not compvis.is_compvis(source.tensors):
-        raise DataError(
-            f"{path} is not a whole model in the original layout; for the weights of one component "
-            "give its folder, with the config.json"
-        )
+    if kind := what_is(source.tensors):
+        raise DataError(f"{path} is {kind}; give an editor of the Stable Diffusion 1.x family")
     parts = compvis.split(source, weights)
-    configs = {
-        "unet": infer.unet_config(parts.unet.tensors, str(path)),
-        "vae": infer.vae_config(parts.vae.tensors, str(path), parts.scaling_factor),
-        "text_encoder": infer.text_encoder_config(parts.text_encoder.tensors, str(path)),
-    }
-    sources = {"unet": parts.unet, "vae": parts.vae, "text_encoder": parts.text_encoder}
+    components, notes = {}, [*parts.notes]
+    for name, stored in parts.components.items():
+        config = infer.config(
+            name,
+            stored.tensors,
+            str(path),
+            like=base[name].config if name in base else None,
+            scaling_factor=parts.scaling_factor,
+        )
+        components[name], changes = _component(name, config, _json(config), stored)
+        notes += changes
     return Checkpoint(
         origin=str(path),
-        kind="compvis",
+        kind="compvis" if parts.original else "diffusers",
         weights=parts.weights,
-        components={
-            name: Component(name, config, _json(config), sources[name])
-            for name, config in configs.items()
-        },
+        components=components,
         files={},
+        notes=tuple(notes),
     )
+
+
+def _component(
+    name: str, config: Mapping[str, Any], text: bytes, stored: TensorSource
+) -> tuple[Component, list[str]]:
+    """A component under our names, with a configuration that says what its tensors are; notes."""
+    made = Component(name, config, text, _CURRENT[name](stored))
+    if name == "text_encoder" and config.get("architectures") == [_PROJECTING]:
+        return changed(made, architectures=["CLIPTextModel"]), []
+    if name != "unet":
+        return made, []
+    if made.reward is None and (found := find_reward(stored.tensors)) is not None:
+        made = changed(made, _class_name=REWARD_CLASS, reward=found.to_dict())
+    takes = input_channels(stored)
+    if takes is None or takes == config.get("in_channels", _DEFAULT_CHANNELS):
+        return made, []
+    said = f"unet: takes {takes} input channels, though its config.json says otherwise"
+    return changed(made, in_channels=takes), [said]
 
 
 def _completed(model: Checkpoint, base: Checkpoint) -> Checkpoint:
     """`model` with the networks, the tokenizer and the feature extractor that it lacks.
 
-    The scheduler and the safety checker of `base` stay away: they belong to another model.
+    The safety checker of `base` stays away: it belongs to another model. So does the scheduler,
+    where the UNet is of the original layout, which has one schedule.
     """
+    shared = _SHARED_FOLDERS if model.kind == "compvis" else (*_SHARED_FOLDERS, "scheduler")
     networks = [name for name in base.components if name not in model.components]
     own = {_top(name) for name in model.files}
     files = {
         name: data
         for name, data in base.files.items()
-        if _top(name) in _SHARED_FOLDERS and _top(name) not in own
+        if _top(name) in shared and _top(name) not in own
     }
     taken = [*networks, *sorted({_top(name) for name in files})]
     note = [f"{', '.join(taken)} taken from {base.origin}"] if taken else []
@@ -325,8 +386,15 @@ def _json(config: Mapping[str, Any]) -> bytes:
 
 
 _ABSENT = object()
+_WORDS = {"unet": "the UNet", "vae": "the VAE", "text_encoder": "the text encoder"}
 _SHARED_FOLDERS = ("tokenizer", "feature_extractor")
-_OPENERS = {"unet": _unet, "vae": _vae, "text_encoder": _text_encoder}
+_DEFAULT_CHANNELS = 4
+_PROJECTING = "CLIPTextModelWithProjection"
+_CURRENT: dict[str, Callable[[TensorSource], TensorSource]] = {
+    "unet": lambda source: renamed(source, from_released),
+    "vae": current_vae,
+    "text_encoder": current_text_encoder,
+}
 _NETWORKS: dict[str, tuple[Any, Any]] = {
     "unet": (UNetConfig, UNet),
     "vae": (VAEConfig, AutoencoderKL),

@@ -3,7 +3,8 @@
 One file holds a whole model: the UNet under `model.diffusion_model.`, its moving average under
 `model_ema.` with every dot of the name removed, the VAE under `first_stage_model.`, CLIP under
 `cond_stage_model.transformer.`, and the noise schedule as buffers. Blocks are numbered through; the
-names of diffusers are found from the numbers by rule, for any number of blocks.
+names of diffusers are found from the numbers by rule, for any number of blocks. People also keep
+a part alone, or leave one out.
 """
 
 import re
@@ -13,38 +14,45 @@ from typing import NamedTuple
 import numpy as np
 
 from mre_jax.errors import DataError
-from mre_jax.weights.older import current_text_encoder
+from mre_jax.weights.older import current_text_encoder, current_vae
 from mre_jax.weights.source import Change, TensorSource, View, renamed
-
-UNET = "model.diffusion_model."
-VAE = "first_stage_model."
-TEXT_ENCODER = "cond_stage_model.transformer."
+from mre_jax.weights.strict import shortened
+from mre_jax.weights.wrapped import ANCHORS, prefix_of, unwrapped
 
 Rule = Callable[[str], str | None]
 
 
 class CompVis(NamedTuple):
-    """The models of one file under diffusers' names.
+    """The networks of one file under diffusers' names; None for one that it does not hold.
 
     Attributes:
-        weights: which of the two sets of UNet weights was taken, "ema" or "raw".
+        weights: which of the two sets of UNet weights was taken, "ema" or "raw"; "only" where
+            nothing tells.
         scaling_factor: of the latents; None when the file does not say.
+        original: the UNet has the original's names.
+        notes: what was left out or read under another name, for the user.
     """
 
-    unet: TensorSource
-    vae: TensorSource
-    text_encoder: TensorSource
+    unet: TensorSource | None
+    vae: TensorSource | None
+    text_encoder: TensorSource | None
     weights: str
     scaling_factor: float | None
+    original: bool
+    notes: tuple[str, ...]
 
-
-def is_compvis(names: Iterable[str]) -> bool:
-    """Whether these names are a whole model in the original layout."""
-    return any(name.startswith(UNET) for name in names)
+    @property
+    def components(self) -> dict[str, TensorSource]:
+        """The networks that are there, by name."""
+        found = {"unet": self.unet, "vae": self.vae, "text_encoder": self.text_encoder}
+        return {name: source for name, source in found.items() if source is not None}
 
 
 def split(source: TensorSource, weights: str | None = None) -> CompVis:
-    """The models in a file of the original layout.
+    """The networks in a file: a whole model of the original layout, or some of its parts.
+
+    Each part is found by one of its tensors, so that it may stand under the original prefix,
+    another one or none, and under diffusers' names too.
 
     Args:
         weights: "ema" or "raw"; None takes the moving average where there is one, as the original
@@ -54,20 +62,35 @@ def split(source: TensorSource, weights: str | None = None) -> CompVis:
         DataError: when `weights` is "ema" and there is none, or it is incomplete, or a tensor
             belongs to no part that is known.
     """
-    _refuse(source, [name for name in source.tensors if not _is_known(name)])
-    raw = _renamed(source, UNET, unet_rule)
-    averages = _averages(source)
-    found = {name for name in source.tensors if _is_average(name)}
-    _refuse(source, found - set(averages.values()))
-    taken = weights or ("ema" if found else "raw")
-    if taken == "ema":
-        _require_complete(source, set(averages.values()) - found)
+    source, notes = unwrapped(source)
+    parts, left = _parts(source)
+    if not parts:
+        raise DataError(
+            f"{source.origin} holds no UNet, VAE or text encoder that is known here; it has "
+            f"{shortened(list(source.tensors))}"
+        )
+    found = {name for name in left if _is_average(name)}
+    harmless = [name for name in left if _HARMLESS.fullmatch(name)]
+    _refuse(source, left - found - set(harmless))
+    if harmless:
+        notes.append(f"{len(harmless)} tensors that are not used left out, as {min(harmless)}")
+    unet, taken = parts.get("unet"), "only"
+    original = unet is not None and _ORIGINAL_UNET in unet.tensors
+    if unet is not None and original:
+        raw = _ruled(unet, unet_rule)
+        average, taken = _averaged(source, unet, found, weights)
+        unet = raw if average is None else _ruled(average, unet_rule)
+    elif weights == "ema":
+        raise DataError(f"{source.origin} holds no EMA weights; leave --weights ema out")
+    text_encoder = parts.get("text_encoder")
     return CompVis(
-        unet=raw if taken == "raw" else _renamed(View(source, averages), UNET, unet_rule),
-        vae=_vae(source),
-        text_encoder=current_text_encoder(_part(source, TEXT_ENCODER)),
+        unet=unet,
+        vae=_vae(parts["vae"]) if "vae" in parts else None,
+        text_encoder=None if text_encoder is None else current_text_encoder(text_encoder),
         weights=taken,
         scaling_factor=_scaling_factor(source),
+        original=original,
+        notes=tuple(notes),
     )
 
 
@@ -139,8 +162,47 @@ def vae_rule(names: Collection[str]) -> Rule:
     return name_of
 
 
-def _vae(source: TensorSource) -> TensorSource:
-    vae = _renamed(source, VAE, vae_rule)
+def _parts(source: TensorSource) -> tuple[dict[str, View], set[str]]:
+    """Each network with its names from where its prefix ends, and the names of no network."""
+    prefixes = {}
+    for anchor, component in _ANCHORS.items():
+        prefix = prefix_of(source, anchor)
+        if prefix is not None:
+            prefixes[prefix] = component
+    names: dict[str, dict[str, str]] = {component: {} for component in prefixes.values()}
+    left = set()
+    longest_first = sorted(prefixes, key=len, reverse=True)
+    for stored in source.tensors:
+        if stored in _BUFFERS:
+            continue
+        owner = next((prefix for prefix in longest_first if stored.startswith(prefix)), None)
+        name = stored.removeprefix(owner or "")
+        if owner is None or _is_average(stored) or _HARMLESS.fullmatch(name):
+            left.add(name if _HARMLESS.fullmatch(name) else stored)
+        else:
+            names[prefixes[owner]][name] = stored
+    return {component: View(source, found) for component, found in names.items()}, left
+
+
+def _averaged(
+    source: TensorSource, raw: View, found: set[str], weights: str | None
+) -> tuple[View | None, str]:
+    """The moving average of the UNet's tensors where it is wanted, and which of both is taken."""
+    averages = {name: "model_ema.diffusion_model" + name.replace(".", "") for name in raw.tensors}
+    if len(set(averages.values())) != len(averages):
+        raise DataError(f"{source.origin}: two UNet tensors share one EMA name")
+    _refuse(source, found - set(averages.values()))
+    taken = weights or ("ema" if found else "raw")
+    if taken == "raw":
+        return None, taken
+    _require_complete(source, set(averages.values()) - found)
+    return View(source, averages), taken
+
+
+def _vae(stored: View) -> TensorSource:
+    if not any(name.startswith(("encoder.mid.", "decoder.mid.")) for name in stored.tensors):
+        return current_vae(stored)
+    vae = _ruled(stored, vae_rule)
     # The projections of attention are 1x1 convolutions there and dense layers here.
     changes = {
         name: Change(info.shape[:2], lambda weight: weight[:, :, 0, 0])
@@ -150,38 +212,18 @@ def _vae(source: TensorSource) -> TensorSource:
     return View(vae, {name: name for name in vae.tensors}, changes)
 
 
-def _averages(source: TensorSource) -> dict[str, str]:
-    """For each raw tensor of the UNet the name of its moving average; no two may coincide."""
-    averages = {
-        name: "model_ema." + name.removeprefix("model.").replace(".", "")
-        for name in source.tensors
-        if name.startswith(UNET)
-    }
-    if len(set(averages.values())) != len(averages):
-        raise DataError(f"{source.origin}: two UNet tensors share one EMA name")
-    return averages
-
-
-def _part(source: TensorSource, prefix: str) -> View:
-    return renamed(
-        source, lambda name: name.removeprefix(prefix) if name.startswith(prefix) else None
-    )
-
-
-def _renamed(source: TensorSource, prefix: str, rule_of: Callable[[Collection[str]], Rule]) -> View:
-    """The tensors under `prefix`, with the names that the rule made from all of them gives."""
-    part = _part(source, prefix)
+def _ruled(part: View, rule_of: Callable[[Collection[str]], Rule]) -> View:
+    """The tensors with the names that the rule made from all of them gives."""
     rule = rule_of(part.tensors)
-    _refuse(source, [prefix + name for name in part.tensors if rule(name) is None])
+    _refuse(part, [part.names[name] for name in part.tensors if rule(name) is None])
     return renamed(part, rule)
 
 
 def _refuse(source: TensorSource, unknown: Collection[str]) -> None:
     if unknown:
-        more = " and more" if len(unknown) > 8 else ""
         raise DataError(
             f"{source.origin} holds {len(unknown)} tensors that the original layout of SD1.x does "
-            f"not have: {', '.join(sorted(unknown)[:8])}{more}"
+            f"not have: {shortened(list(unknown))}"
         )
 
 
@@ -191,10 +233,6 @@ def _require_complete(source: TensorSource, missing: set[str]) -> None:
             f"{source.origin} lacks {len(missing)} EMA tensors, such as {min(missing)}; "
             "use --weights raw"
         )
-
-
-def _is_known(name: str) -> bool:
-    return name in _BUFFERS or name.startswith(_PARTS)
 
 
 def _is_average(name: str) -> bool:
@@ -231,7 +269,18 @@ def _shortcut(leaf: str) -> str:
     return leaf.replace("nin_shortcut.", "conv_shortcut.")
 
 
-_PARTS = (UNET, VAE, TEXT_ENCODER, "model_ema.")
+_ORIGINAL_UNET = "time_embed.0.weight"
+_ANCHORS = {
+    _ORIGINAL_UNET: "unet",
+    ANCHORS["unet"]: "unet",
+    ANCHORS["vae"]: "vae",
+    ANCHORS["text_encoder"]: "text_encoder",
+}
+
+# What training and other programs leave beside the networks, and no edit reads.
+_HARMLESS = re.compile(
+    r"(.+\.)?(text_projection(\.weight)?|logit_scale)|loss\..+|embedding_manager\..+"
+)
 
 _BUFFERS = frozenset(
     (

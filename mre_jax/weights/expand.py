@@ -29,6 +29,12 @@ class ChannelsError(DataError):
         self.origin, self.stored = origin, stored
 
 
+def input_channels(source: TensorSource) -> int | None:
+    """What a UNet's `conv_in` takes; None where there is none."""
+    info = source.tensors.get(CONV_IN)
+    return info.shape[1] if info is not None and len(info.shape) == 4 else None
+
+
 def with_input_channels(source: TensorSource, channels: int) -> TensorSource:
     """A UNet's tensors with `conv_in` taking `channels`; `source` itself if it already does.
 

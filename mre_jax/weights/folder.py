@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mre_jax.errors import DataError
+from mre_jax.files import refuse_lfs_pointer
 from mre_jax.weights.orbax_folder import FOLDER as ORBAX
 from mre_jax.weights.orbax_folder import OrbaxComponent
-from mre_jax.weights.source import TensorSource, open_tensors
+from mre_jax.weights.source import WEIGHT_SUFFIXES, TensorSource, open_tensors
+from mre_jax.weights.strict import shortened
 from mre_jax.weights.weight_files import WeightSet, choose
 
 COMPONENTS = ("unet", "vae", "text_encoder")
@@ -48,6 +50,7 @@ class ModelFolder:
         """
         if not path.is_dir():
             raise DataError(f"{path} is not a folder")
+        _require_stable_diffusion(path)
         found = {
             name: path / name for name in COMPONENTS if (path / name / "config.json").is_file()
         }
@@ -57,18 +60,29 @@ class ModelFolder:
             return cls(path, found, lone=False, weights=weights)
         if (path / "config.json").is_file():
             return cls(path, {_component(path): path}, lone=True, weights=weights)
+        names = [child.name for child in path.iterdir()]
+        holds = "; ".join(f"{name} is {kind}" for name in sorted(names) for kind in _kinds(name))
         raise DataError(
             f"{path} holds neither {MODEL_INDEX} and folders such as unet/, nor a component's "
-            "config.json and weights"
+            f"config.json and weights; it has {holds or shortened(names) or 'nothing'}"
         )
 
-    def config(self, component: str) -> dict[str, Any]:
-        """The component's config.json.
+    def config(self, component: str) -> tuple[dict[str, Any], bytes]:
+        """The component's config.json, and its text.
 
         Raises:
-            DataError: when the component or its configuration is missing or damaged.
+            DataError: when the component or its configuration is missing or damaged, or is that of
+                another class.
         """
-        return read_json(self._folder(component) / "config.json")
+        path = self._folder(component) / "config.json"
+        config = read_json(path)
+        classes = _classes(config)
+        if classes and all(_CLASSES.get(name) != component for name in classes):
+            known = [name for name, kind in _CLASSES.items() if kind == component]
+            raise DataError(
+                f"{path} is of the class {classes[0]}; a {component} is a {' or '.join(known)}"
+            )
+        return config, path.read_bytes()
 
     def tensors(self, component: str) -> TensorSource:
         """The component's weights under the names they are stored by.
@@ -85,16 +99,24 @@ class ModelFolder:
         taken, _ = self._chosen(component)
         return open_tensors(folder / taken.entry)
 
-    def taken(self, component: str) -> str | None:
+    def choice(self, component: str) -> list[str]:
         """A note on which weights of the component are taken, where there are several."""
         folder = self._folder(component)
         if (folder / ORBAX).is_dir():
-            return None
+            return []
         taken, others = self._chosen(component)
-        if not others:
-            return None
-        more = f" and {len(others) - 4} more" if len(others) > 4 else ""
-        return f"{component}: {taken.entry} taken, not {', '.join(others[:4])}{more}"
+        said = f"{component}: {taken.entry} taken, not {shortened(others)}"
+        return [said] if others else []
+
+    def unused(self) -> list[str]:
+        """Notes on files that change a model for other programs, and are not read here."""
+        places = {self.path, *self.components.values()}
+        return [
+            f"{path.relative_to(self.path)} is {kind} and not used"
+            for place in sorted(places)
+            for path in sorted(place.iterdir())
+            for kind in _kinds(path.name)
+        ]
 
     def files(self) -> dict[str, bytes]:
         """The small files that are not weights, by path in the folder: tokenizer and the like."""
@@ -153,10 +175,9 @@ def require_weights(
     """
     taken, others = choose(names, weights)
     if taken is None:
-        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         raise DataError(
             f"{folder} holds no weights that can be read: it has "
-            f"{', '.join(sorted(names)[:8]) or 'no files'}{more}; wanted is "
+            f"{shortened(list(names), 8) or 'no files'}; wanted is "
             "diffusion_pytorch_model, model or pytorch_model, .safetensors or .bin, or the index "
             "of their shards"
         )
@@ -169,6 +190,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         DataError: when the file is missing or holds anything else.
     """
+    refuse_lfs_pointer(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -179,15 +201,41 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _component(path: Path) -> str:
-    config = read_json(path / "config.json")
-    kinds = [config.get("_class_name"), *config.get("architectures", ())]
-    for kind in kinds:
-        if kind in _CLASSES:
-            return _CLASSES[kind]
+    classes = _classes(read_json(path / "config.json"))
+    for name in classes:
+        if name in _CLASSES:
+            return _CLASSES[name]
     raise DataError(
-        f"{path}/config.json is of the class {kinds[0] if len(kinds) == 1 else kinds[1]}; "
+        f"{path}/config.json is of the class {classes[0] if classes else None}; "
         f"supported are {', '.join(_CLASSES)}"
     )
+
+
+def _classes(config: Mapping[str, Any]) -> list[str]:
+    """What a config.json says it configures: of diffusers, or of transformers."""
+    stated = [config.get("_class_name"), *(config.get("architectures") or ())]
+    return [str(name) for name in stated if name]
+
+
+def _require_stable_diffusion(path: Path) -> None:
+    """Refuses the pipeline of another family by its name."""
+    if not (path / MODEL_INDEX).is_file():
+        return
+    index = read_json(path / MODEL_INDEX)
+    parts = {key for key, value in index.items() if isinstance(value, list) and any(value)}
+    if foreign := sorted(parts - _PARTS):
+        raise DataError(
+            f"{path} is a {index.get('_class_name')}, with {', '.join(foreign)}: no pipeline of "
+            "the Stable Diffusion 1.x family"
+        )
+
+
+def _kinds(name: str) -> list[str]:
+    """What a weight file of this name is, if it is no model."""
+    words = name.lower()
+    if not words.endswith(WEIGHT_SUFFIXES):
+        return []
+    return [kind for word, kind in _ADDITIONS.items() if word in words][:1]
 
 
 _CLASSES = {
@@ -195,4 +243,19 @@ _CLASSES = {
     "RewardUNet2DConditionModel": "unet",
     "AutoencoderKL": "vae",
     "CLIPTextModel": "text_encoder",
+    # Its projection is left out.
+    "CLIPTextModelWithProjection": "text_encoder",
+}
+
+_PARTS = {
+    *("unet", "vae", "text_encoder", "tokenizer", "scheduler", "safety_checker"),
+    *("feature_extractor", "image_encoder"),
+}
+
+_ADDITIONS = {
+    "lora": "a LoRA (give it with --lora)",
+    "learned_embeds": "a textual inversion embedding",
+    "ip-adapter": "an IP-Adapter",
+    "ip_adapter": "an IP-Adapter",
+    "control": "a ControlNet",
 }

@@ -14,6 +14,36 @@ from mre_jax.weights.source import TensorInfo
 Tensors = Mapping[str, TensorInfo]
 
 
+def config(
+    component: str,
+    tensors: Tensors,
+    origin: str,
+    *,
+    like: Mapping[str, Any] | None = None,
+    scaling_factor: float | None = None,
+) -> dict[str, Any]:
+    """A config.json for the tensors of a component under diffusers' names.
+
+    Args:
+        component: "unet", "vae" or "text_encoder".
+        origin: what error messages call the tensors.
+        like: the configuration of a related model, for what shapes do not show.
+        scaling_factor: of a VAE's latents, where it is known.
+
+    Raises:
+        DataError: when a tensor is missing that tells a size.
+    """
+    if component == "vae":
+        made = vae_config(tensors, origin, scaling_factor)
+    else:
+        made = {"unet": unet_config, "text_encoder": text_encoder_config}[component](
+            tensors, origin
+        )
+    stated = scaling_factor is not None
+    unseen = {key for key in _UNSEEN[component] if not (stated and key == "scaling_factor")}
+    return {**made, **{key: value for key, value in (like or {}).items() if key in unseen}}
+
+
 def unet_config(tensors: Tensors, origin: str) -> dict[str, Any]:
     """A config.json for a UNet's tensors under diffusers' names."""
     levels = _count(tensors, r"down_blocks\.(\d+)\.")
@@ -112,3 +142,17 @@ def _shape(tensors: Tensors, name: str, origin: str) -> tuple[int, ...]:
     if name not in tensors or len(tensors[name].shape) < 2:
         raise DataError(f"{origin} lacks {name}; it is not a model of the SD1.x family")
     return tensors[name].shape
+
+
+# What the shapes of the tensors do not show.
+_UNSEEN = {
+    "unet": (
+        *("act_fn", "attention_head_dim", "num_attention_heads", "flip_sin_to_cos", "freq_shift"),
+        *("norm_eps", "norm_num_groups", "sample_size", "upcast_attention"),
+    ),
+    "vae": ("act_fn", "norm_num_groups", "sample_size", "scaling_factor", "force_upcast"),
+    "text_encoder": (
+        *("hidden_act", "layer_norm_eps", "num_attention_heads"),
+        *("bos_token_id", "eos_token_id", "pad_token_id"),
+    ),
+}

@@ -18,6 +18,7 @@ from mre_jax.weights.checkpoint import (
     Component,
     changed,
     checkpoint_at,
+    require_editor,
 )
 from mre_jax.weights.folder import COMPONENTS
 from mre_jax.weights.lora import Loras
@@ -138,6 +139,7 @@ def load_model(
     with checkpoint_at(
         path, base=base, lora=lora, weights=weights, components=COMPONENTS
     ) as opened:
+        require_editor(opened)
         networks: dict[str, Any] = {
             name: load(part.network(compute), part.source, dtype=dtype, placement=placement)
             for name, part in opened.components.items()

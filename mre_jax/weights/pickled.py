@@ -103,7 +103,9 @@ def _members(path: Path) -> dict[str, _Member]:
     except (OSError, zipfile.BadZipFile, struct.error, ValueError, NotImplementedError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path} is not a readable PyTorch file ({error})") from error
+        raise DataError(
+            f"{path} is not a readable PyTorch file ({error}); fetch it again"
+        ) from error
     if len(members) != len(entries):
         raise DataError(f"{path} holds two members of the same name")
     end = 0
@@ -132,22 +134,40 @@ def _member(file, entry: zipfile.ZipInfo, path: Path) -> _Member:
 
 
 def state_dict(root: object, path: Path) -> dict[str, StoredTensor]:
-    """The tensors in what a file's pickle describes, or in its entry `state_dict`.
+    """The tensors in what a file's pickle describes: at its top level, or in one of its entries.
+
+    Trainers wrap the tensors of a network, under `state_dict`, `model`, `module` or another name.
 
     Raises:
-        DataError: when there are none.
+        DataError: when there are none, or in several entries of which none is `state_dict`.
     """
-    state = root.get("state_dict", root) if isinstance(root, dict) else None
-    if not isinstance(state, dict):
+    if not isinstance(root, dict):
         raise DataError(f"{path} holds no dict of tensors")
-    tensors = {
-        name: value
-        for name, value in state.items()
-        if isinstance(name, str) and isinstance(value, StoredTensor)
+    if "string_to_param" in root:
+        raise DataError(f"{path} is a textual inversion embedding, no model")
+    inner = {name: found for name, value in root.items() if (found := _tensors(value))}
+    if "state_dict" in inner:
+        return inner["state_dict"]
+    if tensors := _tensors(root):
+        return tensors
+    if len(inner) > 1:
+        raise DataError(
+            f"{path} holds tensors under {', '.join(sorted(map(str, inner)))}; save those that you "
+            "mean as safetensors"
+        )
+    if not inner:
+        raise DataError(f"{path} holds no tensors, neither at its top level nor in an entry")
+    return next(iter(inner.values()))
+
+
+def _tensors(value: object) -> dict[str, StoredTensor]:
+    if not isinstance(value, dict):
+        return {}
+    return {
+        name: item
+        for name, item in value.items()
+        if isinstance(name, str) and isinstance(item, StoredTensor)
     }
-    if not tensors:
-        raise DataError(f"{path} holds no tensors, neither at its top level nor under state_dict")
-    return tensors
 
 
 def window(path: Path, start: int, tensor: StoredTensor) -> np.ndarray:

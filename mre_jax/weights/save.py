@@ -17,13 +17,20 @@ from tqdm import tqdm
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.files import full_disk_is_an_error
-from mre_jax.weights.checkpoint import REWARD_CLASS, Checkpoint, Component, changed
+from mre_jax.weights.checkpoint import (
+    REWARD_CLASS,
+    Checkpoint,
+    Component,
+    changed,
+    require_tokenizer,
+)
 from mre_jax.weights.folder import MODEL_INDEX, SAFETY_CHECKER
 from mre_jax.weights.orbax_folder import write_orbax
 from mre_jax.weights.released import to_released
 from mre_jax.weights.rule import expected_tensors, parameters
 from mre_jax.weights.source import BFLOAT16, Cast, renamed
 from mre_jax.weights.strict import stream
+from mre_jax.weights.surroundings import SCHEDULER, with_scheduler
 from mre_jax.weights.writer import canonical_order, write_safetensors
 
 FORMATS = ("diffusers", "orbax")
@@ -68,12 +75,8 @@ def save_checkpoint(
             f"format {format!r} or dtype {dtype!r} is unknown; use one of {', '.join(FORMATS)} and "
             f"one of {', '.join(DTYPES)}"
         )
-    has_tokenizer = any(name.startswith("tokenizer/") for name in model.files)
-    if tokenizer and not (has_tokenizer or model.lone):
-        raise DataError(
-            f"{model.origin} has no tokenizer; take it from a Stable Diffusion 1.x folder with "
-            "--base FOLDER, or leave it out with --no-tokenizer"
-        )
+    if tokenizer and not model.lone:
+        require_tokenizer(model, ", or leave it out with --no-tokenizer")
     with new_folder(target, force=force) as folder:
         size = sum(map(_parameters, model.components.values()))
         written: dict[Path, str] = {}
@@ -132,7 +135,7 @@ def model_index(model: Checkpoint) -> dict[str, Any]:
         # diffusers looks this one up among the modules that are imported already.
         **({"unet": ["mre_jax.pytorch", REWARD_CLASS]} if unet and unet.reward else {}),
     }
-    scheduler = json.loads(model.files.get(_SCHEDULER_FILE, _SCHEDULER))
+    scheduler = json.loads(with_scheduler(model.files)[0][SCHEDULER])
     classes["scheduler"] = ["diffusers", scheduler["_class_name"]]
     index: dict[str, Any] = {"_class_name": _PIPELINE, "_diffusers_version": "0.40.0"}
     index |= {key: value for key, value in stated.items() if key != "_class_name"}
@@ -170,7 +173,7 @@ def _save_component(
 
 
 def _save_surroundings(model: Checkpoint, folder: Path) -> None:
-    files = {_SCHEDULER_FILE: _SCHEDULER, **model.files}
+    files, _ = with_scheduler(model.files)
     files[MODEL_INDEX] = (json.dumps(model_index(model), indent=2) + "\n").encode()
     for name, data in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
@@ -275,17 +278,3 @@ _WEIGHTS = {
     "vae": "diffusion_pytorch_model.safetensors",
     "text_encoder": "model.safetensors",
 }
-_SCHEDULER_FILE = "scheduler/scheduler_config.json"
-
-# InstructPix2Pix's, for models that come without one.
-_SCHEDULER = b"""{
-  "_class_name": "EulerAncestralDiscreteScheduler",
-  "beta_end": 0.012,
-  "beta_schedule": "scaled_linear",
-  "beta_start": 0.00085,
-  "num_train_timesteps": 1000,
-  "prediction_type": "epsilon",
-  "steps_offset": 1,
-  "trained_betas": null
-}
-"""

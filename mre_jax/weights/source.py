@@ -15,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from mre_jax.errors import DataError
+from mre_jax.files import refuse_lfs_pointer
 from mre_jax.weights import legacy
 from mre_jax.weights.pickled import PickledCheckpoint
 
@@ -169,6 +170,9 @@ class View(TensorSource):
         source: the source behind this one.
         names: the name here to the name there.
         changes: by the name here, what becomes of the array on the way.
+
+    Attributes:
+        names: as given.
     """
 
     def __init__(
@@ -178,18 +182,19 @@ class View(TensorSource):
         changes: Mapping[str, Change] | None = None,
     ):
         self.origin = source.origin
-        self._source, self._names, self._changes = source, names, changes or {}
+        self.names = names
+        self._source, self._changes = source, changes or {}
         self.tensors = {name: self._described(name) for name in names}
 
     def read(self, name: str) -> np.ndarray:
         """The tensor `name`."""
-        array = self._source.read(self._names[name])
+        array = self._source.read(self.names[name])
         if name in self._changes:
             array = np.asarray(self._changes[name].apply(array), order="C")
         return array
 
     def _described(self, name: str) -> TensorInfo:
-        info = self._source.tensors[self._names[name]]
+        info = self._source.tensors[self.names[name]]
         change = self._changes.get(name)
         return info if change is None else TensorInfo(change.shape, info.dtype)
 
@@ -235,10 +240,13 @@ def open_tensors(path: Path) -> TensorSource:
     """The source for a weight file, by its name and first bytes.
 
     Raises:
-        DataError: when it is neither safetensors nor a PyTorch file, or is damaged.
+        DataError: when it is neither safetensors nor a PyTorch file, or is damaged, or is another
+            thing under such a name: a Git LFS pointer, an empty file, a server's answer.
     """
     if path.suffix == ".json" and ".index." in path.name:
         return ShardedTensors(path)
+    if path.suffix in WEIGHT_SUFFIXES:
+        _refuse_impostor(path)
     if path.suffix == ".safetensors":
         return SafetensorsFile(path)
     if path.suffix in PICKLED_SUFFIXES:
@@ -257,6 +265,21 @@ def as_bytes(array: np.ndarray) -> memoryview:
 def is_floating(dtype: np.dtype) -> bool:
     """Whether `dtype` is a real floating-point type, bfloat16 included."""
     return dtype.kind == "f" or dtype == BFLOAT16
+
+
+def _refuse_impostor(path: Path) -> None:
+    """Refuses text where weights should be; what is missing is left to who opens it."""
+    refuse_lfs_pointer(path)
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        raise DataError(f"{path} is empty; fetch it again")
+    text = " ".join(start.decode("latin-1").split())
+    if text.isprintable() and text.isascii():
+        what = "an HTML page" if text.startswith("<") else f"text ({text[:40]!r})"
+        raise DataError(f"{path} is {what} and no weights; fetch it again")
 
 
 def _begins_with(path: Path, start: bytes) -> bool:

@@ -86,7 +86,7 @@ def stream(
         )
 
 
-def shortened(names: list[str], limit: int = 8) -> str:
+def shortened(names: list[str], limit: int = 3) -> str:
     """The first few of `names` in order, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(sorted(names)[:limit]) + more

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mre_jax.errors import DataError
-from mre_jax.weights import compvis, infer
+from mre_jax.weights import infer
 from mre_jax.weights.compvis import split, unet_rule, vae_rule
 from mre_jax.weights.source import TensorInfo
 from tests.weights import tiny
@@ -146,7 +146,7 @@ def test_the_vaes_projections_become_matrices(arrays):
     "name",
     [
         *("lora.up.weight", "model_ema.diffusion_modelunknown", "model.diffusion_model.label_emb"),
-        *("first_stage_model.loss.logvar", "control_model.input_blocks.0.0.weight"),
+        *("first_stage_model.other", "control_model.input_blocks.0.0.weight", "other.weight"),
     ],
 )
 def test_a_tensor_of_no_known_part_is_refused_by_name(arrays, name):
@@ -158,10 +158,6 @@ def test_an_incomplete_average_is_refused(arrays):
     name = "model_ema.diffusion_modelout2bias"
     with pytest.raises(DataError, match=f"lacks 1 EMA tensors, such as {name}"):
         split(Given({key: a for key, a in arrays.items() if key != name}))
-
-
-def test_a_component_is_not_taken_for_a_whole_model():
-    assert not compvis.is_compvis(["conv_in.weight", "time_embedding.linear_1.weight"])
 
 
 def test_another_family_says_what_it_lacks():

@@ -76,11 +76,6 @@ def test_a_foreign_folder_is_refused(tmp_path):
         ModelFolder.open(tmp_path)
 
 
-def test_a_lone_weight_file_asks_for_its_folder(pipeline_folder):
-    with pytest.raises(DataError, match=r"not a whole model.*give its folder"):
-        open_checkpoint(pipeline_folder / "unet/diffusion_pytorch_model.safetensors")
-
-
 def test_the_checkpoint_of_a_training_run_gives_its_average(folder, tmp_path):
     """As the released training code saves: `unet` and `unet_ema` side by side."""
     shutil.copytree(folder / "unet", folder / "unet_ema")

@@ -1,22 +1,16 @@
 """A LoRA merged here is the LoRA that diffusers and PEFT merge, or it is refused in one line."""
 
-import json
-import shutil
 import warnings
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mre_jax.errors import ConfigError, DataError
 from mre_jax.weights.checkpoint import checkpoint_at
-from mre_jax.weights.digest import weights_hash
-from mre_jax.weights.load import load_model, load_text_encoder, load_unet, load_vae
-from mre_jax.weights.lora import Lora, parse_loras
+from mre_jax.weights.load import load_model
 from mre_jax.weights.rule import tensors
-from mre_jax.weights.source import BFLOAT16
 from tests.parity import relative_error
-from tests.weights import lora_files, tiny
+from tests.weights import lora_files
 from tests.weights.lora_files import BLOCK, write
 
 torch = pytest.importorskip("torch")

@@ -1,0 +1,41 @@
+"""What a file holds that is no Stable Diffusion 1.x, by the names of its tensors."""
+
+import re
+from collections.abc import Mapping
+
+from mre_jax.weights.source import TensorInfo
+
+EMBEDDING = "a textual inversion embedding, which this program does not use"
+
+
+def what_is(tensors: Mapping[str, TensorInfo]) -> str | None:
+    """What these tensors are known to be, and what to do with them; None for anything else."""
+    for pattern, kind in _KINDS:
+        if any(map(pattern.search, tensors)):
+            return kind
+    return EMBEDDING if _is_embedding(tensors) else None
+
+
+def _is_embedding(tensors: Mapping[str, TensorInfo]) -> bool:
+    """A few rows as wide as a text encoder, each under the token that stands for it."""
+    return 0 < len(tensors) <= 8 and all(
+        "." not in name and len(info.shape) in (1, 2) and info.shape[-1] in _TEXT_WIDTHS
+        for name, info in tensors.items()
+    )
+
+
+_TEXT_WIDTHS = (768, 1024, 1280)
+_KINDS = tuple(
+    (re.compile(pattern), kind)
+    for pattern, kind in (
+        (r"^(string_to_param|emb_params)", EMBEDDING),
+        (r"^control_model\.|controlnet_|(^|\.)input_hint_block\.", "a ControlNet, no editor"),
+        (r"^(image_proj|ip_adapter)\.", "an IP-Adapter, no editor"),
+        (r"motion_modules\.", "a motion module, no editor"),
+        (r"(^|\.)joint_blocks\.|\.attn\.add_[qkv]_proj\.", "a Stable Diffusion 3"),
+        (r"(^|\.)(double_blocks|single_blocks|single_transformer_blocks)\.", "a Flux"),
+        (r"^conditioner\.embedders\.|(^|\.)label_emb\.", "a Stable Diffusion XL"),
+        (r"^cond_stage_model\.model\.", "a Stable Diffusion 2"),
+        (r"(^|\.)block\.\d+\.layer\.\d+\.(SelfAttention|DenseReluDense)\.", "a T5"),
+    )
+)
