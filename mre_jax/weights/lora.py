@@ -105,6 +105,8 @@ def merge(
     notes = []
     for spec, file in loras:
         placed = _placed(file, networks, origin)
+        if not placed:
+            raise DataError(f"{file.origin} changes nothing of {', '.join(sources)}; leave it out")
         notes.append(_note(spec, placed))
         # Adding a zero would turn -0 into 0.
         for component, module, layer in placed if spec.scale else ():
@@ -112,7 +114,11 @@ def merge(
                 scaled = delta._replace(factor=spec.scale * delta.factor)
                 value = functools.partial(file.value, scaled)
                 deltas[component].setdefault(f"{module}.{delta.leaf}", []).append(value)
-    return {name: _changed(source, deltas[name]) for name, source in sources.items()}, notes
+    files = " and ".join(spec.path for spec, _ in loras)
+    return {
+        name: _changed(source, deltas[name], f"{source.origin} with {files}")
+        for name, source in sources.items()
+    }, notes
 
 
 class _Network:
@@ -188,10 +194,6 @@ def _placed(file: LoraFile, networks: Mapping[str, _Network], origin: str) -> li
             f"{file.origin} does not fit {origin}: {faults}. {_family(file)}Take a LoRA that was "
             "trained on a model of this one's kind"
         )
-    if not placed:
-        raise DataError(
-            f"{file.origin} changes nothing of {' and '.join(networks or sorted(_SPELLINGS))}"
-        )
     return list(placed.values())
 
 
@@ -225,16 +227,18 @@ def _matrix(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _changed(
-    source: TensorSource, deltas: Mapping[str, Sequence[Callable[[], np.ndarray]]]
+    source: TensorSource, deltas: Mapping[str, Sequence[Callable[[], np.ndarray]]], origin: str
 ) -> TensorSource:
-    """`source` with the sums of `deltas` added to its tensors."""
+    """`source` with the sums of `deltas` added to its tensors, called `origin`."""
     if not deltas:
         return source
     changes = {
         name: Change(source.tensors[name].shape, functools.partial(_added, values))
         for name, values in deltas.items()
     }
-    return View(source, {name: name for name in source.tensors}, changes)
+    view = View(source, {name: name for name in source.tensors}, changes)
+    view.origin = origin
+    return view
 
 
 def _added(deltas: Iterable[Callable[[], np.ndarray]], weight: np.ndarray) -> np.ndarray:
