@@ -24,7 +24,7 @@ from mre_jax.weights import compvis, infer
 from mre_jax.weights.expand import input_channels, with_input_channels
 from mre_jax.weights.folder import COMPONENTS, ModelFolder
 from mre_jax.weights.foreign import what_is
-from mre_jax.weights.locate import local_path
+from mre_jax.weights.locate import local_path, needed_files
 from mre_jax.weights.lora import Loras, OpenedLora, merge, opened_loras, parse_loras
 from mre_jax.weights.lora_file import is_lora
 from mre_jax.weights.older import current_text_encoder, current_vae
@@ -121,7 +121,8 @@ def checkpoint_at(
     """
     with contextlib.ExitStack() as places:
         loras = places.enter_context(opened_loras(parse_loras(lora)))
-        path = places.enter_context(local_path(model, options.get("weights")))
+        needed = functools.partial(needed_files, weights=options.get("weights"))
+        path = places.enter_context(local_path(model, needed))
         below = None if base is None else places.enter_context(local_path(base))
         yield open_checkpoint(path, base=below, loras=loras, **options)
 

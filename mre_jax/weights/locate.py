@@ -4,7 +4,7 @@ import contextlib
 import glob
 import re
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from etils import epath
@@ -13,31 +13,33 @@ from huggingface_hub import list_repo_files, snapshot_download
 from mre_jax.errors import DataError
 from mre_jax.weights.folder import AVERAGE, COMPONENTS, SAFETY_CHECKER, SMALL_FOLDERS
 from mre_jax.weights.orbax_folder import FOLDER as ORBAX
-from mre_jax.weights.source import PICKLED_SUFFIXES
+from mre_jax.weights.source import WEIGHT_SUFFIXES
 from mre_jax.weights.weight_files import choose
+
+Select = Callable[[Collection[str]], list[str]]
 
 
 @contextlib.contextmanager
-def local_path(spec: epath.PathLike, weights: str | None = None) -> Iterator[Path]:
+def local_path(spec: epath.PathLike, select: Select | None = None) -> Iterator[Path]:
     """A local folder or file for `spec`, valid inside the `with`.
 
     Args:
         spec: a local path; `org/name@REVISION` on the hub, with a revision of 40 hex digits and
             optionally `/folder-or-file` after it; or `gs://bucket/path`, which is copied to a
-            temporary folder. Of a remote folder only what `needed_files` says is fetched.
-        weights: as for `needed_files`.
+            temporary folder.
+        select: which of a remote folder's files are fetched; by default a model's `needed_files`.
 
     Raises:
         DataError: when nothing is there, or a hub model is named without a pinned revision.
     """
-    text = str(spec)
+    text, select = str(spec), select or needed_files
     if "://" in text:
         with tempfile.TemporaryDirectory(prefix="mre-weights-") as staged:
-            yield _staged(epath.Path(text), Path(staged), weights)
+            yield _staged(epath.Path(text), Path(staged), select)
     elif Path(text).exists():
         yield Path(text)
     elif match := _PINNED.fullmatch(text):
-        yield _snapshot(match["repository"], match["revision"], match["inside"] or "", weights)
+        yield _snapshot(match["repository"], match["revision"], match["inside"] or "", select)
     elif _UNPINNED.fullmatch(text):
         raise DataError(
             f"{text} is neither a local path nor a pinned hub model; for the hub write "
@@ -84,7 +86,7 @@ def _weights_of(files: list[str], weights: str | None) -> set[str]:
     return {name for found in (taken, twin) if found is not None for name in found.files}
 
 
-def _staged(remote: epath.Path, folder: Path, weights: str | None) -> Path:
+def _staged(remote: epath.Path, folder: Path, select: Select) -> Path:
     if not remote.exists():
         raise DataError(f"{remote} does not exist, or these credentials cannot see it")
     target = folder / remote.name
@@ -92,7 +94,7 @@ def _staged(remote: epath.Path, folder: Path, weights: str | None) -> Path:
         remote.copy(target)
         return target
     target.mkdir()
-    for name in needed_files(list(_names(remote)), weights):
+    for name in select(list(_names(remote))):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (remote / name).copy(target / name)
     return target
@@ -106,14 +108,14 @@ def _names(folder: epath.Path, prefix: str = "") -> Iterator[str]:
             yield prefix + child.name
 
 
-def _snapshot(repository: str, revision: str, inside: str, weights: str | None) -> Path:
+def _snapshot(repository: str, revision: str, inside: str, select: Select) -> Path:
     where = f"{repository}@{revision}"
     try:
         names = list_repo_files(repository, revision=revision)
     except Exception as error:  # whatever the transport raises: what was fetched before may do
         snapshot = _cached(repository, revision, error)
     else:
-        chosen = _inside(names, inside, where, weights)
+        chosen = _inside(names, inside, where, select)
         snapshot = snapshot_download(
             repository, revision=revision, allow_patterns=[glob.escape(name) for name in chosen]
         )
@@ -123,7 +125,7 @@ def _snapshot(repository: str, revision: str, inside: str, weights: str | None) 
     return path
 
 
-def _inside(names: list[str], inside: str, where: str, weights: str | None) -> list[str]:
+def _inside(names: list[str], inside: str, where: str, select: Select) -> list[str]:
     """What to fetch of a repository for one of its files or folders; "" is the whole."""
     if inside in names:
         return [inside]
@@ -131,9 +133,9 @@ def _inside(names: list[str], inside: str, where: str, weights: str | None) -> l
     below = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
     if not below:
         raise DataError(f"{where} holds no {inside}")
-    chosen = needed_files(below, weights)
-    files = [name for name in below if name.endswith((".safetensors", *PICKLED_SUFFIXES))]
-    if files and "config.json" not in {PurePosixPath(name).name for name in chosen}:
+    chosen = select(below)
+    files = [name for name in below if name.endswith(WEIGHT_SUFFIXES)]
+    if files and not any(n in files or PurePosixPath(n).name == "config.json" for n in chosen):
         raise DataError(
             f"{where} is no model folder; name one of its files, as {where}/{prefix}{min(files)}"
         )

@@ -23,7 +23,7 @@ import numpy as np
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.weights.compvis import sized_unet_rule
 from mre_jax.weights.locate import local_path
-from mre_jax.weights.lora_file import Delta, Layer, LoraFile
+from mre_jax.weights.lora_file import Delta, Layer, LoraFile, lora_files
 from mre_jax.weights.released import to_released
 from mre_jax.weights.source import WEIGHT_SUFFIXES, Change, TensorSource, View
 from mre_jax.weights.strict import Faults
@@ -77,9 +77,8 @@ def opened_loras(loras: Sequence[Lora]) -> Iterator[list[OpenedLora]]:
         DataError: when one is missing, damaged, or no LoRA of a supported kind.
     """
     with contextlib.ExitStack() as stack:
-        yield [
-            OpenedLora(lora, LoraFile(stack.enter_context(local_path(lora.path)))) for lora in loras
-        ]
+        paths = [stack.enter_context(local_path(lora.path, lora_files)) for lora in loras]
+        yield [OpenedLora(lora, LoraFile(path)) for lora, path in zip(loras, paths, strict=True)]
 
 
 def merge(

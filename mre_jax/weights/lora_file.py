@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -184,15 +184,22 @@ def is_lora(source: TensorSource) -> bool:
     return any(_LOW_RANK.fullmatch(name) or _KIND.search(name) for name in source.tensors)
 
 
+def lora_files(names: Collection[str]) -> list[str]:
+    """Those of a folder's files that a LoRA is opened from: trainers' names before any other."""
+    named = [name for name in FILE_NAMES if name in names]
+    others = sorted(name for name in names if name.endswith(".safetensors") and "/" not in name)
+    return [*(named[:1] or others), *({ADAPTER_CONFIG} & {*names})]
+
+
 def _file(path: Path) -> Path:
     """The weight file that is meant by `path`."""
     if not path.is_dir():
         return path
-    named = [path / name for name in FILE_NAMES if (path / name).is_file()]
-    found = named[:1] or sorted(path.glob("*.safetensors"))
+    names = lora_files([file.name for file in path.iterdir()])
+    found = [name for name in names if name != ADAPTER_CONFIG]
     if len(found) == 1:
-        return found[0]
-    holds = f"holds {shortened([file.name for file in found])}" if found else "holds no LoRA"
+        return path / found[0]
+    holds = f"holds {shortened(found)}" if found else "holds no LoRA"
     raise DataError(f"{path} {holds}; name the LoRA's file")
 
 

@@ -7,13 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from etils import epath
 
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.weights import locate
+from mre_jax.weights import lora as lora_module
 from mre_jax.weights.checkpoint import checkpoint_at
 from mre_jax.weights.convert import convert
 from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.load import load_model, load_text_encoder, load_unet, load_vae
 from mre_jax.weights.lora import Lora, parse_loras
+from mre_jax.weights.lora_file import LoraFile
+from mre_jax.weights.lora_file import lora_files as lora_files_of
 from mre_jax.weights.rule import tensors
 from mre_jax.weights.source import BFLOAT16
 from tests.parity import relative_error
@@ -480,6 +485,29 @@ def test_a_header_that_cannot_be_followed_is_refused(settings, message, small, p
 def test_a_lora_is_no_model(small):
     with pytest.raises(DataError, match=r"small\.safetensors is a LoRA: give it with --lora"):
         load_unet(small())
+
+
+def test_of_a_remote_folder_the_lora_alone_is_fetched(
+    small, pipeline_folder, tmp_path, monkeypatch
+):
+    expected = weights(pipeline_folder, small())
+    (tmp_path / "bucket/style").mkdir(parents=True)
+    small(name="bucket/style/pytorch_lora_weights.safetensors")
+    small(name="bucket/style/optimizer.safetensors")
+    real, copied = epath.Path, []
+    bucket = str(tmp_path / "bucket")
+    monkeypatch.setattr(
+        locate.epath, "Path", lambda path: real(str(path).replace("gs://bucket", bucket))
+    )
+    monkeypatch.setattr(
+        lora_module, "LoraFile", lambda path: copied.extend(path.iterdir()) or LoraFile(path)
+    )
+    merged = weights(pipeline_folder, "gs://bucket/style:1.0")
+    assert [path.name for path in copied] == ["pytorch_lora_weights.safetensors"]
+    for name, array in merged.items():
+        np.testing.assert_array_equal(array, expected[name])
+    found = lora_files_of(["a.safetensors", "adapter_config.json", "README.md", "x/b.safetensors"])
+    assert found == ["a.safetensors", "adapter_config.json"]
 
 
 def test_file_and_scale_are_told_apart(tmp_path, monkeypatch):
