@@ -38,7 +38,8 @@ from mre_jax.data.tfrecord import read_records  # noqa: E402
 from mre_jax.editing.tokens import Tokenizer  # noqa: E402
 from mre_jax.errors import ConfigError, DataError  # noqa: E402
 from mre_jax.pytorch.tiny_editor import make_tiny_editor  # noqa: E402
-from mre_jax.weights.load import load_model  # noqa: E402
+from mre_jax.weights.convert import convert  # noqa: E402
+from mre_jax.weights.load import load_model, load_text_encoder  # noqa: E402
 from tests.data.cached import SIDE, cache_arguments, cache_toy  # noqa: E402
 from tests.data.prepared import (  # noqa: E402
     EXAMPLES,
@@ -204,6 +205,22 @@ def test_bad_rows_are_left_out_before_they_are_cached(toy, model, tmp_path, caps
     assert len(source) == EXAMPLES - 1
     assert source.cache is not None
     assert "0000003" in source.manifest.measured["skipped"][0]["reason"]
+
+
+def test_texts_are_those_of_a_text_encoder_with_its_lora(shards, model, tmp_path, capsys):
+    lora, width = tmp_path / "style.safetensors", load_text_encoder(model).config.hidden_size
+    change = {"lora_te_text_model_final_layer_norm.b_norm": np.ones(width, np.float32)}
+    save_file(change, lora)
+    out = cache_toy(shards, model, tmp_path / "out", "--text", "--lora", str(lora))
+    assert "merged" in capsys.readouterr().err
+    convert(model, tmp_path / "merged", lora=lora)
+    hashes = encoder_hashes(tmp_path / "merged")
+    cache = RecordSource(out).cache
+    assert cache.text.text_encoder == hashes.text_encoder != encoder_hashes(model).text_encoder
+    assert cache.vae == hashes.vae
+    argv = cache_arguments(shards, model, tmp_path / "latents", "--lora", str(lora))
+    code, line = message(capsys, argv)
+    assert (code, "cache the texts too (--text)" in line) == (78, True)
 
 
 class Stop(BaseException):

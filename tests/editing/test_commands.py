@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
@@ -65,6 +66,22 @@ def test_edit_writes_the_picture(reward_torch, reward_folder, photo_file, tmp_pa
     assert capsys.readouterr().out == f"{out}: 24x16\n"
 
 
+def test_edit_merges_loras_and_says_so(plain_torch, plain_folder, photo_file, tmp_path, capsys):
+    lora = tmp_path / "style.safetensors"
+    save_arrays({"lora_unet_conv_out.diff_b": np.full(4, 0.5, np.float32)}, lora)
+    written = {}
+    for number, loras in enumerate(([], [lora], [f"{lora}:0.25", f"{lora}:-0.25"])):
+        out = tmp_path / f"{number}.png"
+        options = ("--model", plain_folder, "-o", out, *SAMPLING)
+        named = [word for given in loras for word in ("--lora", given)]
+        assert run("edit", photo_file, "make it snow", *options, *named) == 0
+        written[number] = out.read_bytes()
+        error = capsys.readouterr().err
+        assert error.count("1 layers of unet") == len(loras)
+    assert "style.safetensors at scale -0.25: " in error
+    assert written[0] != written[1] and written[0] == written[2]
+
+
 def test_sweep_writes_a_grid(reward_torch, reward_folder, photo_file, tmp_path):
     out = tmp_path / "grid.png"
     options = ("--model", reward_folder, "--sweep", "0,5", "-o", out, *SAMPLING)
@@ -86,6 +103,8 @@ def test_sweep_writes_a_grid(reward_torch, reward_folder, photo_file, tmp_path):
         (["-o", "out.jpg"], 78, "name it *.png"),
         (["-o", "nowhere/out.png"], 65, "no such folder"),
         (["--model", "nowhere"], 65, "nowhere does not exist"),
+        (["--lora", "nowhere:0.5"], 65, "nowhere does not exist"),
+        (["--lora", "nowhere:high"], 78, "lora nowhere: its scale 'high' is not a finite number"),
         (["--attention", "fast"], 78, "'fast' is unknown"),
     ],
 )

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
@@ -201,6 +202,28 @@ def test_saved_pipeline_edits_the_same(plain_pipeline, photo, tmp_path):
         for pipeline in (plain_pipeline, again)
     ]
     assert np.array_equal(*pictures)
+
+
+def test_a_lora_changes_the_pictures_and_the_checkpoints_name(plain_folder, photo, tmp_path):
+    """Results are recorded under the hash: those of a LoRA must not pass for the plain model's."""
+    change = {"lora_unet_conv_out.diff_b": np.full(4, 0.5, np.float32)}
+    save_file(change, tmp_path / "style.safetensors")
+    loras = {scale: [(tmp_path / "style.safetensors", scale)] for scale in (1, 2, 0)}
+    pipelines = [EditPipeline.from_pretrained(plain_folder)]
+    pipelines += [EditPipeline.from_pretrained(plain_folder, lora=lora) for lora in loras.values()]
+    pictures = [
+        edit(pipeline, "make it snow", photo, scheduler="euler", latents=LATENTS)[0]
+        for pipeline in pipelines
+    ]
+    plain, once, twice, nothing = pictures
+    assert np.array_equal(plain, nothing) and not np.array_equal(plain, once)
+    assert not np.array_equal(once, twice)
+    names = [pipeline.checkpoint for pipeline in pipelines]
+    assert names[0] == names[3] and len(set(names)) == 3
+    assert pipelines[0].notes == ()
+    assert "style.safetensors at scale 2: 1 layers of unet" in pipelines[2].notes[0]
+    pipelines[1].save_pretrained(tmp_path / "merged")
+    assert EditPipeline.from_pretrained(tmp_path / "merged").checkpoint == names[1]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image
+from safetensors.numpy import save_file
 
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.pipeline import EditPipeline
@@ -202,6 +203,17 @@ def test_another_place_of_the_base_can_be_named(trained, base, tmp_path):
     check_equal(
         parameters_of(load_unet(tmp_path / "model")), {k: (v + 4) / 2 for k, v in params.items()}
     )
+
+
+def test_a_lora_is_merged_into_the_trained_unet(trained, tmp_path):
+    run, params = trained(PAPER)
+    change = {"lora_unet_conv_out.diff_b": np.full(4, 3.0, np.float32)}
+    save_file(change, tmp_path / "style.safetensors")
+    report = export(run, tmp_path / "model", lora=f"{tmp_path}/style.safetensors:2")
+    assert len(report["notes"]) == 1 and "scale 2: 1 layers of unet" in report["notes"][0]
+    expected = {name: (array + 4) / 2 for name, array in params.items()}
+    expected["conv_out.bias"] = expected["conv_out.bias"] + 6
+    check_equal(parameters_of(load_unet(tmp_path / "model")), expected)
 
 
 def test_what_is_not_there_is_named(trained, tmp_path):

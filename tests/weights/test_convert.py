@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.weights import convert as command
@@ -227,8 +228,6 @@ def test_weights_may_be_narrowed(pipeline_folder, tmp_path, dtype, bits):
 
 def copied_with(source, target, component, change):
     """A copy of a model folder in which `change` was applied to one component's tensors."""
-    from safetensors.numpy import save_file
-
     shutil.copytree(source, target)
     path = next((target / component).glob("*.safetensors"))
     state = tensors(path)
@@ -322,6 +321,31 @@ def test_the_command_prints_what_it_did(original_file, pipeline_folder, tmp_path
         *("text_encoder.last_hidden_state", "text_encoder.pooler_output"),
     }
     assert max(report["relative_error"].values()) < 1e-4
+
+
+def test_a_lora_is_merged_into_what_is_written(pipeline_folder, tmp_path, capsys):
+    lora = tmp_path / "style.safetensors"
+    save_file({"lora_unet_conv_out.diff_b": np.full(4, 2.0, np.float32)}, lora)
+    arguments = ("--lora", f"{lora}:0.5", "--lora", f"{lora}:2")
+    assert run(pipeline_folder, tmp_path / "out", *arguments, "--verify") == 0
+    out = capsys.readouterr().out
+    assert f"merged {lora} at scale 0.5: 1 layers of unet\n" in out and "at scale 2: " in out
+    plain, merged = (tensors(folder / UNET_FILE) for folder in (pipeline_folder, tmp_path / "out"))
+    plain["conv_out.bias"] = plain["conv_out.bias"] + 5
+    assert_same(merged, plain)
+    assert weights_hash(tmp_path / "out") == weights_hash(pipeline_folder, lora=[(lora, 2.5)])
+
+
+def test_a_lora_of_a_text_to_image_model_becomes_an_editors(tmp_path):
+    """It is merged before conv_in grows, so the editor starts as the model with the LoRA."""
+    tiny.make_unet(in_channels=4).save_pretrained(tmp_path / "base")
+    lora = tmp_path / "style.safetensors"
+    save_file({"lora_unet_conv_in.diff": np.ones((32, 4, 3, 3), np.float32)}, lora)
+    convert(tmp_path / "base", tmp_path / "editor", lora=lora)
+    name = "diffusion_pytorch_model.safetensors"
+    base, editor = (tensors(tmp_path / f / name)["conv_in.weight"] for f in ("base", "editor"))
+    np.testing.assert_array_equal(editor[:, :4], base + 1)
+    assert not editor[:, 4:].any()
 
 
 @pytest.mark.parametrize("error", [2e-4, float("nan")])
