@@ -281,13 +281,15 @@ def _located(name: str) -> tuple[str | None, str]:
 
 _HEADER_ENTRY = "lora_adapter_metadata"
 _PEFT_PREFIX = "base_model.model."
-_PREFIXES = {
+_PREFIXES: dict[str, str | None] = {
     "lora_unet_": "unet",
     "unet.": "unet",
     "model.diffusion_model.": "unet",
     "diffusion_model.": "unet",
     "lora_te_": "text_encoder",
     "lora_te1_": "text_encoder",
+    # LyCORIS without a trainer says nothing of the network.
+    "lycoris_": None,
     "text_encoder.": "text_encoder",
     # What only other families of models have.
     "lora_te2_": "text_encoder_2",

@@ -105,10 +105,16 @@ def kohya(unet: Layers, text: Layers, rename: Any = lambda name: name) -> dict[s
     return tensors
 
 
-def original_name(name: str) -> str:
-    """The original code's name of a module of the tiny UNet."""
-    state = {f"{name}.weight": None, "up_blocks.1.attentions.0.norm.weight": None}
-    return next(iter(tiny.original_unet(state, 1))).removesuffix(".weight")
+def original_name(name: str, layers: int = 1, attending: Any = (1,)) -> str:
+    """The original code's name of a module of a UNet; of the tiny one unless told otherwise.
+
+    Args:
+        layers: ResNets a block.
+        attending: the up blocks with attention.
+    """
+    others = {f"up_blocks.{block}.attentions.0.norm.weight": None for block in attending}
+    state = {f"{name}.weight": None} | others
+    return next(iter(tiny.original_unet(state, layers))).removesuffix(".weight")
 
 
 def write(path: Path, tensors: dict[str, np.ndarray], **metadata: str) -> Path:

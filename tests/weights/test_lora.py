@@ -252,20 +252,36 @@ def test_a_decomposed_convolution_is_three_in_a_row(pipeline_folder, tmp_path):
     torch.testing.assert_close(conv(x, merged, padding=1), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("spelling", ["diffusers", "original"])
-def test_changes_in_full_reach_every_tensor_of_the_unet(spelling, pipeline_folder, tmp_path):
-    """LyCORIS's `diff`: so every module of the UNet is found under either of its flat names."""
-    plain = weights(pipeline_folder, ())
-    rename = lora_files.original_name if spelling == "original" else str
+@pytest.fixture(scope="module")
+def deep_unet(tmp_path_factory):
+    """As deep as Stable Diffusion 1.5's, so that every name of that one is there."""
+    levels = {
+        "block_out_channels": [32, 64, 96, 96],
+        "down_block_types": [*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", *["CrossAttnUpBlock2D"] * 3],
+        "layers_per_block": 2,
+    }
+    folder = tmp_path_factory.mktemp("deep")
+    tiny.make_unet(**levels).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("spelling", ["kohya", "original", "lycoris"])
+def test_changes_in_full_reach_every_tensor_of_the_unet(spelling, deep_unet, tmp_path):
+    """LyCORIS's `diff`: so every module of the UNet is found under each of its flat names."""
+    plain = weights(deep_unet, ())
+    prefix = "lycoris_" if spelling == "lycoris" else "lora_unet_"
     parts = {"weight": "diff", "bias": "diff_b"}
     state, change = {}, {}
     for index, (name, array) in enumerate(plain.items()):
         module, _, leaf = name.rpartition(".")
         change[name] = np.full(array.shape, index + 1, np.float32)
-        state[f"lora_unet_{rename(module).replace('.', '_')}.{parts[leaf]}"] = change[name]
-    assert len(state) == len(plain)
+        if spelling == "original":
+            module = lora_files.original_name(module, layers=2, attending=(1, 2, 3))
+        state[f"{prefix}{module.replace('.', '_')}.{parts[leaf]}"] = change[name]
+    assert len(state) == len(plain) == 686
     path = write(tmp_path / "full.safetensors", state)
-    for name, array in weights(pipeline_folder, [(path, 0.5)]).items():
+    for name, array in weights(deep_unet, [(path, 0.5)]).items():
         np.testing.assert_allclose(array, plain[name] + 0.5 * change[name], rtol=1e-6)
 
 
@@ -364,6 +380,8 @@ def test_a_lora_is_found_where_trainers_put_it(place, small, pipeline_folder, tm
         small(name="folder/style.safetensors")
     elif place == "torch":
         state = safetensors_torch.load_file(small())
+        # Earlier versions of diffusers left the network's name out.
+        state = {name.removeprefix("unet."): tensor for name, tensor in state.items()}
         torch.save(state, folder / "pytorch_lora_weights.bin")
     else:
         state = safetensors.numpy.load_file(small())
