@@ -77,8 +77,6 @@ class CacheEncoders:
         self.tokenizer: Tokenizer | None = None
         with checkpoint_at(model, base=base, lora=lora, components=_components(text)) as checkpoint:
             self.notes = checkpoint.notes
-            for note in checkpoint.notes:
-                warnings.warn(f"{model}: {note}", stacklevel=2)
             self.hashes = hashes_of(checkpoint)
             if text:
                 self.tokenizer = Tokenizer.of(checkpoint)

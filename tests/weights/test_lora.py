@@ -404,6 +404,25 @@ def test_a_folder_without_a_lora_or_with_two_is_refused(small, pipeline_folder, 
         load_unet(pipeline_folder, lora=tmp_path / "nowhere")
 
 
+def test_of_a_repository_an_adapter_comes_with_its_configuration(
+    pipeline_folder, tmp_path, monkeypatch
+):
+    peft_adapter(tiny.make_unet(), tmp_path, r=2, lora_alpha=3, target_modules=["to_q"])
+    names, asked = ["README.md", *(path.name for path in tmp_path.iterdir())], []
+
+    def snapshot_download(repository, revision, allow_patterns):
+        asked.extend(allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setattr(locate, "list_repo_files", lambda repository, revision: names)
+    monkeypatch.setattr(locate, "snapshot_download", snapshot_download)
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    merged = weights(pipeline_folder, f"org/style@{revision}:0.5")
+    assert sorted(asked) == ["adapter_config.json", "adapter_model.safetensors"]
+    for name, array in weights(pipeline_folder, [(tmp_path, 0.5)]).items():
+        np.testing.assert_array_equal(array, merged[name])
+
+
 def array(*shape, dtype=np.float32):
     return np.ones(shape, dtype)
 
