@@ -75,8 +75,14 @@ def _sync(file: IO[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: epath.PathLike, name: str) -> Iterator[None]:
+def locked(
+    folder: epath.PathLike, name: str, *, filling: epath.PathLike | None = None, keep: bool = True
+) -> Iterator[None]:
     """Holds the lock `name` of a folder; a bucket has no locks.
+
+    Args:
+        filling: what the lock stands for, if not the folder.
+        keep: leave its file, empty, for the next time.
 
     Raises:
         BusyError: if another process holds it.
@@ -84,14 +90,18 @@ def locked(folder: epath.PathLike, name: str) -> Iterator[None]:
     if "://" in str(folder):
         yield
         return
-    lock = filelock.FileLock(str(epath.Path(folder) / name))
+    path = epath.Path(folder) / name
+    lock = filelock.FileLock(str(path))
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise BusyError(f"{folder}: another process is filling it") from None
+        raise BusyError(f"{filling or folder}: another process is filling it") from None
     try:
         yield
     finally:
+        if not keep:
+            with contextlib.suppress(PermissionError):  # Windows removes it on release
+                path.unlink(missing_ok=True)
         lock.release()
 
 

@@ -1,9 +1,13 @@
-"""Files: what Git LFS left in place of one is called so."""
+"""Files: what Git LFS left in place of one is called so; and they are locked on every system."""
+
+import ast
+from pathlib import Path
 
 import pytest
 
-from mre_jax.errors import DataError
-from mre_jax.files import refuse_lfs_pointer
+import mre_jax
+from mre_jax.errors import BusyError, DataError
+from mre_jax.files import locked, refuse_lfs_pointer
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c9\nsize 12345\n"
 
@@ -17,3 +21,25 @@ def test_a_git_lfs_pointer_is_named_and_everything_else_passes(tmp_path):
     refuse_lfs_pointer(path)
     refuse_lfs_pointer(tmp_path)
     refuse_lfs_pointer(tmp_path / "none")
+
+
+def test_no_module_needs_a_system_with_fcntl():
+    """The package imports on Windows, where these modules are missing."""
+    missing = {"fcntl", "resource", "pwd", "grp", "termios"}
+    for path in Path(mre_jax.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert missing.isdisjoint(names), path
+
+
+def test_a_lock_that_is_not_kept_leaves_no_file(tmp_path):
+    with (
+        locked(tmp_path, ".lock", filling="there", keep=False),
+        pytest.raises(BusyError, match="there: another process"),
+        locked(tmp_path, ".lock", filling="there"),
+    ):
+        pytest.fail("entered")
+    assert not list(tmp_path.iterdir())
+    with locked(tmp_path, ".lock"):
+        pass

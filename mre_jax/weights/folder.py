@@ -119,15 +119,22 @@ class ModelFolder:
         ]
 
     def files(self) -> dict[str, bytes]:
-        """The small files that are not weights, by path in the folder: tokenizer and the like."""
+        """The small files that are not weights, by path in the folder: tokenizer and the like.
+
+        Raises:
+            DataError: for a configuration that is damaged, or a file that Git LFS left out.
+        """
         if self.lone:
             return {}
         paths = [self.path / MODEL_INDEX]
         for name in SMALL_FOLDERS:
             paths += sorted((self.path / name).glob("*"))
-        return {
-            str(path.relative_to(self.path)): path.read_bytes() for path in paths if path.is_file()
-        }
+        paths = [path for path in paths if path.is_file()]
+        for path in paths:
+            refuse_lfs_pointer(path)
+            if path.name.endswith(("config.json", MODEL_INDEX)):
+                read_json(path)
+        return {str(path.relative_to(self.path)): path.read_bytes() for path in paths}
 
     @property
     def unet_weights(self) -> str:

@@ -1,7 +1,6 @@
 """Writing a model folder: all of it or nothing."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ from etils import epath
 from tqdm import tqdm
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.files import full_disk_is_an_error
+from mre_jax.files import full_disk_is_an_error, locked
 from mre_jax.weights.checkpoint import (
     REWARD_CLASS,
     Checkpoint,
@@ -98,8 +97,8 @@ def new_folder(target: epath.PathLike, *, force: bool = False) -> Iterator[Path]
     """A folder to fill; it becomes `target` when the block ends, and vanishes if the block raises.
 
     Raises:
-        DataError: when `target` is a file, or a folder with contents and not `force`, or is being
-            written by another process.
+        DataError: when `target` is a file, or a folder with contents and not `force`.
+        BusyError: when another process is writing it.
     """
     if "://" in str(target):
         remote = epath.Path(target)
@@ -111,10 +110,12 @@ def new_folder(target: epath.PathLike, *, force: bool = False) -> Iterator[Path]
     local = Path(target).absolute()
     _require_free(local, force)
     partial = local.with_name(f".{local.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    with _locked(partial, local), full_disk_is_an_error(local):
-        # What an earlier, killed run left.
-        _clear(partial)
+    local.parent.mkdir(parents=True, exist_ok=True)
+    lock = locked(local.parent, f"{partial.name}.lock", filling=local, keep=False)
+    with lock, full_disk_is_an_error(local):
+        if partial.exists():  # what an earlier, killed run left
+            shutil.rmtree(partial)
+        partial.mkdir()
         try:
             yield partial
         except BaseException:
@@ -209,24 +210,6 @@ def _require_free(target: Path | epath.Path, force: bool) -> None:
         raise DataError(f"{target} is not empty; name another folder, or replace it with --force")
 
 
-@contextlib.contextmanager
-def _locked(folder: Path, target: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(f"{target} is being written by another process") from error
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _clear(folder: Path) -> None:
-    for child in folder.iterdir():
-        shutil.rmtree(child) if child.is_dir() else child.unlink()
-
-
 def _replace(partial: Path, target: Path) -> None:
     _sync(partial)
     if target.is_dir() and any(target.iterdir()):
@@ -243,7 +226,9 @@ def _replace(partial: Path, target: Path) -> None:
 def _sync(folder: Path) -> None:
     """Bring every file to the disk before the folder gets its name."""
     for path in (*folder.rglob("*"), folder):
-        descriptor = os.open(path, os.O_RDONLY)
+        if _WINDOWS and path.is_dir():  # which has no handle for a folder
+            continue
+        descriptor = os.open(path, os.O_RDWR if _WINDOWS else os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
@@ -264,6 +249,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_WINDOWS = os.name == "nt"
 _PIPELINE = "StableDiffusionInstructPix2PixPipeline"
 _CLASSES: Mapping[str, Any] = {
     "unet": ["diffusers", "UNet2DConditionModel"],

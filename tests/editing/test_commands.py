@@ -269,3 +269,20 @@ def test_sigterm_finishes_the_batch_and_asks_to_be_run_again(
     assert process.wait() == 75
     finished = {path.stem for path in (tmp_path / "out" / "rows").iterdir()}
     assert {path.stem for path in (tmp_path / "out" / "images").iterdir()} == finished
+
+
+def test_edit_takes_a_weight_file_with_its_base(
+    plain_torch, plain_folder, photo_file, tmp_path, capsys
+):
+    """A trainer's UNet; the rest is that of the model it began with, and so is the edit."""
+    unet = plain_folder / "unet/diffusion_pytorch_model.safetensors"
+    pictures = []
+    for name, options in (("file", (unet, "--base", plain_folder)), ("folder", (plain_folder,))):
+        out = tmp_path / f"{name}.png"
+        assert run("edit", photo_file, "snow", "--model", *options, "-o", out, *SAMPLING) == 0
+        pictures.append(out.read_bytes())
+    assert pictures[0] == pictures[1]
+    assert f"tokenizer taken from {plain_folder}" in capsys.readouterr().err
+    assert run("edit", photo_file, "snow", "--model", unet, "-o", out, *SAMPLING) == 65
+    error = capsys.readouterr().err
+    assert f"{unet} lacks the VAE; " in error and "--base" in error and error.count("\n") == 1

@@ -105,3 +105,12 @@ class TestUNetComponent:
 
     def test_a_plain_run_of_a_plain_editor_adds_nothing(self, config, plain):
         assert unet_component(plain, self.model(config, None), 0) is plain
+
+
+def test_a_run_starts_from_a_unet_and_the_base_of_the_rest(config, layout, start, editor):
+    unet = next((editor / "unet").glob("*.safetensors"))
+    model = dataclasses.replace(config.model, init_from=str(unet), base=str(editor))
+    with pytest.warns(UserWarning, match="tokenizer taken from"):
+        other = load_start(dataclasses.replace(config, model=model), layout, Needs(False, False))
+    assert (other.weights, other.hashes) == (start.weights, start.hashes)
+    assert other.schedule == start.schedule

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.errors import DataError
 from mre_jax.weights.checkpoint import open_checkpoint
+from mre_jax.weights.convert import convert
 from mre_jax.weights.folder import ModelFolder
+from mre_jax.weights.load import load_model
 from tests.weights import tiny
 
 
@@ -57,9 +60,10 @@ def test_weights_that_are_missing_are_named(folder):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "\x00"])
-def test_a_damaged_configuration_is_named(folder, text):
-    (folder / "vae/config.json").write_text(text)
-    with pytest.raises(DataError, match=r"vae/config\.json (is not readable|does not hold)"):
+@pytest.mark.parametrize("name", ["vae/config", "scheduler/scheduler_config", "model_index"])
+def test_a_damaged_configuration_is_named(folder, text, name):
+    (folder / f"{name}.json").write_text(text)
+    with pytest.raises(DataError, match=rf"{name}\.json (is not readable|does not hold)"):
         open_checkpoint(folder)
 
 
@@ -140,3 +144,145 @@ def test_pickled_and_sharded_weights_are_read(folder):
     assert len(list((folder / "unet").glob("*.safetensors"))) > 1
     source = open_checkpoint(folder).components["unet"].source
     assert source.tensors.keys() == state.keys()
+
+
+def rewritten(path, **entries):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
+
+
+@pytest.mark.parametrize(
+    ("component", "entries", "said"),
+    [
+        ("vae", {"_class_name": "AutoencoderTiny"}, "AutoencoderTiny; a vae is a AutoencoderKL"),
+        ("unet", {"_class_name": "UNet3DConditionModel"}, "UNet3DConditionModel; a unet is a"),
+        ("text_encoder", {"architectures": ["T5EncoderModel"]}, "T5EncoderModel; a text_encoder"),
+    ],
+)
+def test_a_component_of_another_class_is_named(folder, component, entries, said):
+    rewritten(folder / component / "config.json", **entries)
+    with pytest.raises(DataError, match=rf"{component}/config\.json is of the class {said}"):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "part"),
+    [
+        ("StableDiffusionXLInstructPix2PixPipeline", "text_encoder_2"),
+        ("FluxKontextPipeline", "transformer"),
+        ("StableDiffusionControlNetPipeline", "controlnet"),
+    ],
+)
+def test_a_pipeline_of_another_family_is_named(folder, pipeline, part):
+    rewritten(folder / "model_index.json", _class_name=pipeline, **{part: ["diffusers", "X"]})
+    with pytest.raises(DataError, match=f"is a {pipeline}, with {part}: no pipeline of the Stable"):
+        open_checkpoint(folder)
+    rewritten(folder / "model_index.json", **{part: [None, None]})
+    open_checkpoint(folder)
+
+
+def test_a_clip_with_a_projection_is_read_without_it(folder, tmp_path):
+    """As `CLIPTextModelWithProjection` saves it."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.CLIPTextConfig(**tiny.TEXT, projection_dim=24)
+    model = tiny.randomized(transformers.CLIPTextModelWithProjection, config)
+    shutil.rmtree(folder / "text_encoder")
+    model.save_pretrained(folder / "text_encoder")
+    opened = open_checkpoint(folder)
+    assert opened.notes == (
+        "text_encoder: 1 tensors that are not used left out, such as text_projection.weight",
+    )
+    convert(folder, tmp_path / "out")
+    again, info = transformers.CLIPTextModel.from_pretrained(
+        tmp_path / "out/text_encoder", output_loading_info=True
+    )
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    ids = np.arange(16)[None]
+    torch = pytest.importorskip("torch")
+    with torch.no_grad():
+        ours = again(torch.from_numpy(ids)).last_hidden_state
+        theirs = model(torch.from_numpy(ids)).last_hidden_state
+    assert torch.equal(ours, theirs)
+
+
+def test_the_weights_tell_how_many_channels_the_unet_takes(folder):
+    rewritten(folder / "unet/config.json", in_channels=4)
+    model = open_checkpoint(folder)
+    assert model.components["unet"].config["in_channels"] == 8
+    assert model.notes == ("unet: takes 8 input channels, though its config.json says otherwise",)
+    load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("channels", "said"), [(4, "a text-to-image model; mre convert"), (9, "an inpainting model")]
+)
+def test_what_is_no_editor_is_named(pipeline_folder, folder, channels, said):
+    shutil.rmtree(folder / "unet")
+    tiny.make_unet(in_channels=channels).save_pretrained(folder / "unet")
+    with pytest.raises(DataError, match=rf"no editor: its UNet takes {channels} .*\({said}"):
+        load_model(folder)
+
+
+def test_an_addition_beside_the_weights_is_mentioned(folder):
+    (folder / "pytorch_lora_weights.safetensors").touch()
+    (folder / "unet/learned_embeds.bin").touch()
+    assert open_checkpoint(folder).notes == (
+        "pytorch_lora_weights.safetensors is a LoRA (give it with --lora) and not used",
+        "unet/learned_embeds.bin is a textual inversion embedding and not used",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("pytorch_lora_weights.safetensors", "is a LoRA"),
+        ("ip-adapter_sd15.bin", "is an IP-Adapter"),
+        ("v1-5-pruned.ckpt", "it has v1-5-pruned.ckpt"),
+    ],
+)
+def test_a_folder_without_model_says_what_it_has(tmp_path, name, said):
+    (tmp_path / name).touch()
+    with pytest.raises(DataError, match=f"holds neither model_index.*{said}"):
+        ModelFolder.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["vae/config.json", "tokenizer/merges.txt"])
+def test_a_pointer_in_place_of_a_small_file_is_named(folder, name):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    (folder / name).write_text(pointer)
+    with pytest.raises(DataError, match=f"{name}: a Git LFS pointer"):
+        open_checkpoint(folder)
+
+
+def test_a_model_without_scheduler_has_that_of_instruct_pix2pix(folder, tmp_path):
+    """In one place, so that converting first, or not, makes the same edit."""
+    place = folder / "scheduler/scheduler_config.json"
+    stored = place.read_bytes()
+    place.rename(folder / "scheduler/config.json")
+    model = open_checkpoint(folder)
+    assert model.files["scheduler/scheduler_config.json"] == stored
+    assert model.notes == ("scheduler/config.json read as scheduler/scheduler_config.json",)
+    shutil.rmtree(folder / "scheduler")
+    assert open_checkpoint(folder, components=("unet",)).notes == ()
+    pipeline = EditPipeline.from_pretrained(folder)
+    assert pipeline.notes == ("no scheduler: InstructPix2Pix's is used",)
+    assert convert(folder, tmp_path / "out")["notes"] == list(pipeline.notes)
+    again = EditPipeline.from_pretrained(tmp_path / "out")
+    assert again.schedule == pipeline.schedule and again.scheduler == pipeline.scheduler
+    assert pipeline.scheduler == "euler_ancestral" and not again.notes
+
+
+@pytest.mark.parametrize("stated", [None, {}, {"model_max_length": int(1e30)}])
+def test_a_tokenizer_without_length_gets_that_of_the_text_encoder(folder, tmp_path, stated):
+    """transformers would take 1e30 for it, in a folder that was converted too."""
+    transformers = pytest.importorskip("transformers")
+    path = folder / "tokenizer/tokenizer_config.json"
+    path.unlink()
+    (folder / "tokenizer/tokenizer.json").unlink(missing_ok=True)
+    if stated is not None:
+        path.write_text(json.dumps(stated))
+    report = convert(folder, tmp_path / "out")
+    assert report["notes"] == [
+        "the tokenizer says no length: the text encoder's 16 tokens are taken"
+    ]
+    theirs = transformers.CLIPTokenizer.from_pretrained(tmp_path / "out/tokenizer")
+    assert theirs.model_max_length == 16

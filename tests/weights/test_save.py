@@ -8,7 +8,7 @@ import sys
 import pytest
 from etils import epath
 
-from mre_jax.errors import DataError
+from mre_jax.errors import BusyError, DataError
 from mre_jax.weights.checkpoint import open_checkpoint
 from mre_jax.weights.save import model_index, new_folder, save_checkpoint
 
@@ -62,7 +62,7 @@ def test_two_writers_of_one_folder_do_not_mix(tmp_path):
     target = tmp_path / "model"
     with new_folder(target) as folder:
         fill(folder)
-        with pytest.raises(DataError, match="written by another process"), new_folder(target):
+        with pytest.raises(BusyError, match="model: another process is"), new_folder(target):
             pytest.fail("entered")
     assert (target / "sub/file").exists()
 
