@@ -106,7 +106,7 @@ def merge(
         placed = _placed(file, networks, origin)
         if not placed:
             raise DataError(f"{file.origin} changes nothing of {', '.join(sources)}; leave it out")
-        notes.append(_note(spec, placed))
+        notes.append(_note(spec, placed, left=len(file.layers) - len(placed)))
         # Adding a zero would turn -0 into 0.
         for component, module, layer in placed if spec.scale else ():
             for delta in layer.deltas:
@@ -249,7 +249,7 @@ def _added(deltas: Iterable[Callable[[], np.ndarray]], weight: np.ndarray) -> np
         return total.astype(weight.dtype)
 
 
-def _note(spec: Lora, placed: Sequence[Placed]) -> str:
+def _note(spec: Lora, placed: Sequence[Placed], left: int) -> str:
     counts = Counter(layer.component for layer in placed)
     layers = " and ".join(f"{counts[name]} layers of {name}" for name in _SPELLINGS if counts[name])
     products = [layer for _, _, layer in placed if layer.rank is not None]
@@ -258,7 +258,8 @@ def _note(spec: Lora, placed: Sequence[Placed]) -> str:
         for word in ("rank", "alpha")
         if products
     ]
-    return f"merged {spec.path} at scale {spec.scale:g}: {layers}{''.join(numbers)}"
+    rest = f"; {left} layers of networks that are not here left out" if left else ""
+    return f"merged {spec.path} at scale {spec.scale:g}: {layers}{''.join(numbers)}{rest}"
 
 
 def _span(values: Collection[float]) -> str:

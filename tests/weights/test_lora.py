@@ -337,6 +337,9 @@ def test_a_network_takes_its_part_of_a_file(kohya, layers, pipeline_folder):
         f"merged {kohya} at scale 1: {len(lora_files.UNET)} layers of unet and "
         f"{len(lora_files.TEXT)} layers of text_encoder, rank 2 to 4, alpha 3 to 7",
     )
+    with checkpoint_at(pipeline_folder / "unet", lora=kohya) as opened:
+        left = f"; {len(lora_files.TEXT)} layers of networks that are not here left out"
+        assert opened.notes[0].endswith(left)
     with pytest.raises(DataError, match="changes nothing of vae"):
         load_vae(pipeline_folder, lora=kohya)
 
