@@ -12,6 +12,9 @@ from mre_jax.weights.source import Change, TensorSource, View
 
 CONV_IN = "conv_in.weight"
 
+# What of Stable Diffusion takes so many.
+_KINDS = {5: " (a depth model)", 7: " (an upscaler)", 9: " (an inpainting model)"}
+
 
 class ChannelsError(DataError):
     """A UNet takes more input channels than it shall.
@@ -23,7 +26,8 @@ class ChannelsError(DataError):
 
     def __init__(self, origin: str, stored: int, channels: int):
         super().__init__(
-            f"{origin} takes {stored} input channels and cannot be cut to {channels}; "
+            f"{origin} takes {stored} input channels{_KINDS.get(stored, '')} and cannot be cut to "
+            f"{channels}; "
             f"use --in-channels {stored}"
         )
         self.origin, self.stored = origin, stored

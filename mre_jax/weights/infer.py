@@ -41,6 +41,8 @@ def config(
         )
     stated = scaling_factor is not None
     unseen = {key for key in _UNSEEN[component] if not (stated and key == "scaling_factor")}
+    if any(name.startswith("reward.") for name in tensors):
+        unseen |= {"_class_name", "reward"}
     return {**made, **{key: value for key, value in (like or {}).items() if key in unseen}}
 
 

@@ -6,7 +6,7 @@ Compiling and distributing a module wraps it, and a trainer may save the wrapper
 import re
 
 from mre_jax.errors import DataError
-from mre_jax.weights.source import TensorSource, View, renamed
+from mre_jax.weights.source import TensorSource, renamed
 
 ANCHORS = {
     "unet": "time_embedding.linear_1.weight",
@@ -46,16 +46,15 @@ def unprefixed(source: TensorSource, component: str) -> tuple[TensorSource, list
     if not usual:
         notes.append(f"names read without the prefix {prefix!r}")
     others = tuple(other for other in _OTHERS if other != prefix) if prefix else ()
-    names, left = {}, []
-    for stored in source.tensors:
+
+    def rule(stored: str) -> str | None:
         name = stored.removeprefix(prefix or "")
-        if _UNUSED[component].fullmatch(name) or (name == stored and name.startswith(others)):
-            left.append(stored)
-        else:
-            names[name] = stored
-    if left:
+        other = name == stored and name.startswith(others)
+        return None if other or _UNUSED[component].fullmatch(name) else name
+
+    if left := [name for name in source.tensors if rule(name) is None]:
         notes.append(f"{len(left)} tensors that are not used left out, such as {min(left)}")
-    plain = View(source, names)
+    plain = renamed(source, rule)
     if not usual:
         plain.origin = f"{source.origin} (its names without {prefix!r})"
     return plain, [f"{component}: {note}" for note in notes]

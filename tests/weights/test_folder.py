@@ -220,6 +220,9 @@ def test_what_is_no_editor_is_named(pipeline_folder, folder, channels, said):
     tiny.make_unet(in_channels=channels).save_pretrained(folder / "unet")
     with pytest.raises(DataError, match=rf"no editor: its UNet takes {channels} .*\({said}"):
         load_model(folder)
+    if channels == 9:
+        with pytest.raises(DataError, match=r"takes 9 input channels \(an inpainting model\)"):
+            convert(folder, folder.parent / "out")
 
 
 def test_an_addition_beside_the_weights_is_mentioned(folder):

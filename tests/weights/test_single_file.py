@@ -11,7 +11,7 @@ from mre_jax.weights.convert import convert
 from mre_jax.weights.folder import COMPONENTS
 from mre_jax.weights.load import load_unet, load_vae
 from mre_jax.weights.pickled import PickledCheckpoint
-from mre_jax.weights.rule import tensors
+from mre_jax.weights.rule import expected_tensors, tensors
 from tests.weights import tiny
 
 torch = pytest.importorskip("torch")
@@ -128,6 +128,19 @@ def test_what_shapes_do_not_show_is_as_in_the_base(tmp_path):
     assert open_checkpoint(path, base=base).components["unet"].config["attention_head_dim"] == 4
     alone = open_checkpoint(path, components=("unet",))
     assert alone.components["unet"].config["attention_head_dim"] == 8
+
+
+def test_a_reward_unet_in_a_file_has_the_condition_of_its_base(tmp_path):
+    from mre_jax.models.reward_config import RewardConfig
+    from mre_jax.pytorch import RewardUNet2DConditionModel
+
+    reward = RewardConfig(form="paper", score_width=32, num_attention_heads=4)
+    unet = tiny.randomized(RewardUNet2DConditionModel, **tiny.UNET, reward=reward.to_dict())
+    unet.save_pretrained(tmp_path / "unet")
+    path = tmp_path / "unet/diffusion_pytorch_model.safetensors"
+    component = open_checkpoint(path, base=tmp_path, components=("unet",)).components["unet"]
+    assert component.reward == reward
+    assert expected_tensors(component.network()).keys() == component.source.tensors.keys()
 
 
 def test_a_unet_of_diffusers_has_the_schedule_of_its_base(pipeline_folder, whole, tmp_path):

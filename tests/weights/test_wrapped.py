@@ -98,6 +98,14 @@ def test_what_does_not_fit_without_its_prefix_is_told_with_it(folder):
     assert "1 missing: conv_in.bias" in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_tensor_with_and_without_the_prefix_is_refused(folder):
+    path = folder / FILES["unet"]
+    state = {f"net.{name}": array for name, array in stored(path).items()}
+    save_file(state | {"conv_in.bias": state["net.conv_in.bias"]}, path)
+    with pytest.raises(DataError, match=r"holds conv_in\.bias twice"):
+        open_checkpoint(folder)
+
+
 def test_one_network_under_two_prefixes_is_refused(folder):
     path = folder / FILES["unet"]
     state = stored(path)
@@ -113,8 +121,7 @@ def test_a_mismatch_is_short(folder):
     component = open_checkpoint(folder).components["unet"]
     with pytest.raises(DataError) as error:
         list(stream(expected_tensors(component.network()), component.source))
-    assert "and 205 more" in str(error.value) or " more; " in str(error.value)
-    assert len(str(error.value)) < 700
+    assert " more; " in str(error.value) and len(str(error.value)) < 700
 
 
 def test_a_base_may_be_wrapped_too(folder, pipeline_folder):
