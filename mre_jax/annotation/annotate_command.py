@@ -10,7 +10,8 @@ Instructions and pictures are sent to the model's server, and nowhere else.
 """
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from etils import epath
 from tqdm import tqdm
@@ -32,6 +33,7 @@ from mre_jax.judges.journal import Journal
 from mre_jax.judges.judge import Judge
 from mre_jax.judges.outcome import Outcome
 from mre_jax.judges.picture import parse_encoding
+from mre_jax.judges.picture_index import PictureIndex
 from mre_jax.judges.prompt_pack import PACKS, PromptPack, load_pack
 from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import Verdict
@@ -92,11 +94,11 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(
                 f"--self-consistency {args.self_consistency}: want 0 to {items.count}, the triplets"
             )
-        questions = ask_about(
-            items, pack, encoding, toy=judge.name == "toy", twice=args.self_consistency
+        questions = functools.partial(
+            ask_about, items, pack, encoding, toy=judge.name == "toy", twice=args.self_consistency
         )
         if args.dry_run:
-            print(estimate(judge, questions, answered_keys(args.out)))
+            print(estimate(judge, questions(), answered_keys(args.out)))
             return 0
         _annotate(args, judge, items, pack, questions)
     return _sum_up(args)
@@ -107,12 +109,13 @@ def _annotate(
     judge: Judge,
     items: Items,
     pack: PromptPack,
-    questions: Iterator[Question],
+    questions: Callable[..., Iterator[Question]],
 ) -> None:
     outcome = Outcome()
     total = items.count * len(pack.perspectives)
     with (
         Journal(args.out) as journal,
+        PictureIndex(args.out) as index,
         tqdm(total=total, unit="answer", desc="annotate", disable=None) as bar,
     ):
 
@@ -123,7 +126,7 @@ def _annotate(
 
         run_all(
             judge,
-            questions,
+            questions(index=index),
             journal,
             handle,
             concurrency=args.concurrency,

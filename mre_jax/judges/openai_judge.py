@@ -134,8 +134,11 @@ class OpenAIJudge:
     @property
     def used(self) -> dict[str, Any]:
         """What is sent besides the question, and where; see `judge.plain_settings`."""
-        values = dataclasses.asdict(self.request)
-        if self.request.api == "responses":
+        return self._plain(self.request)
+
+    def _plain(self, sent: RequestSettings) -> dict[str, Any]:
+        values = dataclasses.asdict(sent)
+        if sent.api == "responses":
             values["max_tokens_field"] = "max_output_tokens"
         return {**values, "base_url": self._address}
 
@@ -236,7 +239,7 @@ class OpenAIJudge:
                 self.check_model(reply.model)
                 same, raw = reply.raw == raw, reply.raw  # and would be so once more
                 if reply.status != "invalid" or same or tally.given_up:
-                    return tally.verdict(reply)
+                    return tally.verdict(reply, self._plain(used))
                 continue
             tally.count_failure(answer)
             if answer.kind == "stop":
@@ -244,9 +247,9 @@ class OpenAIJudge:
                 continue
             if answer.kind in ("filtered", "refused"):
                 status = "content_filter" if answer.kind == "filtered" else "rejected"
-                return tally.verdict(Reply(status, text=answer.text))
+                return tally.verdict(Reply(status, text=answer.text), self._plain(used))
             if tally.given_up:
-                return tally.verdict(Reply("http_error", text=answer.text))
+                return tally.verdict(Reply("http_error", text=answer.text), self._plain(used))
             await self._wait(answer, tally)
 
     async def _send(self, settings: RequestSettings, message: Message) -> Said | Failure:
@@ -307,12 +310,12 @@ class _Tally:
             self.paid += 1
             self._usd += self._judge.worst_of_one(self._question)
 
-    def verdict(self, reply: Reply) -> Verdict:
+    def verdict(self, reply: Reply, used: Mapping[str, Any]) -> Verdict:
         return verdict_for(
             self._judge,
             self._question,
             reply.status,
-            used=self._judge.used,
+            used=used,
             score=reply.score,
             passed=reply.passed,
             text=reply.text,

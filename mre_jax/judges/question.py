@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mre_jax.judges.picture_index import Picture
 from mre_jax.judges.prompt_pack import Prompt, PromptPack
 
 _SCHEMA = 1
@@ -22,7 +23,7 @@ class Question:
         perspective: one of the pack's.
         pack: where the prompt is from.
         instruction: what the edit was asked to do.
-        original: file of the picture before the edit, exactly as it is sent.
+        original: file of the picture before the edit, exactly as it is sent, or one to be made.
         edited: file of the picture after the edit, likewise.
         extra: what an exact judge needs besides: {"scene": ..., "edit": ...} of the toy world. No
             part of the key.
@@ -38,8 +39,8 @@ class Question:
     perspective: str
     pack: PromptPack
     instruction: str
-    original: bytes = dataclasses.field(repr=False)
-    edited: bytes = dataclasses.field(repr=False)
+    original: bytes | Picture = dataclasses.field(repr=False)
+    edited: bytes | Picture = dataclasses.field(repr=False)
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
     encoding: str = AS_IS
     repeat: int = 0
@@ -55,7 +56,12 @@ class Question:
     @property
     def pictures(self) -> tuple[bytes, ...]:
         """The files of the pictures that the prompt shows, in its order."""
-        return tuple(getattr(self, name) for name in self.prompt.pictures)
+        return tuple(map(self.file, self.prompt.pictures))
+
+    def file(self, name: str) -> bytes:
+        """The file of the picture "original" or "edited"."""
+        picture: bytes | Picture = getattr(self, name)
+        return picture.data if isinstance(picture, Picture) else picture
 
     @functools.cached_property
     def key(self) -> str:
@@ -65,8 +71,14 @@ class Question:
             "perspective": self.perspective,
             "prompt": self.prompt.hash,
             "encoding": self.encoding,
-            "pictures": [hashlib.sha256(picture).hexdigest() for picture in self.pictures],
+            "pictures": [_sha256(getattr(self, name)) for name in self.prompt.pictures],
             "instruction": self.instruction,
             "repeat": self.repeat,
         }
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(picture: bytes | Picture) -> str:
+    if isinstance(picture, Picture):
+        return picture.sha256
+    return hashlib.sha256(picture).hexdigest()

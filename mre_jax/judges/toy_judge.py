@@ -78,11 +78,12 @@ class ToyJudge:
 
     def _judge(self, question: Question, where: str) -> tuple[float, ...]:
         """All three scores; the perspectives of an edit are asked for one after the other."""
-        known = question.item, question.edited
+        edited = question.file("edited")
+        known = question.item, edited
         if known not in self._scores:
             if not {"scene", "edit"} <= question.extra.keys():
                 raise DataError(f"{where}: the toy judge needs scenes; judge what `mre toy` made")
-            picture = decode_image(question.edited, f"{where}: edited picture")
+            picture = decode_image(edited, f"{where}: edited picture")
             candidate = np.asarray(picture, np.float32)[None] / np.float32(255)
             scenes = Scenes.from_json([question.extra["scene"]])
             edits = Edits.from_json([question.extra["edit"]])

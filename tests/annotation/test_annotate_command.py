@@ -15,6 +15,7 @@ from mre_jax.data.rewards import read_rewards
 from mre_jax.data.sources import open_source
 from mre_jax.errors import BusyError, ConfigError, DataError
 from mre_jax.judges.journal import read_verdicts
+from mre_jax.judges.picture import Encoding
 from tests.evaluation.buckets import mount
 from tests.judges.conftest import KEY
 from tests.judges.questions import picture
@@ -117,6 +118,22 @@ def test_the_pictures_are_sent_as_asked_for(toy, annotate, server, tmp_path):
     assert server.requests.total() == 6  # other bytes are another question
     with pytest.raises(DataError, match="asked about with two instructions or pictures"):
         compact(tmp_path / "j")
+
+
+def test_a_finished_journal_is_summed_up_without_decoding_a_picture(
+    toy, annotate, server, tmp_path, monkeypatch
+):
+    """To resume took as long as to encode the whole set."""
+    words = [toy, "--judge", JUDGE, "--base-url", server.url, "--out", tmp_path / "j"]
+    words += ["--picture", "jpeg:75:64"]
+    annotate(*words, "--max-examples", 2)
+
+    def encode(self, data, name):
+        raise AssertionError(f"{name} was decoded")
+
+    monkeypatch.setattr(Encoding, "encode", encode)
+    annotate(*words, "--max-examples", 2)
+    assert server.requests.total() == 6
 
 
 def test_the_ceiling_ends_it_and_more_money_goes_on(toy, annotate, server, tmp_path, capsys):

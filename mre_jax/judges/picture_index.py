@@ -1,0 +1,119 @@
+"""Pictures that are made ready when they are sent, known by their hash before.
+
+    JOURNAL.pictures.jsonl    {"made_from": ..., "sent": [sha256, sha256]}
+
+A journal finds an answer by the bytes that were sent. To decode and encode all pictures of a set
+again, only to see that every question is answered, would take minutes: what they came to is kept
+beside the journal. A version of Pillow that encodes otherwise makes no other question of them.
+"""
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mre_jax.errors import DataError
+from mre_jax.judges.append_log import AppendLog
+
+_ENDING = ".pictures.jsonl"
+
+
+class Picture:
+    """A file that is made when it is first wanted.
+
+    Args:
+        make: gives its bytes.
+        sha256: of them, if it is known.
+    """
+
+    def __init__(self, make: Callable[[], bytes], sha256: str | None = None):
+        self._make = make
+        self._sha256 = sha256
+
+    @functools.cached_property
+    def data(self) -> bytes:
+        return self._make()
+
+    @property
+    def sha256(self) -> str:
+        if self._sha256 is None:
+            self._sha256 = hashlib.sha256(self.data).hexdigest()
+        return self._sha256
+
+
+class PictureIndex:
+    """Remembers what pictures came to, as a context manager, beside a journal that is open.
+
+    Args:
+        journal: path of the journal; without one nothing is kept.
+
+    Raises:
+        BusyError, DataError: as `AppendLog`.
+    """
+
+    def __init__(self, journal: str | os.PathLike[str] | None = None):
+        path = None if journal is None else Path(journal)
+        self._log = None if path is None else AppendLog(path.with_name(path.name + _ENDING))
+        self._known: dict[bytes, list[str]] = {}
+
+    def __enter__(self) -> Self:
+        if self._log is not None:
+            self._log.__enter__()
+            try:
+                self._read(self._log)
+            except BaseException:
+                self._log.__exit__(None, None, None)
+                raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._log is not None:
+            self._log.__exit__(kind, error, trace)
+
+    def pictures(
+        self, files: Sequence[bytes], encoding: str, make: Callable[[], Sequence[bytes]]
+    ) -> tuple[Picture, ...]:
+        """Pictures that are made together, as soon as one of them is wanted.
+
+        Args:
+            files: all that they are made from.
+            encoding: how.
+            make: gives them, as many as there are files.
+        """
+        parts = [encoding, *(hashlib.sha256(file).hexdigest() for file in files)]
+        key = hashlib.sha256(json.dumps(parts).encode())
+        known = self._known.get(key.digest())
+
+        @functools.cache
+        def made() -> Sequence[bytes]:
+            data = make()
+            if known is None:
+                self._note(key.hexdigest(), [hashlib.sha256(each).hexdigest() for each in data])
+            return data
+
+        def picture(index: int) -> Picture:
+            return Picture(lambda: made()[index], known[index] if known else None)
+
+        return tuple(map(picture, range(len(files))))
+
+    def _note(self, key: str, sent: list[str]) -> None:
+        if self._log is not None:
+            self._log.append({"made_from": key, "sent": sent})
+        self._known[bytes.fromhex(key)] = sent
+
+    def _read(self, log: AppendLog) -> None:
+        for _, record in log.records():
+            match record:
+                case {"made_from": str(key), "sent": [*sent]}:
+                    self._known[bytes.fromhex(key)] = [str(each) for each in sent]
+                case _:
+                    raise DataError(f"{log.path}: no index of pictures; remove it")
