@@ -15,6 +15,7 @@ from mre_jax.judges.asking import run_all
 from mre_jax.judges.budget import Budget
 from mre_jax.judges.journal import Journal
 from mre_jax.judges.judge import Judge
+from mre_jax.judges.picture_index import PictureIndex
 from mre_jax.judges.prompt_pack import PromptPack
 from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import Verdict
@@ -61,9 +62,11 @@ def judge_edits(
         if case.id not in present:
             for perspective in pack.perspectives:
                 rows.put(missing(case, perspective))
-    with tqdm(
-        total=len(present) * len(pack.perspectives), unit="answer", desc=run.name, disable=None
-    ) as bar:
+    total = len(present) * len(pack.perspectives)
+    with (
+        PictureIndex(journal.path) as index,
+        tqdm(total=total, unit="answer", desc=run.name, disable=None) as bar,
+    ):
 
         def take(verdict: Verdict) -> None:
             case = present[verdict.item]
@@ -76,7 +79,7 @@ def judge_edits(
         try:
             run_all(
                 judge,
-                ask_about(list(present.values()), edited, pack, pictures),
+                ask_about(list(present.values()), edited, pack, pictures, index),
                 journal,
                 take,
                 concurrency=concurrency,
@@ -115,11 +118,25 @@ class _InOrder:
 
 
 def ask_about(
-    cases: Sequence[Case], edited: Mapping[str, Path], pack: PromptPack, pictures: str
+    cases: Sequence[Case],
+    edited: Mapping[str, Path],
+    pack: PromptPack,
+    pictures: str,
+    index: PictureIndex | None = None,
 ) -> Iterator[Question]:
-    """A question for every case and perspective; pictures are read as they are needed."""
+    """A question for every case and perspective; pictures are made ready as they are needed.
+
+    Args:
+        index: what knows them by their hash before that.
+    """
+    index = PictureIndex() if index is None else index
     for case in cases:
-        original, edit = encode_pair(case.original, edited[case.id], pictures)
+        paths = case.original, edited[case.id]
+        original, edit = index.pictures(
+            [path.read_bytes() for path in paths],
+            pictures,
+            functools.partial(encode_pair, *paths, pictures),
+        )
         for perspective in pack.perspectives:
             yield Question(
                 item=case.id,

@@ -9,7 +9,7 @@ import time
 import pytest
 from PIL import Image
 
-from mre_jax.errors import ConfigError
+from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation import real_edit
 from mre_jax.evaluation.results import read_results
 from mre_jax.judges.journal import read_verdicts
@@ -70,6 +70,29 @@ def test_every_item_ends_with_one_status_and_is_paid_for_once(evaluate, server, 
     assert {row.measure for row in rows if row.status == "ok"} == {MODEL}
     for path in (tmp_path / "out").rglob("*.jsonl"):
         assert KEY not in path.read_text()
+
+
+def test_a_finished_run_is_read_again_without_decoding_a_picture(evaluate, server, monkeypatch):
+    """To resume 140 items took 37 s of decoding, and that of everything."""
+    evaluate()
+    asked = sum(server.requests.values())
+
+    def encode(*pair):
+        raise AssertionError(f"{pair} was decoded")
+
+    monkeypatch.setattr("mre_jax.evaluation.judging.encode_pair", encode)
+    assert evaluate() == 0
+    assert sum(server.requests.values()) == asked
+
+
+def test_no_score_at_all_is_no_success(evaluate, server):
+    server.refuses = lambda body: (400, {"error": {"message": "image is broken"}})
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"none of the first 10 answers.*image is broken"):
+            evaluate("--concurrency", "1")
+    with pytest.raises(DataError, match=r"no item has a value \(21 rejected\); .*image is broken"):
+        evaluate("--concurrency", "1")
+    assert len(server.bodies) == 21
 
 
 def test_money_that_does_not_suffice_leaves_rows_that_say_so(evaluate, server, tmp_path):
