@@ -71,7 +71,7 @@ class Failure:
         text: one line.
         wait: seconds that the server asks for, if it does.
         about: of a "stop": "money", "key", "address", "model", "pictures", or the judge's setting
-            that is refused.
+            that is refused; of one that is "lost", "address" if what came is no answer at all.
     """
 
     kind: str

@@ -111,6 +111,7 @@ class OpenAIJudge:
             asked, **{name: values[0] for name, values in self._may_change.items() if values}
         )
         self._key_name = key_name
+        self._answered = False
         self._echo = model_echo or model
         self._address = server_address(base_url)
         self._pace = pace or Pace(requests_per_minute, tokens_per_minute)
@@ -234,6 +235,7 @@ class OpenAIJudge:
             used = self.request
             answer = await self._send(used, message)
             if isinstance(answer, Said):
+                self._answered = True
                 reply = read_reply(answer, question.prompt)
                 tally.count_reply(reply)
                 self.check_model(reply.model)
@@ -242,6 +244,8 @@ class OpenAIJudge:
                     return tally.verdict(reply, self._plain(used))
                 continue
             tally.count_failure(answer)
+            if answer.about == "address" and not self._answered and tally.paid > 1:
+                raise ConfigError(self.remedy(answer))
             if answer.kind == "stop":
                 self.adapt(answer, used)
                 continue

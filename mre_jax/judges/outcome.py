@@ -63,9 +63,10 @@ class Outcome:
         if status in ("refused", "content_filter"):
             return DataError(f"{text}; take another judge, or run it again to ask the rest")
         cure = {
-            "truncated": "give --judge-option max_tokens=N with more",
+            "truncated": "give --judge-option max_tokens=N with more than "
+            f"{last.settings.get('max_tokens', 'now')}",
             "rejected": "mend that, then run it with --again rejected",
-        }.get(status, "try --judge-option form=auto, or another model")
+        }.get(status, "try --judge-option form=auto, or another model, and --again invalid")
         return ConfigError(f"{text}; {cure}")
 
 

@@ -20,8 +20,8 @@ def remedy(failure: Failure, used: RequestSettings, address: str, key_name: str)
             return f"the server refuses the key ({text}); check {key_name} and base_url"
         case "address":
             return (
-                f"the server does not know {address}{used.path} ({text}); check base_url, which "
-                "ends in /v1 with most servers, and --judge-option api"
+                f"{address}{used.path} does not answer as this API does ({text}); check base_url, "
+                "which ends in /v1 with most servers, and --judge-option api"
             )
         case "model":
             return (

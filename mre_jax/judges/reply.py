@@ -77,18 +77,18 @@ def read_said(body: bytes | str) -> Said | Failure:
     text = body if isinstance(body, str) else body.decode("utf-8-sig", "replace")
     text = text.lstrip("\ufeff").strip()
     if not text:
-        return Failure("lost", "an empty answer")
+        return _strange("an empty answer")
     try:
         values = _streamed(text) if _is_stream(text) else json.loads(text)
     except (ValueError, RecursionError):
         return _no_json(text)
     if not isinstance(values, dict):
-        return Failure("lost", f"not an answer of this protocol: {redact(text)[:200]!r}")
+        return _strange(f"not an answer of this protocol: {redact(text)[:200]!r}")
     said = _of_response(values) if "output" in values else _of_completion(values)
     if said is None and _error_of(values):
         return read_refusal(_status_of(values), json.dumps(values))
     if said is None or said.stop == "error":
-        return Failure("lost", f"not an answer of this protocol: {redact(text)[:200]!r}")
+        return _strange(f"not an answer of this protocol: {redact(text)[:200]!r}")
     return said
 
 
@@ -253,8 +253,13 @@ def _of_each(values: Any, name: str) -> Iterator[Any]:
 
 def _no_json(text: str) -> Failure:
     if text.startswith("<"):
-        return Failure("lost", "a web page instead of an answer; base_url may be another's")
-    return Failure("lost", f"not JSON: {redact(text)[:200]!r}")
+        return _strange("a web page instead of an answer")
+    return _strange(f"not JSON: {redact(text)[:200]!r}")
+
+
+def _strange(text: str) -> Failure:
+    """It may be paid for, and may be the address of something else."""
+    return Failure("lost", text, about="address")
 
 
 def _error_of(values: Mapping[str, Any]) -> Any:

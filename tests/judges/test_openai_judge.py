@@ -67,7 +67,6 @@ MATRIX = [
     ("no_choices", 1, "ok", 2, None, None),
     ("list_body", 1, "ok", 2, None, None),
     ("html", 1, "ok", 2, None, None),
-    ("html", 99, "http_error", 3, None, None),
     ("nothing", 1, "ok", 2, None, None),
     ("error_in_200", 1, "ok", 2, 1, None),
     ("reset", 1, "ok", 2, None, None),
@@ -256,10 +255,17 @@ def test_bad_settings_are_named(spec, options, message):
     [
         ("400", ConfigError, "10 rejected.*image is broken.*--again rejected", 10),
         ("malformed", ConfigError, "10 invalid.*'The score is 4.'.*form=auto", 20),
-        ("thought_only", ConfigError, "thinking took all of max_tokens.*max_tokens=N", 10),
+        (
+            "thought_only",
+            ConfigError,
+            "thinking took all of max_tokens.*max_tokens=N with more than 300",
+            10,
+        ),
         ("sorry", DataError, "10 refused.*can't assist.*another judge", 10),
         ("content_filter", DataError, "10 content_filter.*another judge", 10),
-        ("html", BusyError, "10 http_error.*web page.*base_url", 30),
+        ("html", ConfigError, "/v1/chat/completions does not answer.*web page.*base_url", 2),
+        ("list_body", ConfigError, "not an answer of this protocol.*base_url", 2),
+        ("nothing", ConfigError, "an empty answer.*base_url", 2),
         ("500", BusyError, "10 http_error.*check base_url, and run it again", 80),
     ],
 )
