@@ -19,7 +19,7 @@ from mre_jax.judges.picture import Encoding
 from tests.evaluation.buckets import mount
 from tests.judges.conftest import KEY
 from tests.judges.questions import picture
-from tests.judges.server import MODEL
+from tests.judges.server import MODEL, completion
 
 JUDGE = f"openai:{MODEL}"
 COMMAND = """
@@ -177,6 +177,27 @@ def test_what_had_no_answer_is_said_and_asked_again(toy, annotate, server, tmp_p
         annotate(*words, "--judge-option", "timeout=0.000001")
     annotate(*words)
     assert len(compact(tmp_path / "j").rewards) == 1
+
+
+@pytest.mark.parametrize("word", ["null", "none", "None", ""])
+def test_a_setting_is_left_out_by_any_word_for_nothing(toy, annotate, server, tmp_path, word):
+    words = [toy, "--judge", JUDGE, "--base-url", server.url, "--out", tmp_path / "j"]
+    annotate(*words, "--max-examples", 1, "--judge-option", f"temperature={word}")
+    assert len(server.bodies) == 3 and not any("temperature" in body for body in server.bodies)
+
+
+def test_a_journal_without_any_score_is_no_success(toy, annotate, server, tmp_path, capsys):
+    """Coverage 0 ended with 0; asked again, it was paid for again."""
+    words = [toy, "--judge", JUDGE, "--base-url", server.url, "--out", tmp_path / "j"]
+    words += ["--max-examples", 2]
+    server.refuses = lambda body: (200, completion(body, "malformed"))
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"none of 6 answers .*6 invalid.*form=auto"):
+            annotate(*words)
+        assert "0.0%" in capsys.readouterr().out
+        assert len(server.bodies) == 12  # what is final is not paid for again
+    server.refuses = lambda body: None
+    assert annotate(*words, "--again", "invalid") == 0
 
 
 def test_answers_of_two_models_make_no_rewards(toy, annotate, server, tmp_path):

@@ -77,6 +77,48 @@ def test_an_estimate_counts_what_is_left_and_asks_nobody():
     assert "shut down" in str(found)
 
 
+@pytest.mark.parametrize(
+    ("name", "reasoning", "thinks"),
+    [
+        ("gpt-7", True, True),
+        ("gpt-6-nova-2027-01-01", True, True),
+        ("openai/o5-mini", True, True),
+        ("Qwen/QVQ-72B-Preview", False, True),
+        ("deepseek-ai/DeepSeek-R1", False, True),
+        ("glm-4.1v-9b-thinking", False, True),
+        ("gpt-4o-something-else", False, False),
+        ("Qwen/Qwen2.5-VL-7B-Instruct", False, False),
+        ("pro1-vl", False, False),
+    ],
+)
+def test_models_of_no_table_are_known_by_their_family(name, reasoning, thinks):
+    """One that thinks needs room for it; a newer one of OpenAI's takes no temperature either."""
+    facts = model_facts(name)
+    assert (facts.reasoning, facts.thinks) == (reasoning, thinks)
+    judge = make_judge(f"openai:{name}", offline=True)
+    assert judge.request.max_tokens == (4000 if thinks else 300)
+    assert judge.request.temperature == (None if reasoning else 0.0)
+
+
+def test_pictures_of_low_detail_count_as_few_tokens():
+    assert model_facts("gpt-4o").picture_tokens(1024, 1024, "low") == 85
+    assert model_facts("gpt-4.1-mini").picture_tokens(1024, 1024, "low") == 1659  # not known
+    low = make_judge(f"openai:{MODEL}", offline=True, detail="low")
+    high = make_judge(f"openai:{MODEL}", offline=True)
+    assert high.tokens(question()) - low.tokens(question()) == 2 * 170
+    assert low.worst_usd(question()) < high.worst_usd(question())
+    assert estimate(low, [question()]).usd < estimate(high, [question()]).usd
+
+
+def test_what_an_estimate_assumes_is_said():
+    thinking = estimate(make_judge("openai:gpt-5-mini", offline=True), [question()])
+    assert thinking.completion_tokens == 1040
+    assert "assumed: 1040 tokens an answer, thinking included" in str(thinking)
+    plain = estimate(make_judge("openai:mine", offline=True, detail="low"), [question()])
+    assert "assumed: 40 tokens an answer" in str(plain)
+    assert "low detail counts as one of full detail" in str(plain)
+
+
 def test_nothing_to_estimate():
     with pytest.raises(ConfigError, match="nothing to estimate"):
         estimate(make_judge("toy"), [])
