@@ -12,6 +12,7 @@ from mre_jax.judges.budget import Budget
 from mre_jax.judges.journal import Journal
 from mre_jax.judges.judge import Judge, request_key, verdict_for
 from mre_jax.judges.outcome import Outcome
+from mre_jax.judges.pace import HaltedError
 from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import FINAL, Verdict
 
@@ -254,7 +255,7 @@ class _Asking:
             self._under_way.pop(task)
             if task.exception() is not None:
                 # One says why; the others only that they were told to wait no more.
-                if error is None or isinstance(error, BusyError):
+                if error is None or isinstance(error, HaltedError):
                     error = task.exception()
                 continue
             verdict = task.result()

@@ -71,7 +71,7 @@ class Failure:
         text: one line.
         wait: seconds that the server asks for, if it does.
         about: of a "stop": "money", "key", "address", "model", "pictures", or the judge's setting
-            that is refused; of one that is "lost", "address" if what came is no answer at all.
+            that is refused; of others "address" if nobody there speaks the protocol.
     """
 
     kind: str
@@ -210,4 +210,6 @@ def _of_connection(cause: BaseException) -> Failure:
     text = f"connection: {redact(str(cause)) or 'lost'}"
     if re.search(r"\bSSL\b|CERTIFICATE|UnsupportedProtocol", f"{type(cause).__name__} {text}"):
         return Failure("stop", text, about="address")
-    return Failure("broken" if "Connect" in type(cause).__name__ else "lost", text)
+    if "Connect" in type(cause).__name__:
+        return Failure("broken", text, about="address")
+    return Failure("lost", text)

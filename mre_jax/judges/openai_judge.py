@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from mre_jax.errors import ConfigError
+from mre_jax.errors import BusyError, ConfigError, MreError
 from mre_jax.judges.failure import Failure, read_failure
 from mre_jax.judges.judge import verdict_for
 from mre_jax.judges.model_facts import ModelFacts, model_facts
@@ -23,6 +23,7 @@ ATTEMPTS = 3
 """Requests for one question that may be paid for: answered, or not known to be unanswered."""
 
 _FAILURES = 8  # requests for one question that were not answered
+_FAILURES_AT_FIRST = 3  # to connect to a server that has not answered before
 _WAITS = 50  # times that the server asks to wait
 _LONG_WAIT = 60.0
 _SHORT_ANSWER, _LONG_ANSWER = 300, 4000
@@ -171,11 +172,11 @@ class OpenAIJudge:
         Raises:
             ConfigError: for a wrong key, model or setting, no money, or an answer of another
                 model than was asked.
-            BusyError: after `halt`.
+            BusyError: after `halt`, or if there is no server at the address.
         """
         try:
             return await self._ask(question)
-        except ConfigError:
+        except MreError:
             self.halt()
             raise
 
@@ -244,8 +245,8 @@ class OpenAIJudge:
                     return tally.verdict(reply, self._plain(used))
                 continue
             tally.count_failure(answer)
-            if answer.about == "address" and not self._answered and tally.paid > 1:
-                raise ConfigError(self.remedy(answer))
+            if answer.about == "address" and not self._answered:
+                self._check_address(answer, tally)
             if answer.kind == "stop":
                 self.adapt(answer, used)
                 continue
@@ -255,6 +256,16 @@ class OpenAIJudge:
             if tally.given_up:
                 return tally.verdict(Reply("http_error", text=answer.text), self._plain(used))
             await self._wait(answer, tally)
+
+    def _check_address(self, failure: Failure, tally: "_Tally") -> None:
+        """Ends a run that no answer has come of yet, before all its questions wait for one."""
+        if failure.kind == "lost" and tally.paid > 1:
+            raise ConfigError(self.remedy(failure))
+        if failure.kind == "broken" and tally.failures >= _FAILURES_AT_FIRST:
+            raise BusyError(
+                f"no server answers at {self._address} ({failure.text}); check base_url, or run "
+                "it again when it is there"
+            )
 
     async def _send(self, settings: RequestSettings, message: Message) -> Said | Failure:
         api = self.client.responses if settings.api == "responses" else self.client.chat.completions

@@ -14,6 +14,10 @@ _MINUTE = 60.0
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
 
 
+class HaltedError(BusyError):
+    """What waited to be sent was given up, for the reason that somebody else has."""
+
+
 class Pace:
     """Keeps to limits per minute, and lets a server that asks for a pause have it.
 
@@ -51,7 +55,7 @@ class Pace:
         """Waits until a request of so many tokens may be sent.
 
         Raises:
-            BusyError: once `halt` was called.
+            HaltedError: once `halt` was called.
         """
         now = self._clock()
         start = now
@@ -74,7 +78,7 @@ class Pace:
         """Waits, unless `halt` is called.
 
         Raises:
-            BusyError: once it was.
+            HaltedError: once it was.
         """
         self._check()
         tasks = [asyncio.ensure_future(self._sleep(seconds))]
@@ -92,7 +96,7 @@ class Pace:
 
     def _check(self) -> None:
         if self._halted.is_set():
-            raise BusyError("stopped while waiting to send; run it again to go on")
+            raise HaltedError("stopped while waiting to send; run it again to go on")
 
 
 def back_off(failures: int, uniform: Callable[[], float] = random.random) -> float:
