@@ -17,7 +17,7 @@ from PIL import Image
 from mre_jax.editing.size import fit, target_size
 from mre_jax.errors import ConfigError
 from mre_jax.image import read_image
-from mre_jax.judges.picture import Encoding, parse_encoding
+from mre_jax.judges.picture import Encoding, at_height, parse_encoding
 
 AS_EDITED, AS_RELEASED, AS_ORIGINAL = "as-edited", "as-released", "as-original"
 
@@ -57,13 +57,7 @@ def encode_pair(original: Path, edited: Path, pictures: str) -> Pair:
 
 
 def _as_edited(original: Path, edited: Path) -> Pair:
-    height = read_image(edited).height
-    before = read_image(original)
-    if before.height == height:
-        return _as_is(original), _as_is(edited)
-    width = max(1, round(before.width * height / before.height))
-    resized = before.resize((width, height), Image.Resampling.LANCZOS)
-    return _saved(resized, "PNG"), _as_is(edited)
+    return at_height(original, read_image(edited).height), _as_is(edited)
 
 
 def _as_released(original: Path, edited: Path) -> Pair:

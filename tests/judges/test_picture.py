@@ -4,7 +4,8 @@ import pytest
 from PIL import Image
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.judges.picture import mime_type, parse_encoding, picture_size
+from mre_jax.image import decode_image
+from mre_jax.judges.picture import at_height, mime_type, parse_encoding, picture_size
 from tests.judges.questions import picture
 
 PHOTO = picture(size=(60, 40))
@@ -42,3 +43,22 @@ def test_bad_encodings_are_named(text):
 def test_what_is_no_picture_is_named():
     with pytest.raises(DataError, match="row 7"):
         parse_encoding("as-is").encode(b"text", "row 7")
+
+
+def test_an_original_is_decoded_once_for_all_its_edits(tmp_path, monkeypatch):
+    """Seven instructions of a photo decoded, resized and encoded it seven times."""
+    path = tmp_path / "a.png"
+    path.write_bytes(picture(size=(30, 20)))
+    decoded = []
+
+    def decode(data, name):
+        decoded.append(name)
+        return decode_image(data, name)
+
+    monkeypatch.setattr("mre_jax.judges.picture.decode_image", decode)
+    first = at_height(path, 10)
+    assert decode_image(first, "first").size == (15, 10)
+    assert at_height(path, 10) is first and len(decoded) == 1
+    assert at_height(path, 20) == path.read_bytes()
+    path.write_bytes(picture((1, 2, 3), size=(40, 20)))  # another picture under the same name
+    assert decode_image(at_height(path, 10), "second").size == (20, 10)
