@@ -15,8 +15,19 @@ from typing import Any
 from mre_jax.judges.pace import retry_after
 from mre_jax.judges.redaction import redact
 
-_NO_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
-_FILTERED = {"content_filter", "content_policy_violation"}
+_NO_MONEY = {
+    "insufficient_quota",
+    "billing_hard_limit_reached",
+    "billing_not_active",
+    "arrearage",
+}
+_FILTERED = {
+    "content_filter",
+    "content_policy_violation",
+    "responsibleaipolicyviolation",
+    "moderation_blocked",
+    "data_inspection_failed",
+}
 _MESSAGES = ("message", "msg", "detail", "error", "reason", "description", "title", "raw")
 _NAMES = ("param", "loc", "field", "path")
 _CODES = ("code", "type", "status")

@@ -216,6 +216,8 @@ class OpenAIJudge:
         name = failure.about
         values = self._may_change.get(name, [])
         later = values[values.index(getattr(used, name)) + 1 :] if values else []
+        if name == "max_tokens_field" and values and not later:
+            raise ConfigError(f"the server takes neither {' nor '.join(values)} ({failure.text})")
         if not later or (name, self.request.api) == ("max_tokens_field", "responses"):
             raise ConfigError(self.remedy(failure))
         if getattr(self.request, name) == getattr(used, name):  # no other answer has changed it

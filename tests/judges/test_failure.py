@@ -81,6 +81,7 @@ OTHERS = [
     ("refused", 400, openai("maximum context length is 2048 tokens, 1900 + 300 (max_tokens)")),
     ("refused", 422, ""),
     ("filtered", 400, openai("filtered", "prompt", "content_filter")),
+    ("filtered", 400, openai("inappropriate content", None, "data_inspection_failed")),
     ("limited", 429, {"detail": "Too Many Requests"}),
     ("limited", 429, {"message": "Requests rate limit exceeded", "code": "1300"}),
     ("broken", 500, "Internal Server Error"),
