@@ -5,8 +5,9 @@
     mre annotate --out run.jsonl --rewards RewardEdit.json --charts charts
 
 Run the same command again to go on after a stop: what the journal answers is not asked again. The
-last line needs neither data nor judge. The key of a model is read from OPENAI_API_KEY alone.
-Instructions and pictures are sent to the model's server, and nowhere else.
+last line needs neither data nor judge. The key of a model is read from OPENAI_API_KEY, or from the
+variable that the judge's option key_name names. Instructions and pictures are sent to the model's
+server, and nowhere else. Beside JOURNAL lies JOURNAL.pictures.jsonl, hashes of encoded pictures.
 """
 
 import argparse

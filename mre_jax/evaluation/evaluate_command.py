@@ -1,7 +1,8 @@
 """`mre evaluate SUITE ... --out DIR`: benchmarks of editors, one file a suite.
 
     DIR/results.jsonl      a row for every value, of all systems and suites; see `results`
-    DIR/judge.jsonl        what the judge said; nothing in it is asked or paid for again
+    DIR/judge.jsonl        what the judge said; nothing in it is asked or paid for again (beside it
+                           judge.jsonl.pictures.jsonl, hashes of the pictures that were sent)
     DIR/edits/             the edits of checkpoints
     DIR/originals/         pictures of benchmarks that are tables
     DIR/fetched/           folders of pictures that lie in a bucket

@@ -108,6 +108,11 @@ class BatchJudge:
     def settings(self) -> Mapping[str, Any]:
         return self.judge.settings
 
+    @property
+    def used(self) -> dict[str, Any]:
+        """As `OpenAIJudge.used`."""
+        return self.judge.used
+
     def worst_usd(self, question: Question) -> float:
         return self.judge.worst_of_one(question)
 
@@ -352,7 +357,7 @@ class _Flow:
             repeat=question.repeat,
             pack=question.pack.name,
             usd=self._judge.worst_usd(question),
-            settings=plain_settings(self._judge, question, self._judge.judge.used),
+            settings=plain_settings(self._judge, question, self._judge.used),
             body=json.dumps(body),
         )
 
