@@ -90,7 +90,9 @@ def test_no_score_at_all_is_no_success(evaluate, server):
     for _ in range(2):
         with pytest.raises(ConfigError, match=r"none of the first 10 answers.*image is broken"):
             evaluate("--concurrency", "1")
-    with pytest.raises(DataError, match=r"no item has a value \(21 rejected\); .*image is broken"):
+    with pytest.raises(
+        DataError, match=r"no edit of x has a value \(7 rejected\).*image is broken"
+    ):
         evaluate("--concurrency", "1")
     assert len(server.bodies) == 21
 
