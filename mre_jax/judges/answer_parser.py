@@ -76,13 +76,14 @@ def parse_answer(text: str, answer: Answer, *, alone: bool = False) -> Parsed:
     """Reads an answer.
 
     Args:
-        alone: nothing but quotes or a fence may stand around the object.
+        alone: it may have been cut short: it must be one object, with nothing but quotes or a
+            fence around it. Lines have no end that tells.
 
     Raises:
         RefusedError: if it says, in words alone, that the model will not judge.
         UnreadableError: if it is of another form or out of range, or there are two that differ.
     """
-    if answer.form == "lines":
+    if answer.form == "lines" and not alone:
         return _parsed_lines(text, answer)
     return _only([_parsed(values, answer) for values in _objects(text, answer.keys, alone)])
 

@@ -254,3 +254,14 @@ def test_lines_without_names_are_those_that_end_in_a_number():
     for text in ("Brief reasoning: 2", '{"Brief reasoning": "x"}', "Score: four", ""):
         with pytest.raises(UnreadableError):
             parse_answer(text, ANY_LINE)
+
+
+def test_of_what_may_be_cut_short_only_a_whole_object_is_read():
+    """The last line, or its last digit, may be missing, and a draft may be all there is."""
+    for whole in (ONE, f'"{ONE}"', f"```json\n{ONE}\n```"):
+        assert parse_answer(whole, ANNOTATION, alone=True).score == 4
+    for cut in (f"{ONE} or rather", f"So: {ONE}", f"<think>x</think>{ONE}", ONE[:-1]):
+        with pytest.raises(UnreadableError):
+            parse_answer(cut, ANNOTATION, alone=True)
+    with pytest.raises(UnreadableError):
+        parse_answer("Brief reasoning: good\nPrompt Compliance: 4", ANY_LINE, alone=True)
