@@ -74,6 +74,7 @@ class Run:
         prompt_hash: str = "",
         reason: str = "",
         provenance: Mapping[str, Any] | None = None,
+        people: bool = False,
     ) -> Result:
         """The row of one value of one edit."""
         return Result(
@@ -95,6 +96,7 @@ class Run:
             original=self._relative(case.original),
             edited=self._relative(edited) if edited else "",
             provenance=dict(provenance or {}),
+            people=people,
         )
 
     def _relative(self, path: Path) -> str:

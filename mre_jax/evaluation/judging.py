@@ -1,6 +1,7 @@
 """Edits of a benchmark before a judge: questions out, result rows in."""
 
 import functools
+import sys
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from mre_jax.evaluation.results import Result, ResultsFile
 from mre_jax.evaluation.sent_pictures import AS_EDITED, encode_pair
 from mre_jax.judges.asking import run_all
 from mre_jax.judges.budget import Budget
+from mre_jax.judges.human_judge import HumanJudge
 from mre_jax.judges.journal import Journal
 from mre_jax.judges.judge import Judge
 from mre_jax.judges.picture_index import PictureIndex
@@ -51,8 +53,11 @@ def judge_edits(
         DataError: if the results hold scores of other settings; nothing is asked then.
         MreError: as `judges.asking.run_all`.
     """
+    people = isinstance(judge, HumanJudge)
+    if isinstance(judge, HumanJudge):
+        print(judge.judging(run.system, run.condition), file=sys.stderr)
     planned = provenance_of(judge, pack, pictures)
-    missing = functools.partial(_missing, run, pack=pack, provenance=planned)
+    missing = functools.partial(_missing, run, pack=pack, provenance=planned, people=people)
     results.check_settings(
         [missing(case, name) for case in cases[:1] for name in pack.perspectives]
     )
@@ -162,7 +167,13 @@ def provenance_of(judge: Judge, pack: PromptPack, pictures: str) -> dict[str, An
 
 
 def _missing(
-    run: Run, case: Case, perspective: str, *, pack: PromptPack, provenance: Mapping[str, Any]
+    run: Run,
+    case: Case,
+    perspective: str,
+    *,
+    pack: PromptPack,
+    provenance: Mapping[str, Any],
+    people: bool,
 ) -> Result:
     """The row of a case that has no picture."""
     return run.result(
@@ -172,6 +183,7 @@ def _missing(
         status="missing",
         prompt_hash=pack.hash(perspective),
         provenance=provenance,
+        people=people,
     )
 
 
@@ -195,4 +207,5 @@ def _result(
         prompt_hash=prompt_hash,
         reason=verdict.text,
         provenance=verdict.settings or planned,
+        people=verdict.people,
     )

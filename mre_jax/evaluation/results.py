@@ -61,6 +61,7 @@ class Result:
         instruction: what the editor was told.
         original, edited: pictures, relative to the folder of the file the row is in; "" if none.
         provenance: what else decided the value, JSON values by name; see `provenance`.
+        people: whether people gave the value, and no model or network.
     """
 
     system: str
@@ -81,13 +82,19 @@ class Result:
     original: str
     edited: str
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+    people: bool = False
 
     def __post_init__(self) -> None:
         _check(self)
 
     @property
-    def key(self) -> tuple[str, str, str, str, str]:
-        """What no two rows of a file share: system, condition, suite, item, metric."""
+    def key(self) -> tuple[str, ...]:
+        """What no two rows of a file share."""
+        return *self.measured, "people" if self.people else ""
+
+    @property
+    def measured(self) -> tuple[str, str, str, str, str]:
+        """What was measured, whoever did it: system, condition, suite, item, metric."""
         return self.system, self.condition, self.suite, self.item, self.metric
 
     def to_json(self) -> dict[str, Any]:
@@ -103,6 +110,8 @@ class Result:
         """
         if not isinstance(row, dict):
             raise DataError(f"want a JSON object, got {type(row).__name__}")
+        if "people" not in row:  # older files know people by the measure's name
+            row = {**row, "people": str(row.get("measure")).startswith("human")}
         for name in (*_TEXTS, "value", "passed"):
             if name not in row:
                 raise DataError(f"field {name!r} is missing")
@@ -116,7 +125,8 @@ class Result:
 
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Result)}
-_TEXTS = tuple(name for name in _FIELDS if name not in ("value", "passed", "provenance"))
+_OTHERS = ("value", "passed", "provenance", "people")
+_TEXTS = tuple(name for name in _FIELDS if name not in _OTHERS)
 
 
 def _check(row: Result) -> None:
@@ -129,6 +139,8 @@ def _check(row: Result) -> None:
         raise DataError(f"field 'provenance': want an object, got {row.provenance!r}")
     if row.passed is not None and not isinstance(row.passed, bool):
         raise DataError(f"field 'passed': want true, false or null, got {row.passed!r}")
+    if not isinstance(row.people, bool):
+        raise DataError(f"field 'people': want true or false, got {row.people!r}")
     if row.status != "ok":
         if row.value is not None or row.passed is not None:
             raise DataError(f"an item of status {row.status!r} has a value; it must have none")
@@ -175,7 +187,7 @@ def results_file(path: epath.PathLike) -> epath.Path:
     return path / FILE if path.is_dir() else path
 
 
-def select(rows: Iterable[Result], **fields: str) -> list[Result]:
+def select(rows: Iterable[Result], **fields: str | bool) -> list[Result]:
     """The rows whose fields have these values: `select(rows, system="reward", metric="l1")`."""
     return [
         row for row in rows if all(getattr(row, name) == value for name, value in fields.items())

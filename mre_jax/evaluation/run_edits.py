@@ -17,13 +17,14 @@ from mre_jax.evaluation.case import Case, Run
 from mre_jax.evaluation.edits_folder import Names, find_edits
 from mre_jax.evaluation.judging import ask_about, judge_edits
 from mre_jax.evaluation.preset import PRESETS
-from mre_jax.evaluation.results import FILE, Result, ResultsFile
+from mre_jax.evaluation.results import FILE, Result, ResultsFile, select
 from mre_jax.evaluation.sent_pictures import check_pictures
 from mre_jax.evaluation.summary import summary_lines
 from mre_jax.evaluation.table_formats import plain
 from mre_jax.files import locked
 from mre_jax.judges.arguments import budget_from, judge_from
 from mre_jax.judges.estimate import Estimate, answered_keys, estimate
+from mre_jax.judges.human_judge import HumanJudge
 from mre_jax.judges.journal import Journal
 from mre_jax.judges.judge import Judge
 from mre_jax.judges.prompt_pack import OURS, PromptPack, load_pack
@@ -132,7 +133,7 @@ def evaluate_by_judge(
         if targets:
             runs = itertools.chain([_targets(args, suite, cases, targets)], runs)
         for index, (run, edited) in enumerate(runs):
-            if index:
+            if index and not isinstance(judge, HumanJudge):
                 judge = _judge(args, defaults)  # the last run has closed its connections
             judge_edits(
                 run,
@@ -147,7 +148,8 @@ def evaluate_by_judge(
                 budget=budget_from(args),
                 again=args.again,
             )
-        return rows_of(results, suite, args.system, targets)
+        people = isinstance(judge, HumanJudge)
+        return select(rows_of(results, suite, args.system, targets), people=people)
 
 
 def _judge(args: argparse.Namespace, defaults: Mapping[str, Any]) -> Judge:

@@ -23,9 +23,6 @@ from mre_jax.evaluation.statistics import (
 from mre_jax.evaluation.table import Cell, Table, TableRow
 from mre_jax.evaluation.table_layout import PAPER_JUDGE, Column, Layout, Lead, PaperRow, layout
 
-HUMAN = "human"
-"""How the measure of human scores begins; only Table 3 takes them."""
-
 _LISTED = (1, 2, 3, 7)
 """Tables that list systems: any other system we have is a further row."""
 
@@ -130,9 +127,7 @@ def _ours(rows: Sequence[Result], plan: Layout, suite: str) -> list[Result]:
     return [
         row
         for row in rows
-        if row.suite == suite
-        and row.metric in metrics
-        and row.measure.startswith(HUMAN) == plan.human
+        if row.suite == suite and row.metric in metrics and row.people == plan.human
     ]
 
 

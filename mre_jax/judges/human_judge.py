@@ -1,51 +1,40 @@
-"""Scores that people gave, from a table.
+"""People as a judge: an edit's score is the mean of its annotators' scores, from a table."""
 
-Columns (CSV) or keys (JSONL): `item`, `perspective`, `score`, and, if there are any, `passed` (yes
-or no), `text` and `model` (who or which study; "human" without it). One row an item and
-perspective; of several annotators, write down what they agree on first.
-"""
-
-import csv
+import collections
 import hashlib
-import io
 import json
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from etils import epath
+import numpy as np
 
 from mre_jax.errors import DataError
 from mre_jax.judges.judge import verdict_for
 from mre_jax.judges.question import Question
+from mre_jax.judges.ratings import Rating, read_ratings
 from mre_jax.judges.verdict import Verdict
-
-_NEEDED = ("item", "perspective", "score")
-_KNOWN = (*_NEEDED, "passed", "text", "model")
-_YES_NO = {"yes": True, "no": False, "true": True, "false": False, "1": True, "0": False}
 
 
 class HumanJudge:
-    """Answers by item and perspective.
+    """Answers by system, item and perspective.
+
+    The yes or no is that of more than half of the annotators, if all of them gave one. A table
+    without systems holds the scores of one, whichever is judged.
 
     Args:
-        path: of a .csv or .jsonl file.
+        path: of a file of `judges.ratings`.
 
     Raises:
-        DataError: naming the row that is of another form, or stands in it twice.
+        DataError: as `read_ratings`.
     """
 
     def __init__(self, path: str):
         self._path = path
-        self._rows: dict[tuple[str, str], dict[str, Any]] = {}
-        for where, row in _read(epath.Path(path)):
-            entry = _entry(row, where)
-            key = entry["item"], entry["perspective"]
-            if key in self._rows:
-                raise DataError(f"{where}: {key[0]!r}, {key[1]} stands in it twice")
-            self._rows[key] = entry
-        if not self._rows:
-            raise DataError(f"{path}: no scores in it")
+        self._ratings: dict[tuple[str, ...], list[Rating]] = collections.defaultdict(list)
+        for rating in read_ratings(path):
+            self._ratings[rating.edit].append(rating)
+        self._systems = list(dict.fromkeys(system for system, _, _ in self._ratings))
+        self._judged: str | None = None
 
     @property
     def name(self) -> str:
@@ -53,37 +42,62 @@ class HumanJudge:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        rows = json.dumps(sorted(self._rows.values(), key=lambda r: (r["item"], r["perspective"])))
-        return {"human": hashlib.sha256(rows.encode()).hexdigest()}
+        # Two systems may make the same picture, and yet each has the score that people gave it.
+        rows = json.dumps(
+            [vars(one) for key in sorted(self._ratings) for one in self._ratings[key]]
+        )
+        return {"human": hashlib.sha256(rows.encode()).hexdigest(), "system": self._judged}
+
+    def judging(self, system: str, condition: str) -> str:
+        """Turns to the edits of a system, and of a reward that it was asked for.
+
+        Returns:
+            whose scores are taken, in a sentence for the user.
+
+        Raises:
+            DataError: naming the systems that the table has, if this one is none of them; or if a
+                table without systems is asked about a second one.
+        """
+        name = f"{system}@{condition}" if condition else system
+        if self._systems == [""]:
+            if self._judged not in (None, name):
+                raise DataError(
+                    f"{self._path}: no column 'system', and it cannot be {self._judged} and "
+                    f"{name} that it scores; add the column"
+                )
+        elif name not in self._systems:
+            raise DataError(
+                f"{self._path}: no scores of {name!r}; it has {', '.join(self._systems)}"
+            )
+        self._judged = name
+        column = " (it has no column 'system')" if self._systems == [""] else ""
+        return f"{self._path}: people's scores of {name}{column}"
 
     def worst_usd(self, question: Question) -> float:
         return 0.0
 
     async def ask(self, question: Question) -> Verdict:
-        """The score in the table, or "missing".
+        """The mean of the scores in the table, or "missing".
 
         Raises:
-            DataError: if it is out of the prompt's range, or lacks the yes or no it asks for.
+            DataError: if a score is out of the prompt's range; or if the table has several systems
+                and nobody has said whose edits are judged.
         """
-        row = self._rows.get((question.item, question.perspective))
-        if row is None:
-            return verdict_for(self, question, "missing", text=f"not in {self._path}")
-        answer = question.prompt.answer
-        where = f"{self._path}: {question.item!r}, {question.perspective}"
-        if not answer.low <= row["score"] <= answer.high:
-            raise DataError(
-                f"{where}: score {row['score']} is not in {answer.low} to {answer.high}"
-            )
-        if answer.passed and row["passed"] is None:
-            raise DataError(f"{where}: no yes or no in column 'passed'")
+        ratings = self._ratings.get((self._system(), question.item, question.perspective), [])
+        if not ratings:
+            absent = f"not in {self._path}"
+            return verdict_for(self, question, "missing", text=absent, people=True)
+        self._check_range(ratings, question)
+        score = float(np.mean([rating.score for rating in ratings]))
         return verdict_for(
             self,
             question,
             "ok",
-            score=row["score"],
-            passed=row["passed"] if answer.passed else None,
-            text=row["text"],
-            model=row["model"],
+            score=int(score) if score.is_integer() else score,
+            passed=_majority(ratings) if question.prompt.answer.passed else None,
+            text="; ".join(_said(rating) for rating in ratings if rating.text),
+            model=", ".join(dict.fromkeys(rating.model for rating in ratings)),
+            people=True,
         )
 
     def halt(self) -> None:
@@ -92,53 +106,27 @@ class HumanJudge:
     async def close(self) -> None:
         pass
 
+    def _system(self) -> str:
+        if self._systems == [""]:
+            return ""
+        if self._judged is None:
+            raise DataError(f"{self._path}: scores of {', '.join(self._systems)}; say whose")
+        return self._judged
 
-def _read(path: epath.Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    if path.suffix not in (".csv", ".jsonl"):
-        raise DataError(f"{path}: want a .csv or .jsonl file of scores")
-    try:
-        with path.open("rb") as data, io.TextIOWrapper(data, "utf-8-sig", newline="") as file:
-            if path.suffix == ".csv":
-                reader = csv.DictReader(file, restkey="")
-                yield from ((f"{path}:{reader.line_num}", row) for row in reader)
-                return
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield f"{path}:{number}", json.loads(line)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
+    def _check_range(self, ratings: Sequence[Rating], question: Question) -> None:
+        answer = question.prompt.answer
+        for rating in ratings:
+            if not answer.low <= rating.score <= answer.high:
+                raise DataError(
+                    f"{self._path}: {rating.item!r}, {rating.perspective}: score {rating.score} is "
+                    f"not in {answer.low} to {answer.high}"
+                )
 
 
-def _entry(row: Any, where: str) -> dict[str, Any]:
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: not an object")
-    for name in _NEEDED:
-        if row.get(name) in (None, ""):
-            raise DataError(f"{where}: nothing in {name!r}; it has {', '.join(map(str, row))}")
-    if unknown := [name for name in row if name not in _KNOWN]:
-        raise DataError(f"{where}: unknown column {unknown[0]!r}; want {', '.join(_KNOWN)}")
-    passed = row.get("passed")
-    if passed not in (None, "") and str(passed).strip().lower() not in _YES_NO:
-        raise DataError(f"{where}: passed is {passed!r}; want yes or no")
-    return {
-        "item": str(row["item"]),
-        "perspective": str(row["perspective"]),
-        "score": _number(row["score"], where),
-        "passed": None if passed in (None, "") else _YES_NO[str(passed).strip().lower()],
-        "text": str(row.get("text") or ""),
-        "model": str(row.get("model") or "human"),
-    }
+def _majority(ratings: Sequence[Rating]) -> bool | None:
+    answers = [rating.passed for rating in ratings]
+    return None if None in answers else 2 * answers.count(True) > len(answers)
 
 
-def _number(cell: Any, where: str) -> float:
-    try:
-        if isinstance(cell, bool) or not isinstance(cell, int | float | str):
-            raise ValueError
-        number = float(cell)
-    except ValueError:
-        raise DataError(f"{where}: score {cell!r} is not a number") from None
-    if not math.isfinite(number):
-        raise DataError(f"{where}: score {cell!r} is not a number")
-    return int(number) if number.is_integer() else number
+def _said(rating: Rating) -> str:
+    return f"{rating.annotator}: {rating.text}" if rating.annotator else rating.text

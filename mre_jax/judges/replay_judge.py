@@ -62,6 +62,7 @@ class ReplayJudge:
             raw=found.raw,
             model=found.model,
             settings=found.settings,
+            people=found.people,
         )
 
     def halt(self) -> None:

@@ -44,6 +44,7 @@ class Verdict:
         repeat: as the question's.
         settings: what decided the answer, in plain values: `judge.plain_settings`; {} in journals
             of before it was written down.
+        people: whether people gave the answer, and no model.
 
     Raises:
         DataError: if the status is unknown, or status and score do not fit together.
@@ -65,6 +66,7 @@ class Verdict:
     question: str = ""
     repeat: int = 0
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    people: bool = False
 
     def __post_init__(self) -> None:
         where = f"verdict of {self.item!r}, {self.perspective}"
@@ -106,4 +108,5 @@ _KINDS: dict[str, Any] = {
     "usd": _NUMBER,
     "requests": int,
     "repeat": int,
+    "people": bool,
 }

@@ -36,8 +36,7 @@ def series(values, per_group=7, **fields):
             item=f"{index // per_group}-{index % per_group + 1}",
             group=str(index // per_group),
             value=float(value),
-            passed=bool(value >= 3),
-            **fields,
+            **{"passed": bool(value >= 3), **fields},
         )
         for index, value in enumerate(values)
     ]

@@ -140,3 +140,21 @@ def test_another_judge_or_checkpoint_does_not_replace_values(tmp_path, field):
         with pytest.raises(DataError, match=f"{field}.*take another"):
             results.add([dataclasses.replace(make_row(), **{field: "other"})])
     assert read_results(tmp_path / "results.jsonl") == [make_row()]
+
+
+def test_people_and_a_judge_may_score_the_same_edit_in_one_file(tmp_path):
+    path = tmp_path / "results.jsonl"
+    with ResultsFile(path) as results:
+        results.add([make_row(value=4.0, measure="gpt")])
+        results.add([make_row(value=2.0, measure="study", people=True)])
+    assert [(row.value, row.people) for row in read_results(path)] == [(4.0, False), (2.0, True)]
+
+
+def test_rows_of_older_files_know_people_by_the_measure(tmp_path):
+    path = tmp_path / "results.jsonl"
+    for measure in ("human", "gpt"):
+        old = make_row(measure=measure).to_json()
+        del old["people"]
+        with path.open("a") as file:
+            file.write(json.dumps(old | {"system": measure}) + "\n")
+    assert [row.people for row in read_results(path)] == [True, False]

@@ -162,10 +162,20 @@ def test_cells_left_of_the_numbers_can_be_given():
 
 
 def test_people_fill_table_3_alone():
-    rows = [*judged("SmartEdit"), *judged("SmartEdit", (1.0, 1.0), measure="human")]
-    assert build(3, rows).rows[0].cells[0].value == 1
-    sources = {"SmartEdit": Source("SmartEdit")}
-    assert build(1, rows, systems=sources).rows[0].cells[1].value == 3
+    """By who scored: a judge model may be called "human-like", and a study anything."""
+    people = {"people": True, "measure": "study A", "passed": None}
+    rows = [
+        *judged("SmartEdit", measure="human-like-7b"),
+        *judged("SmartEdit", (1.0, 1.0), **people),
+        make_row(system="SmartEdit", item="8-1", status="missing", **people | {"measure": ""}),
+    ]
+    (theirs, _) = build(3, rows).rows
+    assert (theirs.cells[0].value, theirs.coverage) == (
+        1,
+        "following 2/3, 1 missing; preserving 2/2; quality 2/2",
+    )
+    (row,) = build(1, rows, systems={"SmartEdit": Source("SmartEdit")}).rows
+    assert (row.cells[1].value, row.coverage) == (3, "2/2")
 
 
 def test_judges_are_not_mixed_in_a_table():

@@ -147,7 +147,49 @@ def test_scores_of_people_must_fit_the_question(tmp_path):
     judge = make_judge(f"human:{path}")
     with pytest.raises(DataError, match="score 7 is not in 0 to 5"):
         ask(judge, question(1))
-    with pytest.raises(DataError, match="no yes or no"):
-        ask(judge, question(2, pack="paper-evaluation"))
+    asked_for_yes_or_no = ask(judge, question(2, pack="paper-evaluation"))
+    assert (asked_for_yes_or_no.score, asked_for_yes_or_no.passed) == (4, None)
     with pytest.raises(DataError, match="no such file"):
         make_judge("human:/nowhere/x.csv")
+
+
+STUDY = """\
+system,item,annotator,perspective,score,passed,text
+SmartEdit,item-1,ann,following,4,yes,nice
+SmartEdit,item-1,bob,following,1,no,
+SmartEdit,item-1,cyd,following,3,yes,meh
+Reward@5,item-1,ann,following,5,yes,
+"""
+
+
+def test_each_system_has_the_mean_of_its_own_annotators(tmp_path):
+    (tmp_path / "s.csv").write_text(STUDY)
+    judge = make_judge(f"human:{tmp_path / 's.csv'}")
+    asked = question(1, pack="paper-evaluation")
+    with pytest.raises(DataError, match="scores of SmartEdit, Reward@5; say whose"):
+        ask(judge, asked)
+    assert judge.judging("SmartEdit", "").endswith("people's scores of SmartEdit")
+    one = ask(judge, asked)
+    judge.judging("Reward", "5")
+    two = ask(judge, asked)
+    assert (one.score, one.passed, one.text) == (pytest.approx(8 / 3), True, "ann: nice; cyd: meh")
+    assert (two.score, two.people, one.people) == (5, True, True)
+    assert one.key != two.key  # or a journal would give one system the other's score
+    with pytest.raises(DataError, match="no scores of 'Reward'; it has SmartEdit, Reward@5"):
+        judge.judging("Reward", "")
+
+
+def test_a_table_without_systems_scores_one_of_them(tmp_path):
+    (tmp_path / "s.csv").write_text("item,perspective,score\nitem-1,following,4\n")
+    judge = make_judge(f"human:{tmp_path / 's.csv'}")
+    assert judge.judging("A", "").endswith("people's scores of A (it has no column 'system')")
+    assert ask(judge, question(1)).score == 4
+    with pytest.raises(DataError, match="no column 'system', and it cannot be A and A@5"):
+        judge.judging("A", "5")
+
+
+def test_people_stay_people_when_their_journal_is_replayed(tmp_path):
+    (tmp_path / "s.csv").write_text("item,perspective,score\nitem-1,following,4\n")
+    with Journal(tmp_path / "j") as journal:
+        run_all(make_judge(f"human:{tmp_path / 's.csv'}"), [question(1)], journal, lambda _: None)
+    assert ask(make_judge(f"replay:{tmp_path / 'j'}"), question(1)).people is True
