@@ -27,8 +27,8 @@ from mre_jax.demo.systems import ABLATIONS, BASELINE, MAIN, PRETRAINED, REWARD, 
 from mre_jax.demo.training import train_config
 from mre_jax.demo.words import words_by_score
 from mre_jax.errors import ConfigError, MreError
+from mre_jax.evaluation.intervals import Bootstrap
 from mre_jax.evaluation.results import Result, read_results
-from mre_jax.evaluation.statistics import Bootstrap
 from mre_jax.evaluation.tables import render
 from mre_jax.files import write_atomically
 from mre_jax.image import write_png

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 UNKNOWN = "not recorded"
 """What stands for a setting that a row does not have."""
 
-_TOLD = ("pack", "max_tokens_field", "human", "replay")
+_TOLD = ("pack", "max_tokens_field", "human", "judged", "replay")
 """Told and not compared: what a pack is called (its prompts' hashes are), a field that has one
-meaning under two names, and hashes of files that may have grown (`measure` says whose scores)."""
+meaning under two names, hashes of files that may have grown (`measure` says whose scores), and
+whose edits people's scores are sought for."""
 
 _PLURALS = {"measure": "judges or networks,", "prompt_hash": "prompts,"}
 
@@ -91,20 +92,21 @@ def side_by_side(rows: Sequence["Result"]) -> list["Result"]:
 
     Where the rows of a metric are not comparable, the system's name is followed by the settings in
     which they differ, "A [temperature 0.0]" and "A [temperature 1.7]"; in every perspective that
-    was judged, so that these stay together.
+    was judged, so that these stay together. People's scores and a judge's keep their names: they
+    are told apart everywhere.
     """
     judged = {(row.suite, row.metric) for row in rows if row.prompt_hash}
-    metrics: dict[tuple[str, str], list[Result]] = {}
+
+    def kin(row: "Result") -> tuple[str, bool, str]:
+        return row.suite, row.people, "" if (row.suite, row.metric) in judged else row.metric
+
+    metrics: dict[tuple[str, bool, str], list[Result]] = {}
     for row in rows:
-        metrics.setdefault((row.suite, row.metric), []).append(row)
-    fields: dict[tuple[str, str], dict[str, None]] = {}
-    for (suite, metric), group in metrics.items():
-        kin = suite, "" if (suite, metric) in judged else metric
-        fields.setdefault(kin, {}).update(dict.fromkeys(_differing(group)))
-    return [
-        _renamed(row, fields[row.suite, "" if (row.suite, row.metric) in judged else row.metric])
-        for row in rows
-    ]
+        metrics.setdefault((row.suite, row.people, row.metric), []).append(row)
+    fields: dict[tuple[str, bool, str], dict[str, None]] = {}
+    for group in metrics.values():
+        fields.setdefault(kin(group[0]), {}).update(dict.fromkeys(_differing(group)))
+    return [_renamed(row, fields[kin(row)]) for row in rows]
 
 
 def add_side_by_side(parser: argparse.ArgumentParser) -> None:

@@ -1,9 +1,8 @@
-"""What a set of result rows says: means with their coverage, intervals, differences, agreement.
+"""What a set of result rows says: means with their coverage, intervals, and differences.
 
-Instructions of one photo share much of their difficulty, so rows are not independent. Intervals
-come from a bootstrap that draws whole groups (photos) with replacement; two systems are compared on
-the items that both have, under the same draws. Equal seeds give equal intervals. Intervals of fewer
-than about twenty groups are too narrow, as those of every bootstrap are.
+Instructions of one photo share much of their difficulty, so rows are not independent: intervals are
+over groups (photos), see `evaluation.intervals`. Two systems are compared on the items that both
+have. Equal seeds give equal intervals.
 """
 
 import collections
@@ -13,40 +12,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from mre_jax.errors import ConfigError, DataError
+from mre_jax.data.rewards import MAX_SCORE, PERSPECTIVES
+from mre_jax.errors import DataError
+from mre_jax.evaluation.intervals import (
+    Bootstrap,
+    Grouped,
+    Interval,
+    mean_interval,
+    p_value,
+    share_interval,
+)
 from mre_jax.evaluation.provenance import check_comparable
 from mre_jax.evaluation.results import Result
-
-_CHUNK = 1 << 22  # numbers of one block of draws: 32 MB
-
-
-@dataclasses.dataclass(frozen=True)
-class Bootstrap:
-    """How intervals are made.
-
-    Attributes:
-        draws: resampled sets of groups.
-        seed: of the draws.
-        confidence: share of the draws inside an interval.
-    """
-
-    draws: int = 10_000
-    seed: int = 0
-    confidence: float = 0.95
-
-    def __post_init__(self) -> None:
-        if self.draws < 1:
-            raise ConfigError(f"draws is {self.draws}; it must be at least 1")
-        if not 0 < self.confidence < 1:
-            raise ConfigError(f"confidence is {self.confidence}; it must be between 0 and 1")
-
-
-@dataclasses.dataclass(frozen=True)
-class Interval:
-    """A percentile interval."""
-
-    low: float
-    high: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +56,7 @@ class Summary:
         accuracy: share of yes, from 0 to 1, over the same items; None for metrics without.
         accuracy_interval: of `accuracy`.
         coverage: what `mean` is taken over.
+        groups: that its items are of.
     """
 
     mean: float | None
@@ -86,6 +64,7 @@ class Summary:
     accuracy: float | None
     accuracy_interval: Interval | None
     coverage: Coverage
+    groups: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,10 +87,9 @@ class Difference:
     """Two systems on the items that both have.
 
     Attributes:
-        mean: of the first's value less the second's.
+        mean: of the first's value less the second's; of shares of yes, from -1 to 1.
         interval: of `mean`.
-        p: two-sided, of the draws: twice the share on the far side of no difference; never less
-            than the chance that so many coins all fall on one side, one for each group.
+        p: two-sided, not corrected for other comparisons; see `intervals.p_value`.
         items, groups: how many pairs there are, and in how many groups.
         unpaired: items of which one system has no value.
     """
@@ -141,45 +119,6 @@ class WinRate:
     interval: Interval | None
 
 
-@dataclasses.dataclass(frozen=True)
-class Correlation:
-    """How two judges agree on the same edits.
-
-    Attributes:
-        pearson, spearman: from -1 to 1; None if one of the judges gives every edit the same score.
-        mean_difference: of the first's score less the second's.
-        same_answer: share of edits with the same yes or no; None for judges that say neither.
-        items: edits that both have scored.
-    """
-
-    pearson: float | None
-    spearman: float | None
-    mean_difference: float
-    same_answer: float | None
-    items: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Consistency:
-    """What one judge says when it is asked again.
-
-    Attributes:
-        runs: times each edit was judged.
-        items: edits that every run has scored.
-        mean_spread: largest less smallest of the runs' mean scores.
-        accuracy_spread: the same of the share of yes, from 0 to 1; None for judges without.
-        item_deviation: standard deviation of an edit's scores, averaged over edits.
-        same_score: share of edits with the same score in every run.
-    """
-
-    runs: int
-    items: int
-    mean_spread: float
-    accuracy_spread: float | None
-    item_deviation: float
-    same_score: float
-
-
 def coverage(rows: Sequence[Result]) -> Coverage:
     """Counts the rows by status."""
     counts = collections.Counter(row.status for row in rows)
@@ -202,13 +141,17 @@ def summarize(rows: Sequence[Result], bootstrap: Bootstrap | None = None) -> Sum
     cover = coverage(rows)
     if not found:
         return Summary(None, None, None, None, cover)
-    groups = [row.group for row in found]
-    mean, interval = _mean(_values(found), groups, bootstrap)
-    answers = [row.passed for row in found]
-    if None in answers:
-        return Summary(mean, interval, None, None, cover)
-    accuracy, accuracy_interval = _mean(np.asarray(answers, float), groups, bootstrap)
-    return Summary(mean, interval, accuracy, accuracy_interval, cover)
+    values = _grouped(_values(found), found)
+    interval = None if bootstrap is None else mean_interval(values, bootstrap, _bounds(rows))
+    summary = Summary(float(values.values.mean()), interval, None, None, cover, values.count)
+    if any(row.passed is None for row in found):
+        return summary
+    answers = _grouped(_answers(found), found)
+    return dataclasses.replace(
+        summary,
+        accuracy=float(answers.values.mean()),
+        accuracy_interval=None if bootstrap is None else share_interval(answers, bootstrap),
+    )
 
 
 def macro_mean(rows: Sequence[Result]) -> MacroMean:
@@ -227,30 +170,41 @@ def macro_mean(rows: Sequence[Result]) -> MacroMean:
 
 
 def compare(
-    first: Sequence[Result], second: Sequence[Result], bootstrap: Bootstrap | None = None
+    first: Sequence[Result],
+    second: Sequence[Result],
+    bootstrap: Bootstrap | None = None,
+    *,
+    accuracy: bool = False,
 ) -> Difference:
     """The difference between two systems, or two conditions of one, in one metric.
 
+    Args:
+        accuracy: whether of the shares of yes, rather than of the scores.
+
     Raises:
-        DataError: as `summarize`, within and between the two; or if they share fewer than two
-            groups of items.
+        DataError: as `summarize`, within and between the two; if they share fewer than two groups
+            of items; or if the judge says neither yes nor no of one.
     """
     bootstrap = bootstrap or Bootstrap()
     pairs, unpaired = _paired(first, second)
-    groups = [a.group for a, _ in pairs]
-    if len(set(groups)) < 2:
+    groups = len({a.group for a, _ in pairs})
+    if groups < 2:
         raise DataError(
-            f"{_name(first)} and {_name(second)} share items of {len(set(groups))} groups; a "
-            "difference needs two or more"
+            f"{_name(first)} and {_name(second)} share items of {groups} groups; a difference "
+            "needs two or more"
         )
-    values = _values([a for a, _ in pairs]) - _values([b for _, b in pairs])
-    means = _resampled_means(values, groups, bootstrap)
-    below, above = np.count_nonzero(means <= 0), np.count_nonzero(means >= 0)
-    p = min(1.0, 2 * (min(below, above) + 1) / (len(means) + 1))
-    p = max(float(p), 2.0 ** (1 - len(set(groups))))
-    interval = _interval(means, bootstrap)
+    of = _answers if accuracy else _values
+    ours, theirs = [a for a, _ in pairs], [b for _, b in pairs]
+    difference = _grouped(of(ours) - of(theirs), ours)
+    low, high = (0.0, 1.0) if accuracy else _bounds(first)
+    interval = mean_interval(difference, bootstrap, (low - high, high - low))
     return Difference(
-        float(values.mean()), interval, p, len(pairs), len(set(groups)), unpaired=unpaired
+        float(difference.values.mean()),
+        interval or Interval(-np.inf, np.inf),  # all equal, and no bounds known
+        p_value(difference, bootstrap),
+        items=len(pairs),
+        groups=groups,
+        unpaired=unpaired,
     )
 
 
@@ -275,78 +229,15 @@ def win_rate(
     difference = _values([a for a, _ in pairs]) - _values([b for _, b in pairs])
     wins, losses = difference > margin, difference < -margin
     points = (1.0 + wins - losses) / 2
-    rate, interval = _mean(points, [a.group for a, _ in pairs], bootstrap or Bootstrap())
+    rates = _grouped(points, [a for a, _ in pairs])
+    interval = mean_interval(rates, bootstrap or Bootstrap(), (0.0, 1.0))
     ties = len(pairs) - int(wins.sum()) - int(losses.sum())
-    return WinRate(int(wins.sum()), ties, int(losses.sum()), rate, interval)
+    return WinRate(int(wins.sum()), ties, int(losses.sum()), float(points.mean()), interval)
 
 
-def correlate(first: Sequence[Result], second: Sequence[Result]) -> Correlation:
-    """How two judges agree in one metric, over all edits that both have scored.
-
-    Args:
-        first, second: rows of one judge each; systems and conditions may be mixed, as edits are
-            paired by them too.
-
-    Raises:
-        DataError: if one side mixes judges or metrics, or if they share fewer than two edits.
-    """
-    for rows in (first, second):
-        check_comparable(rows)
-    metrics = {row.metric for row in [*first, *second]}
-    if len(metrics) > 1:
-        raise DataError(f"scores of several metrics: {', '.join(sorted(metrics))}; take one")
-    theirs = {row.key: row for row in second if row.status == "ok"}
-    pairs = [(row, theirs[row.key]) for row in first if row.status == "ok" and row.key in theirs]
-    if len(pairs) < 2:
-        raise DataError(f"the two judges share {len(pairs)} edits; a correlation needs two or more")
-    x, y = _values([a for a, _ in pairs]), _values([b for _, b in pairs])
-    answers = [(a.passed, b.passed) for a, b in pairs]
-    same = None
-    if all(None not in answer for answer in answers):
-        same = float(np.mean([a == b for a, b in answers]))
-    return Correlation(
-        pearson=_pearson(x, y),
-        spearman=_pearson(_ranks(x), _ranks(y)),
-        mean_difference=float((x - y).mean()),
-        same_answer=same,
-        items=len(pairs),
-    )
-
-
-def self_consistency(runs: Sequence[Sequence[Result]]) -> Consistency:
-    """How much one judge's scores of the same edits vary from run to run.
-
-    Args:
-        runs: the rows of each run, of one metric.
-
-    Raises:
-        DataError: if there are fewer than two runs, if they are of different judges or metrics, or
-            if no edit is scored in all of them.
-    """
-    if len(runs) < 2:
-        raise DataError(f"{len(runs)} run of the judge; self-consistency needs two or more")
-    everything = [row for run in runs for row in run]
-    check_comparable(everything, but=["seed"])
-    metrics = {row.metric for row in everything}
-    if len(metrics) > 1:
-        raise DataError(f"scores of several metrics: {', '.join(sorted(metrics))}; take one")
-    scored = [{row.key: row for row in run if row.status == "ok"} for run in runs]
-    keys = [key for key in scored[0] if all(key in run for run in scored)]
-    if not keys:
-        raise DataError("no edit is scored in every run")
-    values = np.stack([_values([run[key] for key in keys]) for run in scored])
-    answers = [[run[key].passed for key in keys] for run in scored]
-    accuracy_spread = None
-    if not any(None in run for run in answers):
-        accuracy_spread = float(np.ptp(np.mean(np.asarray(answers, float), axis=1)))
-    return Consistency(
-        runs=len(runs),
-        items=len(keys),
-        mean_spread=float(np.ptp(values.mean(axis=1))),
-        accuracy_spread=accuracy_spread,
-        item_deviation=float(values.std(axis=0, ddof=1).mean()),
-        same_score=float(np.mean(np.ptp(values, axis=0) == 0)),
-    )
+def has_answers(rows: Sequence[Result]) -> bool:
+    """Whether a judge says yes or no of every edit that has a score."""
+    return all(row.passed is not None for row in rows if row.status == "ok")
 
 
 def check_one_series(rows: Sequence[Result]) -> None:
@@ -357,9 +248,11 @@ def check_one_series(rows: Sequence[Result]) -> None:
     """
     if not rows:
         raise DataError("no results to take a mean of")
-    for name in ("metric", "system", "condition", "suite", "checkpoint"):
+    for name in ("metric", "system", "condition", "suite", "checkpoint", "people"):
         found = sorted({getattr(row, name) for row in rows})
         if len(found) > 1:
+            if name == "people":
+                raise DataError("results of people and of a judge in one mean; keep them apart")
             raise DataError(
                 f"results of different {name}s in one mean: {found[0]!r} and {found[1]!r}"
             )
@@ -397,48 +290,17 @@ def _values(rows: Sequence[Result]) -> Float[np.ndarray, "n"]:
     return np.asarray([row.value for row in rows], np.float64)
 
 
-def _mean(
-    values: Float[np.ndarray, "n"], groups: Sequence[str], bootstrap: Bootstrap | None
-) -> tuple[float, Interval | None]:
-    interval = None
-    if bootstrap is not None and len(set(groups)) > 1:
-        interval = _interval(_resampled_means(values, groups, bootstrap), bootstrap)
-    return float(values.mean()), interval
+def _answers(rows: Sequence[Result]) -> Float[np.ndarray, "n"]:
+    """Yes as 1, no as 0."""
+    if any(row.passed is None for row in rows):
+        raise DataError(f"{_name(rows)}: neither yes nor no in {rows[0].metric}; there is no share")
+    return np.asarray([row.passed for row in rows], np.float64)
 
 
-def _resampled_means(
-    values: Float[np.ndarray, "n"], groups: Sequence[str], bootstrap: Bootstrap
-) -> Float[np.ndarray, "draws"]:
-    """The mean over items of each draw of groups; a group counts with all its items."""
-    names, index = np.unique(np.asarray(groups), return_inverse=True)
-    sums = np.bincount(index, values, minlength=len(names))
-    counts = np.bincount(index, minlength=len(names)).astype(np.float64)
-    rng = np.random.default_rng(bootstrap.seed)
-    shares = np.full(len(names), 1 / len(names))
-    step = max(1, _CHUNK // len(names))
-    means = []
-    for start in range(0, bootstrap.draws, step):
-        size = min(step, bootstrap.draws - start)
-        times = rng.multinomial(len(names), shares, size=size).astype(np.float64)
-        means.append((times @ sums) / (times @ counts))
-    return np.concatenate(means)
+def _grouped(values: Float[np.ndarray, "n"], rows: Sequence[Result]) -> Grouped:
+    return Grouped.of(values, [row.group for row in rows])
 
 
-def _interval(means: Float[np.ndarray, "draws"], bootstrap: Bootstrap) -> Interval:
-    outside = (1 - bootstrap.confidence) / 2
-    low, high = np.quantile(means, [outside, 1 - outside])
-    return Interval(float(low), float(high))
-
-
-def _pearson(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> float | None:
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return None
-    x, y = x - x.mean(), y - y.mean()
-    return float(np.clip(x @ y / np.sqrt((x @ x) * (y @ y)), -1, 1))
-
-
-def _ranks(x: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """Ranks from 1; equal values share the mean of theirs."""
-    _, index, counts = np.unique(x, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[index]
+def _bounds(rows: Sequence[Result]) -> tuple[float, float]:
+    """What no score can be beyond, as far as is known."""
+    return (0.0, float(MAX_SCORE)) if rows[0].metric in PERSPECTIVES else (-np.inf, np.inf)

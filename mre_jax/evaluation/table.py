@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from mre_jax.evaluation.statistics import Interval
+from mre_jax.evaluation.intervals import Interval
 from mre_jax.evaluation.table_layout import Layout, Lead
 
 

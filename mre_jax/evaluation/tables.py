@@ -10,16 +10,10 @@ from collections.abc import Mapping, Sequence
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation import table_formats
+from mre_jax.evaluation.intervals import Bootstrap, Interval, few_groups_note
 from mre_jax.evaluation.provenance import check_comparable, describe
 from mre_jax.evaluation.results import WHOLE_SET, Result
-from mre_jax.evaluation.statistics import (
-    Bootstrap,
-    Coverage,
-    Interval,
-    Summary,
-    coverage,
-    summarize,
-)
+from mre_jax.evaluation.statistics import Coverage, Summary, coverage, summarize
 from mre_jax.evaluation.table import Cell, Table, TableRow
 from mre_jax.evaluation.table_layout import PAPER_JUDGE, Column, Layout, Lead, PaperRow, layout
 
@@ -108,17 +102,19 @@ def build(
         for index, label in enumerate(label for label in sources if label not in known)
     ]
     used: list[Result] = []
-    filled, missing = [], []
+    filled, missing, groups = [], [], []
     for entry in shown:
         source = sources.get(entry.label)
         mine = _series(ours, source, plan, entry.label)
         used += [row for series in mine.values() for row in series]
-        row = _fill(entry, source, mine, plan, paper=paper, intervals=intervals)
+        summaries = {metric: summarize(series, intervals) for metric, series in mine.items()}
+        groups += [one.groups for one in summaries.values() if one.mean is not None]
+        row = _fill(entry, source, summaries, plan, coverage=_coverage(mine), paper=paper)
         filled.append(row)
         if source is not None:
             missing += _missing(row, plan)
     check_comparable(used, apart=apart)
-    notes = _notes(plan, used, missing, paper=paper, intervals=intervals)
+    notes = _notes(plan, used, missing, groups, paper=paper, intervals=intervals)
     return Table(plan, tuple(filled), tuple(notes), tuple(missing))
 
 
@@ -195,13 +191,12 @@ def _further_lead(plan: Layout, label: str, index: int) -> tuple[Lead, ...]:
 def _fill(
     entry: PaperRow,
     source: Source | None,
-    mine: Mapping[str, Sequence[Result]],
+    summaries: Mapping[str, Summary],
     plan: Layout,
     *,
+    coverage: str,
     paper: bool,
-    intervals: Bootstrap | None,
 ) -> TableRow:
-    summaries = {metric: summarize(series, intervals) for metric, series in mine.items()}
     lead = source.lead if source is not None and source.lead else entry.lead
     if len(lead) != len(plan.lead):
         raise ConfigError(
@@ -213,7 +208,7 @@ def _fill(
         _cell(column, summaries.get(column.metric), number)
         for column, number in zip(plan.columns, theirs, strict=True)
     ]
-    return TableRow(entry.label, lead, tuple(cells), _coverage(mine))
+    return TableRow(entry.label, lead, tuple(cells), coverage)
 
 
 def _cell(column: Column, summary: Summary | None, paper: float | None) -> Cell:
@@ -256,6 +251,7 @@ def _notes(
     plan: Layout,
     used: Sequence[Result],
     missing: Sequence[str],
+    groups: Sequence[int],
     *,
     paper: bool,
     intervals: Bootstrap | None,
@@ -269,9 +265,8 @@ def _notes(
         judge = " (people)" if plan.human else judge
         notes.append(f"In round brackets: the paper's numbers{judge}.")
     if intervals is not None:
-        notes.append(
-            f"In square brackets: {intervals.confidence:.0%} intervals of a bootstrap over groups."
-        )
+        notes.append(f"In square brackets: {intervals.confidence:.0%} intervals over groups.")
+        notes += [note for note in [few_groups_note(groups)] if note]
     if missing:
         notes.append(f"Missing: {'; '.join(missing)}.")
     return notes

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.provenance import add_side_by_side
+from mre_jax.evaluation.intervals import Bootstrap
 from mre_jax.evaluation.results import Result, read_all
-from mre_jax.evaluation.statistics import Bootstrap
 from mre_jax.evaluation.table_formats import WRITERS
 from mre_jax.evaluation.table_layout import LAYOUTS, layout
 from mre_jax.evaluation.tables import Source, build, render

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from mre_jax.evaluation.statistics import Coverage, Difference, Interval, Summary
+from mre_jax.evaluation.intervals import Interval
+from mre_jax.evaluation.statistics import Coverage, Difference, Summary
 from mre_jax.report.markup import Markup, join, tag
 from mre_jax.report.scores import Variant
 

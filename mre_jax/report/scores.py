@@ -6,17 +6,10 @@ import re
 from collections.abc import Sequence
 
 from mre_jax.errors import ConfigError
+from mre_jax.evaluation.intervals import Bootstrap
 from mre_jax.evaluation.provenance import check_comparable, comparable
 from mre_jax.evaluation.results import Result
-from mre_jax.evaluation.statistics import (
-    Bootstrap,
-    Difference,
-    Summary,
-    WinRate,
-    compare,
-    summarize,
-    win_rate,
-)
+from mre_jax.evaluation.statistics import Difference, Summary, WinRate, compare, summarize, win_rate
 from mre_jax.evaluation.summary import rank
 from mre_jax.evaluation.tables import WHOLE_SET
 from mre_jax.models.reward_config import PERSPECTIVES

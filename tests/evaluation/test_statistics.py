@@ -3,16 +3,8 @@ import pytest
 import scipy.stats
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.evaluation.statistics import (
-    Bootstrap,
-    compare,
-    correlate,
-    coverage,
-    macro_mean,
-    self_consistency,
-    summarize,
-    win_rate,
-)
+from mre_jax.evaluation.intervals import Bootstrap
+from mre_jax.evaluation.statistics import compare, coverage, macro_mean, summarize, win_rate
 from tests.evaluation.rows import make_row, series
 
 
@@ -80,15 +72,15 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
 
 
 def test_equal_seeds_give_equal_intervals():
-    rows = series(np.random.default_rng(0).normal(size=70))
+    rows = series(np.random.default_rng(0).normal(size=140))
     one, same, other = (summarize(rows, Bootstrap(200, seed=s)).interval for s in (1, 1, 2))
     assert one == same and one != other
 
 
 def test_blocks_of_draws_do_not_change_them(monkeypatch):
-    rows = series(np.random.default_rng(0).normal(size=70))
+    rows = series(np.random.default_rng(0).normal(size=140))
     whole = summarize(rows, Bootstrap(100)).interval
-    monkeypatch.setattr("mre_jax.evaluation.statistics._CHUNK", 70)
+    monkeypatch.setattr("mre_jax.evaluation.intervals._CHUNK", 140)
     assert summarize(rows, Bootstrap(100)).interval == whole
 
 
@@ -155,42 +147,6 @@ def test_win_rate_counts_ties_as_halves():
         series([1, 5, 3, 3], per_group=1), series([2, 1, 3, 1], per_group=1, system="b"), margin=2
     )
     assert (wide.wins, wide.ties, wide.losses) == (1, 3, 0)
-
-
-def test_correlations_are_those_of_scipy():
-    rng = np.random.default_rng(0)
-    x = rng.integers(0, 6, 50)  # with many ties
-    y = np.clip(x + rng.integers(-1, 2, 50), 0, 5)
-    found = correlate(series(x), series(y, measure="gpt"))
-    assert found.spearman == pytest.approx(scipy.stats.spearmanr(x, y).statistic)
-    assert found.pearson == pytest.approx(scipy.stats.pearsonr(x, y).statistic)
-    assert found.mean_difference == pytest.approx((x - y).mean())
-    assert found.same_answer == pytest.approx(np.mean((x >= 3) == (y >= 3)))
-
-
-def test_a_judge_that_always_says_the_same_correlates_with_none():
-    found = correlate(series([0.1] * 5), series([1, 2, 3, 4, 5], measure="gpt"))
-    assert found.pearson is None and found.spearman is None
-
-
-def test_correlation_needs_common_edits_of_one_metric():
-    with pytest.raises(DataError, match="share 0 edits"):
-        correlate(series([1, 2]), series([1, 2], system="b"))
-    with pytest.raises(DataError, match="several metrics"):
-        correlate(series([1, 2]), series([1, 2], metric="quality"))
-
-
-def test_self_consistency_of_three_runs():
-    found = self_consistency([series([1, 3, 5]), series([1, 3, 4]), series([1, 3, 3])])
-    assert found.mean_spread == pytest.approx(2 / 3)
-    assert found.accuracy_spread == 0
-    assert found.item_deviation == pytest.approx(1 / 3)
-    assert found.same_score == pytest.approx(2 / 3)
-    assert (found.runs, found.items) == (3, 3)
-    with pytest.raises(DataError, match="two or more"):
-        self_consistency([series([1])])
-    with pytest.raises(DataError, match="judges"):
-        self_consistency([series([1]), series([1], measure="gpt")])
 
 
 def test_a_macro_mean_weighs_types_alike():

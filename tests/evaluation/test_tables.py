@@ -4,8 +4,8 @@ import io
 import pytest
 
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.evaluation.intervals import Bootstrap
 from mre_jax.evaluation.results import WHOLE_SET
-from mre_jax.evaluation.statistics import Bootstrap
 from mre_jax.evaluation.table_formats import WRITERS, neutral, plain
 from mre_jax.evaluation.table_layout import LAYOUTS
 from mre_jax.evaluation.tables import Source, build, render
@@ -62,7 +62,7 @@ def test_table_10_as_markdown_with_intervals():
     rows = judged("all", (1, 1, 1, 3, 3, 3), per_group=3)
     text = render(10, rows, "markdown", systems={"all": Source("all")}, intervals=Bootstrap(200))
     assert "| IF | DP | GQ | Following | Preserving | Quality | Coverage |" in text
-    assert "| ✓ | ✓ | ✓ | 2.00 \\[1.00, 3.00\\] |" in text
+    assert "| ✓ | ✓ | ✓ | 2.00 \\[0.00, 5.00\\] |" in text
     assert "95% intervals" in text
 
 

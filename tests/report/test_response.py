@@ -4,7 +4,7 @@ import pytest
 
 from mre_jax.report.response import contrast_matrix, contrasts, response_chart
 from mre_jax.report.scores import Scores, Variant
-from tests.report.rows import make_row, make_world
+from tests.report.rows import make_row, make_world, spread
 
 
 @pytest.fixture
@@ -17,8 +17,8 @@ def texts(chart):
 
 
 def test_the_curve_tells_the_rise_with_its_interval(scores):
-    figure = response_chart(scores, "reward")
-    assert "from 0,0,0 to 5,5,5: following +3.00 [+3.00, +3.00]" in figure
+    figure = response_chart(Scores("s", spread(scores.rows)), "reward")
+    assert "from 0,0,0 to 5,5,5: following +3.00 [+2.98, +3.02]" in figure
     assert "4.12" in figure  # the mean of following, in the numbers below the curve
 
 

@@ -10,7 +10,7 @@ from mre_jax.report.tables import (
     other_table,
     score_table,
 )
-from tests.report.rows import make_row, make_world
+from tests.report.rows import make_row, make_world, spread
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_of_distances_the_smallest_is_best():
 
 
 def test_a_difference_is_paired_and_clear_only_without_zero(scores):
-    table = difference_table(scores, Variant("baseline", ""))
+    table = difference_table(Scores("s", spread(scores.rows)), Variant("baseline", ""))
     following, preserving, quality = line(table, ">5,5,5<")
     assert "▲ +2.00" in following
     assert following.split()[-1] == "5"
