@@ -276,7 +276,7 @@ def krippendorff_alpha(
                 for part in np.array_split(block, max(1, block.size // _ALPHA_BLOCK))
             ]
         )
-        return Coefficient(value, percentiles(draws, bootstrap) if value < 1 else None)
+        return Coefficient(value, percentiles(draws, bootstrap, index.count) if value < 1 else None)
     ones = np.ones(index.count)
 
     def left(at: Int[np.ndarray, "m"]) -> float:

@@ -1,10 +1,10 @@
 """Intervals of values that come in groups, as the edits of one photo do.
 
 Groups, not values, are taken to be drawn independently. Twenty groups or more are drawn again with
-replacement (a bootstrap, its percentiles); of fewer, whose bootstrap is too narrow, the interval is
-Student's t over the groups. Shares have the exact interval of Clopper and Pearson for the number of
-independent answers that their groups are worth (Korn and Graubard, 1998), so that a share of all is
-never certain.
+replacement (a bootstrap, its percentiles expanded); of fewer, whose bootstrap is too narrow, the
+interval is Student's t over the groups. Shares have the exact interval of Clopper and Pearson for
+the number of independent answers that their groups are worth (Korn and Graubard, 1998), so that a
+share of all is never certain.
 """
 
 import dataclasses
@@ -113,7 +113,7 @@ def mean_interval(
     if np.ptp(data.values) < _EQUAL:
         return _all_equal(float(data.values[0]), data.count, bootstrap, bounds)
     if data.count >= FEW:
-        return percentiles(resampled_means(data, bootstrap), bootstrap)
+        return percentiles(resampled_means(data, bootstrap), bootstrap, data.count)
     mean, reach = data.values.mean(), _student(data.count, bootstrap) * data.error
     low, high = np.clip([mean - reach, mean + reach], *bounds)
     return Interval(float(low), float(high))
@@ -221,9 +221,19 @@ def draw_groups(count: int, bootstrap: Bootstrap) -> Iterator[Float[np.ndarray, 
         yield _draw(rng, count, min(step, bootstrap.draws - start))
 
 
-def percentiles(draws: Float[np.ndarray, "draws"], bootstrap: Bootstrap) -> Interval:
-    """The interval that leaves out equal shares of the draws on both sides."""
-    low, high = np.nanquantile(draws, [bootstrap.outside, 1 - bootstrap.outside])
+def percentiles(
+    draws: Float[np.ndarray, "draws"], bootstrap: Bootstrap, groups: int | None = None
+) -> Interval:
+    """The interval that leaves out equal shares of the draws on both sides.
+
+    Args:
+        groups: how many were drawn from; the interval is then as much wider as Student's t of them
+            is (Hesterberg, What Teachers Should Know about the Bootstrap, 2015, section 3.3).
+    """
+    outside = bootstrap.outside
+    if groups is not None:
+        outside = special.ndtr(-np.sqrt(groups / (groups - 1)) * _student(groups, bootstrap))
+    low, high = np.nanquantile(draws, [outside, 1 - outside])
     return Interval(float(low), float(high))
 
 

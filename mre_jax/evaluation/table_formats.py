@@ -128,7 +128,7 @@ def _is_control(character: str) -> bool:
 
 
 def _title(table: Table) -> str:
-    return f"Table {table.layout.number}: {table.layout.title}"
+    return f"{table.layout.kind} {table.layout.number}: {table.layout.title}"
 
 
 def _headings(table: Table) -> list[list[str]]:

@@ -67,6 +67,7 @@ class Layout:
         suite: the benchmark its rows are of.
         human: whether people were asked, not a judge model.
         note: what a reader must know about a choice that the paper leaves open.
+        kind: "Table", or "Figure" if the paper draws what we list.
     """
 
     number: int
@@ -76,6 +77,7 @@ class Layout:
     suite: str = "real-edit"
     human: bool = False
     note: str = ""
+    kind: str = "Table"
 
     @property
     def rows(self) -> tuple[PaperRow, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.provenance import add_side_by_side
 from mre_jax.evaluation.intervals import Bootstrap
+from mre_jax.evaluation.people_table import people_table
 from mre_jax.evaluation.results import Result, read_all
 from mre_jax.evaluation.table_formats import WRITERS
 from mre_jax.evaluation.table_layout import LAYOUTS, layout
@@ -78,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
         )
         for number in numbers
     ]
+    if not args.table and (people := people_table(rows, args.suite or "real-edit", bootstrap)):
+        tables.append(WRITERS[args.format](people))
     empty = [str(number) for number in LAYOUTS if number not in numbers]
     text = "\n".join(tables)
     if args.out:

@@ -46,7 +46,7 @@ class HumanJudge:
         rows = json.dumps(
             [vars(one) for key in sorted(self._ratings) for one in self._ratings[key]]
         )
-        return {"human": hashlib.sha256(rows.encode()).hexdigest(), "system": self._judged}
+        return {"human": hashlib.sha256(rows.encode()).hexdigest(), "judged": self._judged}
 
     def judging(self, system: str, condition: str) -> str:
         """Turns to the edits of a system, and of a reward that it was asked for.

@@ -14,6 +14,7 @@ from mre_jax.evaluation.agreement import (
     reliability,
     self_consistency,
 )
+from mre_jax.evaluation.intervals import Bootstrap
 from mre_jax.judges.ratings import Rating
 from tests.evaluation.rows import series
 
@@ -114,11 +115,11 @@ def test_alpha_of_the_published_example(scale, value):
 
 
 def test_alpha_of_many_photos_is_drawn_again():
-    rng = np.random.default_rng(0)
+    rng, few = np.random.default_rng(0), Bootstrap(500)
     truth = rng.integers(0, 6, 400)
     units = np.clip(truth[:, None] + rng.integers(-1, 2, (400, 3)), 0, 5)
-    alone = krippendorff_alpha(units.tolist(), [f"{n}" for n in range(400)])
-    photos = krippendorff_alpha(units.tolist(), [f"{n // 5}" for n in range(400)])
+    alone = krippendorff_alpha(units.tolist(), [f"{n}" for n in range(400)], bootstrap=few)
+    photos = krippendorff_alpha(units.tolist(), [f"{n // 5}" for n in range(400)], bootstrap=few)
     assert alone.value == photos.value
     for found in (alone, photos):
         assert 0.01 < found.interval.high - found.interval.low < 0.1

@@ -79,3 +79,27 @@ def test_a_row_of_a_system_that_is_not_there_names_those_that_are(tmp_path):
         with pytest.raises(DataError, match=message):
             run(tables_command, tmp_path / "r.jsonl", "--row", f"4:score+text={row}")
     assert run(tables_command, tmp_path / "r.jsonl", "--row", "4:score+text=reward") == 0
+
+
+def test_people_and_a_judge_stand_side_by_side(results, tmp_path, capsys):
+    """Table 3 is the people's, Table 1 the judge's, and Figure 13 has both."""
+    people = tmp_path / "people.jsonl"
+    for system, condition in (("baseline", ""), ("reward", "5,5,5")):
+        scores = [1, 3, 4] if system == "baseline" else [2, 4, 3]
+        rows = series(
+            scores, system=system, condition=condition, measure="study", people=True, passed=None
+        )
+        append_results(people, rows)
+    assert run(tables_command, results, people) == 0
+    out = capsys.readouterr().out
+    first, third, figure = (
+        next(part for part in out.split("\n\n") if part.startswith(name))
+        for name in ("Table 1:", "Table 3:", "Figure 13: People against the judge")
+    )
+    assert "reward 5,5,5" in first and "67%   3.67" in first and "by toy-1." in first
+    assert "3.00" in third and "Measured by study." in third
+    lines = [line.split() for line in figure.splitlines()]
+    assert ["baseline", "2.67", "3.67", "1.00", "3"] in lines
+    assert ["reward", "5,5,5", "3.00", "3.67", "0.50", "3"] in lines
+    assert "People: study. Judge: toy-1." in figure
+    assert "Table 3" not in out.splitlines()[-1] and "Tables 2, 4" in out.splitlines()[-1]
