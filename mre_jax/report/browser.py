@@ -45,7 +45,8 @@ def _filters() -> Markup:
         tag("button", "Reset", type="button", id="widen"),
     ]
     row = tag("div", *checks, class_="checks")
-    return tag("form", *fields, row, id="filters", aria_label="Filters")
+    shown = tag("fieldset", tag("legend", "Systems shown"), id="systems", class_="checks")
+    return tag("form", *fields, shown, row, id="filters", aria_label="Filters")
 
 
 def _field(name: str, text: str, control: Markup) -> Markup:
@@ -77,5 +78,15 @@ def _pager(*, top: bool) -> Markup:
 
 def _dialog() -> Markup:
     close = tag("form", tag("button", "Close"), method="dialog")
-    parts = [close, tag("h2", id="closer-title"), tag("div", class_="body")]
+    slider = tag("input", type="range", min=0, max=100, value=50, **_named("cut"))
+    choices = tag(
+        "div",
+        _field("left", "Left", _select("left", {})),
+        _field("right", "Right", _select("right", {})),
+        _check("apart", "side by side"),
+        tag("div", tag("label", "Where they meet", for_="filter-cut"), slider, class_="field wide"),
+        class_="choices",
+    )
+    stage = tag("div", class_="stage")
+    parts = [close, tag("h2", id="closer-title"), choices, stage, tag("div", class_="pair said")]
     return tag("dialog", *parts, id="closer", aria_labelledby="closer-title")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mre_jax.evaluation.intervals import Interval
+from mre_jax.evaluation.intervals import Interval, holm
 from mre_jax.evaluation.statistics import Coverage, Difference, Summary
 from mre_jax.report.markup import Markup, join, tag
 from mre_jax.report.scores import Variant
@@ -42,12 +42,19 @@ def variant_name(variant: Variant) -> Markup:
     return join([variant.system, " " if condition else None, condition])
 
 
-def mean_cell(summary: Summary | None, *, digits: int = 2, best: bool = False) -> Markup:
-    """A mean; below it, smaller, its interval and its coverage."""
+def mean_cell(
+    summary: Summary | None, *, digits: int = 2, best: bool = False, brief: bool = False
+) -> Markup:
+    """A mean; below it, smaller, its interval and its coverage.
+
+    Args:
+        brief: without the coverage of what is complete.
+    """
     if summary is None:
         return tag("td", NOTHING)
     mean = NOTHING if summary.mean is None else f"{summary.mean:.{digits}f}"
-    small = [coverage_mark(summary.coverage)]
+    complete = summary.coverage.ok == summary.coverage.total
+    small = [] if brief and complete else [coverage_mark(summary.coverage)]
     if summary.interval is not None:
         small = [tag("span", interval(summary.interval, digits)), Markup("&ensp;"), *small]
     return tag("td", tag("span", mean, class_="best" if best else None), tag("small", *small))
@@ -63,17 +70,35 @@ def accuracy_cell(summary: Summary | None) -> Markup:
     return tag("td", *parts)
 
 
-def difference_cell(found: Difference | None, *, lower_is_better: bool = False) -> Markup:
-    """A difference with its interval; an arrow where the interval leaves zero out."""
+def difference_cells(found: Sequence[tuple[Difference | None, bool]]) -> list[Markup]:
+    """All the differences of a table, whose p-values are corrected for each other.
+
+    Args:
+        found: each with whether it is one of shares; see `difference_cell`.
+    """
+    corrected = iter(holm([one.p for one, _ in found if one]))
+    return [
+        difference_cell(one, next(corrected) if one else 1.0, points=points)
+        for one, points in found
+    ]
+
+
+def difference_cell(found: Difference | None, p: float, *, points: bool = False) -> Markup:
+    """A difference with its interval; an arrow where the interval leaves zero out.
+
+    Args:
+        p: corrected for the other differences of the table.
+        points: whether it is one of shares, which is shown in points of percent.
+    """
     if found is None:
         return tag("td", NOTHING)
     sign = (found.interval.low > 0) - (found.interval.high < 0)
-    good = sign * (-1 if lower_is_better else 1)
     arrow = {1: "▲ ", -1: "▼ ", 0: ""}[sign]
-    shown = tag("span", f"{arrow}{signed(found.mean)}", class_={1: "up", -1: "down"}.get(good))
-    small = (
-        f"{interval(found.interval, 2, plus=True)}\u2002p {p_value(found.p)}\u2002n {found.items}"
-    )
+    scale, digits = (100, 1) if points else (1, 2)
+    bounds = Interval(scale * found.interval.low, scale * found.interval.high)
+    text = f"{arrow}{signed(scale * found.mean, digits)}"
+    small = f"{interval(bounds, digits, plus=True)}\u2002p {p_value(p)}\u2002n {found.items}"
+    shown = tag("span", text, class_={1: "up", -1: "down"}.get(sign))
     return tag("td", shown, tag("small", small))
 
 
@@ -94,9 +119,9 @@ def interval(found: Interval, digits: int, *, plus: bool = False) -> str:
     return f"[{found.low:{sign}.{digits}f}, {found.high:{sign}.{digits}f}]".replace("-", MINUS)
 
 
-def signed(value: float) -> str:
+def signed(value: float, digits: int = 2) -> str:
     """As "+0.31", or "-0.31" with a true minus sign."""
-    return f"{value:+.2f}".replace("-", MINUS)
+    return f"{value:+.{digits}f}".replace("-", MINUS)
 
 
 def p_value(p: float) -> str:

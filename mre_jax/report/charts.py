@@ -6,7 +6,7 @@ box; a chart scales with the width it is given.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mre_jax.report.markup import Markup, join, number, tag
 
@@ -14,6 +14,8 @@ COLOURS = ("#31688e", "#2a9d6a", "#b5651d", "#8e4585", "#7a7a28", "#a83240")
 """One a series, in turn."""
 
 _WIDTH = 460.0
+_WIDE = 620.0  # of a chart with names to its left
+_ROW, _LETTERS = 27.0, 30
 _LEFT = 46.0  # room for the numbers and the name of the upright axis
 _HEAT_LOW, _HEAT_MIDDLE, _HEAT_HIGH = (0xD3, 0x8A, 0x93), (0xF2, 0xF1, 0xEC), (0x7F, 0xBE, 0xA6)
 
@@ -125,6 +127,95 @@ def bar_chart(
         parts.append(_text(frame.x(index), frame.top + frame.height + 18, label, "middle"))
     parts.append(_turned(13, frame.top + frame.height / 2, y_label))
     return _svg(_WIDTH, frame.top + frame.height + 26, title, parts)
+
+
+def dot_chart(
+    labels: Sequence[str],
+    whole: Series,
+    parts: Sequence[Series],
+    *,
+    title: str,
+    ticks: Sequence[float] = range(6),
+) -> Markup:
+    """A line a label, from the top, with dots along a lying axis.
+
+    Args:
+        whole: x are the places of the labels, y the values, drawn with their intervals.
+        parts: likewise, drawn as small dots in colours of their own.
+    """
+    shown = [_shortened(label) for label in labels]
+    legend, top = _legend([one.name for one in parts], last=whole.name, width=_WIDE)
+    left = 16 + 6.6 * max([8, *(len(label) for label in shown)])
+    height = _ROW * max(len(labels), 1)
+    # The axes of the other charts, turned: places go down, values to the right.
+    frame = _Frame(left, top, _WIDE - left - 16, height, _ends(ticks), (len(labels) - 0.5, -0.5))
+    drawn = [legend]
+    for value in ticks:
+        x = frame.x(value)
+        ends = {"x1": x, "x2": x, "y1": top, "y2": top + height}
+        drawn.append(tag("line", **ends, stroke="currentColor", stroke_opacity=0.16))
+        drawn.append(_text(x, top + height + 18, f"{value:g}", "middle"))
+    for place, (label, short) in enumerate(zip(labels, shown, strict=True)):
+        y = top + _ROW * (place + 0.5) + 4
+        drawn.append(tag("text", tag("title", label), short, x=left - 10, y=y, text_anchor="end"))
+    for colour, one in enumerate(parts):
+        drawn += [_dot(frame, x, y, 3.5, **_paint(colour)) for x, y in _points_of(one)]
+    for index, (line, value) in enumerate(_points_of(whole)):
+        middle = top + _ROW * (line + 0.5)
+        low, high = frame.x(whole.low[index]), frame.x(whole.high[index])
+        path = f"M{number(low)} {number(middle)}H{number(high)}"
+        path += "".join(f"M{number(end)} {number(middle - 4)}v8" for end in (low, high))
+        drawn.append(tag("path", d=path, stroke="currentColor", fill="none", class_="whisker"))
+        drawn.append(_dot(frame, line, value, 5, class_="whole"))
+    return _svg(_WIDE, top + height + 26, title, drawn)
+
+
+def _dot(frame: _Frame, place: float, value: float, radius: float, **style: str) -> Markup:
+    y = frame.top + _ROW * (place + 0.5)
+    return tag("circle", cx=frame.x(value), cy=y, r=radius, **style)
+
+
+def _points_of(one: Series) -> list[tuple[float, float]]:
+    return list(zip(one.x, one.y, strict=True))
+
+
+def _shortened(label: str) -> str:
+    return label if len(label) <= _LETTERS else f"{label[: _LETTERS - 1]}…"
+
+
+def scatter_chart(
+    counts: Mapping[tuple[float, float], int],
+    marks: Sequence[tuple[str, float, float]],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    ticks: Sequence[float] = range(6),
+) -> Markup:
+    """Discs whose areas are how often two values occur together, and named marks over them.
+
+    Args:
+        counts: by the two values.
+        marks: name and the two values of each.
+    """
+    width = _LEFT + 300 + 16
+    legend, top = _legend([name for name, _, _ in marks], width=width)
+    frame = _Frame(_LEFT, top, 300, 300, _ends(ticks), _ends(ticks))
+    ends = _ends(ticks)
+    drawn = [legend, _axes(frame, ticks, ticks), _line(frame, ends, ends, "identity", None)]
+    most = max(counts.values(), default=1)
+    for (x, y), count in counts.items():
+        said = tag("title", f"{count} at {x:g}, {y:g}")
+        radius = max(1.2, 11 * (count / most) ** 0.5)
+        place = {"cx": frame.x(x), "cy": frame.y(y), "r": radius}
+        drawn.append(tag("circle", said, **place, fill="currentColor", fill_opacity=0.28))
+    for colour, (name, x, y) in enumerate(marks):
+        place = {"cx": frame.x(x), "cy": frame.y(y), "r": 6}
+        drawn.append(tag("circle", tag("title", name), **place, **_paint(colour)))
+    bottom = frame.top + frame.height
+    drawn.append(_text(frame.left + frame.width / 2, bottom + 38, x_label, "middle", "label"))
+    drawn.append(_turned(13, frame.top + frame.height / 2, y_label))
+    return _svg(width, bottom + 46, title, drawn)
 
 
 def heat_matrix(
@@ -247,17 +338,23 @@ def _turned(x: float, y: float, text: str) -> Markup:
     return tag("text", text, transform=turn, text_anchor="middle", class_="label")
 
 
-def _legend(names: Sequence[str]) -> tuple[Markup, float]:
-    """The names with their colours, in as many lines as they need, and the height of these."""
+def _legend(names: Sequence[str], last: str = "", width: float = _WIDTH) -> tuple[Markup, float]:
+    """The names with their colours, in as many lines as they need, and the height of these.
+
+    Args:
+        last: a name more, in the colour of the text.
+        width: of the chart.
+    """
     parts: list[Markup] = []
     x, y = _LEFT, 8.0
-    for place, name in enumerate(names):
-        width = 16 + 7.0 * len(name) + 14  # an average letter of 12 px; a little room is lost
-        if x > _LEFT and x + width > _WIDTH:
+    for place, name in enumerate([*names, *[last] * bool(last)]):
+        paint = _paint(place) if place < len(names) else {"class_": "whole"}
+        room = 16 + 7.0 * len(name) + 14  # an average letter of 12 px; a little of it is lost
+        if x > _LEFT and x + room > width:
             x, y = _LEFT, y + 18
-        parts.append(tag("rect", x=x, y=y, width=11, height=11, rx=2, **_paint(place)))
+        parts.append(tag("rect", x=x, y=y, width=11, height=11, rx=2, **paint))
         parts.append(_text(x + 16, y + 10, name))
-        x += width
+        x += room
     return join(parts), y + 26
 
 

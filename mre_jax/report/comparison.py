@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from mre_jax.report.cells import MINUS, NOTHING, difference_cell, head, line, signed, table
+from mre_jax.evaluation.statistics import WinRate
+from mre_jax.report.cells import MINUS, NOTHING, difference_cells, head, line, signed, table
 from mre_jax.report.charts import share_bar
 from mre_jax.report.markup import Markup, join, tag
 from mre_jax.report.scores import Scores, Variant
@@ -15,39 +16,53 @@ def comparison(scores: Scores, first: Variant, second: Variant) -> Markup | None
     metrics = [metric for metric in scores.perspectives if _paired(scores, first, second, metric)]
     if not metrics:
         return None
+    kinds = (True, False) if scores.has_answers else (False,)
+    cells = iter(
+        difference_cells(
+            [
+                (scores.difference(first, second, metric, accuracy=of), of)
+                for metric in metrics
+                for of in kinds
+            ]
+        )
+    )
     lines, bars = [], []
     for metric in metrics:
         found = scores.win_rate(first, second, metric)
-        bounds = NOTHING
-        if found.interval is not None:
-            low, high = 100 * found.interval.low, 100 * found.interval.high
-            bounds = f"[{low:.0f}, {high:.0f}]"
-        counts = (found.wins, found.ties, found.losses)
-        cells = [
-            difference_cell(scores.difference(first, second, metric)),
-            *(tag("td", f"{count}") for count in counts),
-            tag("td", f"{100 * found.rate:.1f} %", tag("small", bounds)),
-        ]
-        lines.append(line(metric, cells))
-        total = sum(counts)
-        names = [
-            f"{name}: {count} of {total}" for name, count in zip(_OUTCOMES, counts, strict=True)
-        ]
-        title = f"{metric}: {', '.join(names)}"
-        shares = [count / total for count in counts]
-        bar = share_bar(shares, names, title=title)
-        bars.append(tag("figure", tag("figcaption", metric), bar, class_="bar-figure"))
-    caption = f"A: {first.label}. B: {second.label}. The rate counts half of the ties as wins."
-    heads = [
-        head(f"A {MINUS} B", "A better", "equal", "B better", "Win rate of A", first="Perspective")
-    ]
+        lines.append(line(metric, [*(next(cells) for _ in kinds), *_wins(found)]))
+        bars.append(_bar(metric, found))
+    caption = (
+        f"A: {first.label}. B: {second.label}. The rate counts half of the ties as wins. p is "
+        f"corrected for the {len(metrics) * len(kinds)} differences of this table by Holm's method."
+    )
+    names = [f"A {MINUS} B, {'share of yes' if of else 'score'}" for of in kinds]
+    names += ["A better", "equal", "B better", "Win rate of A"]
     return join(
         [
-            table(caption, heads, lines),
+            table(caption, [head(*names, first="Perspective")], lines),
             tag("div", *bars, class_="charts"),
             _moves(scores, first, second),
         ]
     )
+
+
+def _wins(found: WinRate) -> list[Markup]:
+    """How often A is better, the same, or worse, and the rate with its interval."""
+    bounds = NOTHING
+    if found.interval is not None:
+        bounds = f"[{100 * found.interval.low:.0f}, {100 * found.interval.high:.0f}]"
+    counts = (found.wins, found.ties, found.losses)
+    rate = tag("td", f"{100 * found.rate:.1f} %", tag("small", bounds))
+    return [*(tag("td", f"{count}") for count in counts), rate]
+
+
+def _bar(metric: str, found: WinRate) -> Markup:
+    counts = (found.wins, found.ties, found.losses)
+    total = sum(counts)
+    names = [f"{name}: {count} of {total}" for name, count in zip(_OUTCOMES, counts, strict=True)]
+    title = f"{metric}: {', '.join(names)}"
+    bar = share_bar([count / total for count in counts], names, title=title)
+    return tag("figure", tag("figcaption", metric), bar, class_="bar-figure")
 
 
 _OUTCOMES = ("A better", "equal", "B better")

@@ -1,6 +1,11 @@
-"""HTML and SVG elements as text: whatever is not `Markup` already is escaped."""
+"""HTML and SVG elements as text: whatever is not `Markup` already is escaped.
+
+Characters that nobody sees are shown by their numbers: those that turn the direction of writing can
+make a text read as another one.
+"""
 
 import html
+import re
 from typing import Any
 
 
@@ -37,11 +42,25 @@ def number(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
+def visible(text: str) -> str:
+    """The text with "[U+202E]" instead of marks of direction and other control characters.
+
+    Line breaks and tabs stay, and the joiners that emoji and some scripts are written with. The
+    page's script does the same.
+    """
+    return _UNSEEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
+
+
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
 _VOID = frozenset(("br", "hr", "img", "input", "meta", "link"))
 
 
 def _escape(child: str) -> str:
-    return child if isinstance(child, Markup) else html.escape(child)
+    return child if isinstance(child, Markup) else html.escape(visible(child))
 
 
 def _attribute(name: str, value: Any) -> str:
@@ -50,5 +69,8 @@ def _attribute(name: str, value: Any) -> str:
         return ""
     if value is True:
         return f" {name}"
-    text = number(value) if isinstance(value, int | float) else html.escape(str(value))
+    if isinstance(value, int | float):
+        return f' {name}="{number(value)}"'
+    # What the script reads back must be what stands in the data.
+    text = html.escape(str(value) if name == "value" else visible(str(value)))
     return f' {name}="{text}"'

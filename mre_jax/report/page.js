@@ -8,7 +8,11 @@
   const count = document.getElementById("count");
   const dialog = document.getElementById("closer");
   const ALL = "all";
+  const ORIGINAL = -1; // in place of a system, in the enlarged view
   const SMALL = 128; // pixels; pictures up to this side are enlarged without smoothing
+  // What nobody sees, or turns the direction of writing; as `markup.visible`.
+  const UNSEEN =
+    /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{d800}-\u{dfff}\u{e0000}-\u{e007f}]/gu;
   let page = 0;
   let shown = data.items;
 
@@ -18,8 +22,16 @@
       if (key.startsWith("aria-")) element.setAttribute(key, value);
       else element[key] = value;
     }
-    element.append(...children.filter((child) => child !== null));
+    element.append(...children.filter((child) => child !== null).map(visible));
     return element;
+  }
+
+  function visible(child) {
+    if (typeof child !== "string") return child;
+    return child.replace(UNSEEN, (found) => {
+      const number = found.codePointAt(0).toString(16).toUpperCase();
+      return `[U+${number.padStart(4, "0")}]`;
+    });
   }
 
   function fill(select, labels, values = labels) {
@@ -34,7 +46,7 @@
       const value = edit.values[metric];
       return value !== null && data.metrics[metric].lower ? -value : value;
     }
-    const values = edit.values.slice(0, data.perspectives);
+    const values = edit.values.filter((_, i) => i < data.perspectives && !data.metrics[i].people);
     if (!values.length || values.includes(null)) return null;
     return values.reduce((sum, value) => sum + value, 0) / values.length;
   }
@@ -98,10 +110,12 @@
 
   function picture(place, alt) {
     if (place < 0) return make("span", { className: "no-picture" }, "no picture");
-    const image = make("img", { alt, decoding: "async" });
+    const image = make("img", { alt: visible(alt), decoding: "async" });
     image.addEventListener("load", () => {
       if (Math.max(image.naturalWidth, image.naturalHeight) <= SMALL) image.classList.add("small");
     });
+    // What stands in the page is there already.
+    if (!data.pictures[place].startsWith("data:")) image.loading = "lazy";
     image.src = data.pictures[place];
     return image;
   }
@@ -150,35 +164,94 @@
     const label = data.variants[place];
     const open = make("button", { type: "button", className: "picture" },
       picture(edit.picture, `Edited by ${label}`));
-    open.setAttribute("aria-label", `Enlarge the edit by ${label}`);
+    open.setAttribute("aria-label", `Enlarge the edit by ${visible(label)}`);
     open.addEventListener("click", () => enlarge(item, place));
     return make("figure", {},
       make("figcaption", {}, label, letter(place, choice)), open, scores(edit), reasons(edit));
   }
 
-  function card(item, choice) {
-    const facts = [item.id, item.kind, data.suites.length > 1 ? item.suite : ""];
-    const original = make("figure", {},
-      make("figcaption", {}, "Original"),
-      make("div", { className: "picture" }, picture(item.original, "Original")));
-    const edits = item.edits.flatMap((edit, i) => (edit ? [figure(item, i, choice)] : []));
-    return make("li", { className: "item" },
-      make("h3", {}, item.text || item.id),
-      make("p", { className: "facts" }, facts.filter(Boolean).join(" · ")),
-      make("div", { className: "figures" }, original, ...edits));
+  function isShown(place) {
+    return boxes[place].checked;
   }
 
-  function enlarge(item, place) {
-    const edit = item.edits[place];
-    const [title, body] = dialog.querySelectorAll("h2, .body");
-    title.textContent = item.text || item.id;
-    const pair = [["Original", item.original], [data.variants[place], edit.picture]].map(
-      ([label, index]) =>
-        make("figure", {}, make("figcaption", {}, label), picture(index, label)));
-    const said = reasons(edit);
-    if (said) said.open = true;
-    body.replaceChildren(make("div", { className: "pair" }, ...pair), scores(edit), said ?? "");
+  function card(item, choice) {
+    const facts = [item.id, item.kind, data.suites.length > 1 ? item.suite : ""];
+    const original = make("figure", { className: "original" },
+      make("figcaption", {}, "Original"),
+      make("div", { className: "picture" }, picture(item.original, "Original")));
+    const edits = item.edits.flatMap((edit, i) =>
+      edit && isShown(i) ? [figure(item, i, choice)] : []);
+    const row = make("div", { className: "figures", tabIndex: 0, role: "group",
+      "aria-label": `Edits of ${visible(item.id)}` }, original, ...edits);
+    row.style.setProperty("--columns", 1 + edits.length);
+    return make("li", { className: "item" },
+      make("h3", { dir: "auto" }, item.text || item.id),
+      make("p", { className: "facts" }, facts.filter(Boolean).join(" · "), versus(item, choice)),
+      row);
+  }
+
+  function versus(item, choice) {
+    const { first, second } = choice;
+    if (first === second || !item.edits[first] || !item.edits[second]) return null;
+    const open = make("button", { type: "button", className: "show" }, "A against B");
+    open.setAttribute("aria-label", `A against B, item ${visible(item.id)}`);
+    open.addEventListener("click", () => enlarge(item, second, first));
+    return open;
+  }
+
+  // The enlarged view: two pictures of one item, one over the other or side by side.
+  const [title, stage, said] = dialog.querySelectorAll("h2, .stage, .said");
+  const controls = Object.fromEntries(
+    [...dialog.querySelectorAll("select, input")].map((one) => [one.name, one]));
+  let opened = null;
+
+  function enlarge(item, right, left = ORIGINAL) {
+    opened = item;
+    title.replaceChildren(visible(item.text || item.id));
+    const places = data.variants.map((_, i) => i).filter((i) => item.edits[i]);
+    for (const [select, chosen] of [[controls.left, left], [controls.right, right]]) {
+      select.replaceChildren();
+      fill(select, ["Original", ...places.map((i) => data.variants[i])], [ORIGINAL, ...places]);
+      select.value = chosen;
+    }
+    compare();
     dialog.showModal();
+  }
+
+  function compare() {
+    const sides = [controls.left, controls.right].map((select) => Number(select.value));
+    const figures = sides.map((place) => {
+      const label = place === ORIGINAL ? "Original" : data.variants[place];
+      const index = place === ORIGINAL ? opened.original : opened.edits[place].picture;
+      return make("figure", {}, picture(index, label), make("figcaption", {}, label));
+    });
+    const apart = controls.apart.checked;
+    stage.className = apart ? "stage pair" : "stage over";
+    stage.replaceChildren(...figures);
+    for (const image of stage.querySelectorAll("img")) image.addEventListener("load", fit);
+    controls.cut.parentElement.hidden = apart;
+    cut();
+    said.replaceChildren(...sides.map((place) => {
+      if (place === ORIGINAL) return make("div", { className: "side" });
+      const edit = opened.edits[place];
+      const why = reasons(edit);
+      if (why) why.open = true;
+      return make("div", { className: "side" },
+        make("h3", {}, data.variants[place]), scores(edit), why);
+    }));
+  }
+
+  // Both in one frame: as large as the larger, in the shape of the one on the right.
+  function fit() {
+    const images = [...stage.querySelectorAll("img")].filter((image) => image.naturalWidth);
+    const width = Math.max(...images.map((image) => image.naturalWidth));
+    const { naturalWidth, naturalHeight } = images.at(-1);
+    stage.style.setProperty("--width", `${width <= SMALL ? 4 * SMALL : width}px`);
+    stage.style.setProperty("--aspect", naturalWidth / naturalHeight);
+  }
+
+  function cut() {
+    stage.style.setProperty("--cut", `${controls.cut.value}%`);
   }
 
   function draw() {
@@ -218,8 +291,15 @@
     heading.scrollIntoView();
   }
 
-  function show(event) {
+  // All items, of the systems that were chosen to be seen.
+  function widen() {
+    const kept = boxes.map((box) => box.checked);
     form.reset();
+    boxes.forEach((box, i) => { box.checked = kept[i]; });
+  }
+
+  function show(event) {
+    widen();
     form.elements.search.value = event.currentTarget.value;
     update();
     toItems();
@@ -234,19 +314,30 @@
     fill(select, data.variants, data.variants.map((_, i) => i));
     select.options[chosen].defaultSelected = true;
   }
+  const boxes = data.variants.map((label) => {
+    const box = make("input", { type: "checkbox", name: "shown", defaultChecked: true });
+    box.autocomplete = "off";
+    document.getElementById("systems").append(make("label", {}, box, label));
+    return box;
+  });
+  document.getElementById("systems").hidden = data.variants.length < 2;
   suite.parentElement.hidden = data.suites.length < 2;
   kind.parentElement.hidden = !data.kinds.length;
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("input", (event) => {
-    if (event.target.name === "reasons" || event.target.name === "size") draw();
+    if (["reasons", "size", "shown"].includes(event.target.name)) draw();
     else update();
   });
   document.getElementById("widen").addEventListener("click", () => {
-    form.reset();
+    widen();
     update();
   });
   document.querySelectorAll(".pager button").forEach((one) => one.addEventListener("click", turn));
   document.querySelectorAll("button.show").forEach((one) => one.addEventListener("click", show));
+  controls.cut.addEventListener("input", cut);
+  for (const one of [controls.left, controls.right, controls.apart]) {
+    one.addEventListener("input", compare);
+  }
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();
   });

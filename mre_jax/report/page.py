@@ -25,7 +25,9 @@ from mre_jax.report.browser import browser
 from mre_jax.report.comparison import comparison
 from mre_jax.report.items import browser_data, list_pictures, script_json
 from mre_jax.report.markup import Markup, join, tag
-from mre_jax.report.pictures import BUDGET, Pictures, embed
+from mre_jax.report.people import pairs_of_judges, people_against_judge
+from mre_jax.report.pictures import BUDGET, Pictures, place_pictures
+from mre_jax.report.ranking import ranking
 from mre_jax.report.response import contrast_matrix, contrasts, response_chart
 from mre_jax.report.scores import Scores, Variant, by_suite, find_variant
 from mre_jax.report.section import Section, section_body
@@ -47,14 +49,18 @@ class Written:
     Attributes:
         bytes: of the page.
         items: that it shows.
-        pictures: that stand in it.
+        pictures: that stand in it or beside it.
         notes: what is not in it as it was, and why; also said in the page.
+        folder: beside it, of its pictures; "" if they stand in it.
+        beside: bytes of the pictures in the folder.
     """
 
     bytes: int
     items: int
     pictures: int
     notes: Sequence[str]
+    folder: str = ""
+    beside: int = 0
 
 
 def write_report(
@@ -65,6 +71,7 @@ def write_report(
     title: str,
     sections: Sequence[Section] = (),
     compare: tuple[str, str] | None = None,
+    pictures: str = "auto",
     budget: int = BUDGET,
     bootstrap: Bootstrap | None = None,
     apart: bool = False,
@@ -76,14 +83,16 @@ def write_report(
         rows: of any systems, suites and metrics.
         root: the folder that the rows' pictures are relative to.
         title: of the page.
-        sections: put in front of what the rows give.
+        sections: put behind the ranking, before what else the rows give.
         compare: two variants, as "reward 5,5,5" or by the system's name where that is enough.
-        budget: largest number of bytes of all pictures together; they are made smaller to fit.
+        pictures: "inside" the page, made smaller to fit the budget; "beside" it, in a folder, as
+            they are; "auto": there if the budget is too small for them.
+        budget: largest number of bytes of all pictures in the page together.
         bootstrap: for the intervals.
         apart: systems may have been judged in different ways; see `provenance.side_by_side`.
 
     Raises:
-        ConfigError: if `compare` names what is not there.
+        ConfigError: if `compare` names what is not there, or `pictures` is none of these.
         DataError: if there are no rows, or rows of one metric of different judges or prompts.
     """
     if not rows:
@@ -91,22 +100,32 @@ def write_report(
     suites = by_suite(rows, bootstrap, apart=apart)
     chosen = _chosen(suites, compare)
     names = list_pictures(suites)
-    pictures = embed(root, names, budget=budget)
-    data = browser_data(suites, names, pictures.uris, chosen)
-    parts = [(section.heading, section_body(section)) for section in sections]
+    placed = place_pictures(out, root, names, place=pictures, budget=budget)
+    data = browser_data(suites, names, placed.uris, chosen)
+    parts = [(_named("Ranking", scores, suites), ranking(scores)) for scores in suites]
+    parts += [(section.heading, section_body(section)) for section in sections]
+    parts += [
+        (_named("People against the judge", judge, suites), people_against_judge(people, judge))
+        for people, judge in pairs_of_judges(suites)
+    ]
     for scores in suites:
-        prefix = f"{scores.suite}: " if len(suites) > 1 else ""
-        parts += [(f"{prefix}{name}", body) for name, body in _parts(scores, chosen) if body]
+        parts += [(_named(name, scores, suites), body) for name, body in _parts(scores, chosen)]
+    parts = [(name, body) for name, body in parts if body]
     script_data = None
     if data["items"]:
         parts.append(("Edits side by side", [browser()]))
         script_data = script_json(data)
-    shown = sum(bool(uri) for uri in pictures.uris)
-    page = _page(title, suites, pictures, parts, script_data)
-    # A lone half of a surrogate pair, which JSON can hold, has no UTF-8.
-    encoded = page.encode("utf-8", "replace")
+    parts.append(("Provenance", [_facts(suites)]))
+    page = _page(title, suites, placed, parts, script_data)
+    encoded = page.encode("utf-8")
     write_atomically(out, encoded)
-    return Written(len(encoded), len(data["items"]), shown, pictures.notes)
+    shown = sum(bool(uri) for uri in placed.uris)
+    beside = placed.bytes if placed.folder else 0
+    return Written(len(encoded), len(data["items"]), shown, placed.notes, placed.folder, beside)
+
+
+def _named(name: str, scores: Scores, suites: Sequence[Scores]) -> str:
+    return f"{scores.name}: {name}" if len(suites) > 1 else name
 
 
 def _chosen(
@@ -162,7 +181,7 @@ def _page(
 ) -> str:
     style, script = _resource("page.css"), _resource("page.js")
     policy = (
-        f"default-src 'none'; img-src data:; style-src {_hash(style)}; "
+        f"default-src 'none'; img-src {_sources(pictures)}; style-src {_hash(style)}; "
         f"script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
     )
     head = tag(
@@ -181,12 +200,17 @@ def _page(
         for n, (name, body) in enumerate(parts)
     ]
     notes = [tag("p", note, class_="note") for note in pictures.notes]
-    header = tag("header", tag("h1", title), _summary(suites), _facts(suites), *notes)
+    header = tag("header", tag("h1", title), _summary(suites), *notes)
     scripts = []
     if data is not None:
         scripts = [tag("script", data, type="application/json", id="data"), tag("script", script)]
     body = tag("body", header, contents, tag("main", *shown), _footer(pictures), *scripts)
     return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def _sources(pictures: Pictures) -> str:
+    """Where pictures may come from: a page that lies on a disk has no origin of its own."""
+    return "data: 'self' file:" if pictures.folder else "data:"
 
 
 def _resource(name: str) -> Markup:
@@ -202,10 +226,11 @@ def _summary(suites: Sequence[Scores]) -> Markup:
     """What was compared on how much, in a sentence a suite."""
     sentences = []
     for scores in suites:
-        groups = {row.group for row in scores.rows if row.item in scores.items}
-        size = f"{len(scores.items):,} items of {len(groups):,} pictures" if groups else "no items"
+        size = "no items"
+        if scores.items:
+            size = f"{len(scores.items):,} items of {scores.groups:,} pictures"
         names = ", ".join(variant.label for variant in scores.variants)
-        sentences.append(tag("p", f"{scores.suite}, {size}: {names}."))
+        sentences.append(tag("p", f"{scores.name}, {size}: {names}."))
     return join(sentences)
 
 
@@ -236,7 +261,8 @@ def _footer(pictures: Pictures) -> Markup:
     text = f"Made by mre_jax {mre_jax.__version__}."
     if count := sum(bool(uri) for uri in pictures.uris):
         size = f"{pictures.bytes / 2**20:.1f} MiB"
-        text += f" {count:,} pictures, {size}, at most {pictures.side} pixels wide or high."
+        said = f"at most {pictures.side} pixels wide or high" if pictures.side else "as they were"
+        text += f" {count:,} pictures, {size}, {said}."
     return tag("footer", tag("p", text))
 
 

@@ -11,7 +11,7 @@ from mre_jax.evaluation.provenance import add_side_by_side, side_by_side
 from mre_jax.evaluation.intervals import Bootstrap
 from mre_jax.evaluation.results import Result, read_results, results_file
 from mre_jax.report.page import write_report
-from mre_jax.report.pictures import BUDGET
+from mre_jax.report.pictures import BUDGET, PLACES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,11 +28,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_side_by_side(parser)
     parser.add_argument(
+        "--pictures",
+        choices=PLACES,
+        default="auto",
+        help="inside the page, made smaller to fit; beside it, as they are, in a folder of its "
+        "name and _files; auto: there if they do not fit at 512 pixels (%(default)s)",
+    )
+    parser.add_argument(
         "--budget",
         type=float,
         default=BUDGET / 2**20,
         metavar="MIB",
-        help="for all pictures together; they are made smaller to fit (%(default)g)",
+        help="for all pictures in the page together (%(default)g)",
     )
     parser.add_argument(
         "--draws", type=int, default=Bootstrap.draws, help="of the bootstrap (%(default)s)"
@@ -50,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         root=root,
         title=args.title,
         compare=tuple(args.compare) if args.compare else None,
+        pictures=args.pictures,
         budget=int(args.budget * 2**20),
         bootstrap=Bootstrap(args.draws),
         apart=args.side_by_side,
@@ -57,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
     for note in written.notes:
         print(note)
     size = f"{written.bytes / 2**20:.1f} MiB"
-    print(f"{args.out}: {written.items} items, {written.pictures} pictures, {size}")
+    beside = f", and {written.beside / 2**20:.1f} MiB in {written.folder}" if written.folder else ""
+    print(f"{args.out}: {written.items} items, {written.pictures} pictures, {size}{beside}")
     return 0
 
 

@@ -2,22 +2,28 @@
 
 import collections
 import dataclasses
-import re
 from collections.abc import Sequence
 
 from mre_jax.errors import ConfigError
 from mre_jax.evaluation.intervals import Bootstrap
 from mre_jax.evaluation.provenance import check_comparable, comparable
+from mre_jax.evaluation.ranking import Ranked, overall, rank_systems
 from mre_jax.evaluation.results import Result
-from mre_jax.evaluation.statistics import Difference, Summary, WinRate, compare, summarize, win_rate
+from mre_jax.evaluation.statistics import (
+    Difference,
+    Summary,
+    WinRate,
+    compare,
+    has_answers,
+    summarize,
+    win_rate,
+)
 from mre_jax.evaluation.summary import rank
 from mre_jax.evaluation.tables import WHOLE_SET
 from mre_jax.models.reward_config import PERSPECTIVES
 
 LOWER_IS_BETTER = ("l1", "l2", "mse", "lpips", "fid", "kid", "error")
 """How the names of metrics begin of which less is better."""
-
-_NUMBER = re.compile(r"(\d+)")
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -44,7 +50,7 @@ class Variant:
 
 
 class Scores:
-    """The rows of one suite, and what they amount to.
+    """The rows of one suite by one judge, or by people, and what they amount to.
 
     Args:
         bootstrap: for the intervals.
@@ -52,11 +58,12 @@ class Scores:
 
     Attributes:
         suite: its name.
+        people: whether people scored.
         rows: all of them.
         variants: in the order they first appear; of one system by ascending reward.
         metrics: the perspectives first, then others as they appear.
         kinds: types of instruction, in the paper's order; none if the suite has none.
-        items: item names, numbers in them as numbers, without those that stand for a whole set.
+        items: item names in the order of the rows, without those that stand for a whole set.
 
     Raises:
         DataError: if rows of one metric are of different judges, prompts or networks.
@@ -72,6 +79,7 @@ class Scores:
     ) -> None:
         check_comparable(rows, apart=apart)
         self.suite, self.rows = suite, rows
+        self.people = any(row.people for row in rows)
         self._bootstrap = bootstrap or Bootstrap()
         self.variants = _variants(rows)
         names = list(dict.fromkeys(row.metric for row in rows))
@@ -79,11 +87,16 @@ class Scores:
         self.metrics = self.perspectives + [name for name in names if name not in PERSPECTIVES]
         # Judges answer in no order, and a reader wants always the same.
         self.kinds = sorted({row.kind for row in rows if row.kind}, key=rank)
-        self.items = sorted({row.item for row in rows if is_one_edit(row)}, key=_natural)
+        self.items = list(dict.fromkeys(row.item for row in rows if is_one_edit(row)))
         self._series: dict[tuple[Variant, str], list[Result]] = collections.defaultdict(list)
         for row in rows:
             self._series[Variant(row.system, row.condition), row.metric].append(row)
         self._summaries: dict[tuple[Variant, str], Summary] = {}
+
+    @property
+    def name(self) -> str:
+        """The suite, and whether people scored."""
+        return f"{self.suite}, by people" if self.people else self.suite
 
     def series(self, variant: Variant, metric: str) -> list[Result]:
         """The rows of one variant and metric; none if it was not measured."""
@@ -100,17 +113,41 @@ class Scores:
             self._summaries[variant, metric] = summarize(rows, self._bootstrap)
         return self._summaries.get((variant, metric))
 
-    def difference(self, first: Variant, second: Variant, metric: str) -> Difference | None:
+    def difference(
+        self, first: Variant, second: Variant, metric: str, *, accuracy: bool = False
+    ) -> Difference | None:
         """First less second on the items both have.
 
-        None if these are of fewer than two groups, or were not measured in one way.
+        Args:
+            accuracy: of the shares of yes, rather than of the scores.
+
+        Returns:
+            None if the items are of fewer than two groups, were not measured in one way, or lack
+            the yes or no that is asked for.
         """
         ours, theirs = self.series(first, metric), self.series(second, metric)
         if not comparable([*ours, *theirs]):
             return None
         scored = {row.item for row in theirs if row.status == "ok"}
         groups = {row.group for row in ours if row.status == "ok" and row.item in scored}
-        return compare(ours, theirs, self._bootstrap) if len(groups) > 1 else None
+        if len(groups) < 2 or (accuracy and not has_answers([*ours, *theirs])):
+            return None
+        return compare(ours, theirs, self._bootstrap, accuracy=accuracy)
+
+    def ranking(self) -> list[Ranked]:
+        """The systems by the mean of the perspectives; none if these were not judged in one way."""
+        judged = [row for row in self.rows if row.metric in self.perspectives]
+        return rank_systems(overall(judged), self._bootstrap) if comparable(judged) else []
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether every score in a perspective comes with a yes or no."""
+        return has_answers([row for row in self.rows if row.metric in self.perspectives])
+
+    @property
+    def groups(self) -> int:
+        """How many pictures the items are of."""
+        return len({row.group for row in self.rows if is_one_edit(row)})
 
     def win_rate(self, first: Variant, second: Variant, metric: str) -> WinRate:
         """How often the first has the higher score.
@@ -125,11 +162,15 @@ class Scores:
 def by_suite(
     rows: Sequence[Result], bootstrap: Bootstrap | None = None, *, apart: bool = False
 ) -> list[Scores]:
-    """The rows of each suite, in the order the suites first appear."""
-    suites: dict[str, list[Result]] = collections.defaultdict(list)
+    """The rows of each suite, those of people after the others, in the order the suites appear."""
+    suites: dict[str, dict[bool, list[Result]]] = collections.defaultdict(dict)
     for row in rows:
-        suites[row.suite].append(row)
-    return [Scores(suite, found, bootstrap, apart=apart) for suite, found in suites.items()]
+        suites[row.suite].setdefault(row.people, []).append(row)
+    return [
+        Scores(suite, judges[people], bootstrap, apart=apart)
+        for suite, judges in suites.items()
+        for people in sorted(judges)
+    ]
 
 
 def find_variant(variants: Sequence[Variant], name: str) -> Variant:
@@ -157,11 +198,6 @@ def is_one_edit(row: Result) -> bool:
 def lower_is_better(metric: str) -> bool:
     """Whether less is better, by the metric's name."""
     return metric.lower().startswith(LOWER_IS_BETTER)
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts "9-2" before "10-1"."""
-    return [(int(part) if part.isdecimal() else 0, part) for part in _NUMBER.split(name)]
 
 
 def _variants(rows: Sequence[Result]) -> list[Variant]:

@@ -7,7 +7,7 @@ from mre_jax.report.cells import (
     NOTHING,
     accuracy_cell,
     coverage_mark,
-    difference_cell,
+    difference_cells,
     head,
     line,
     mean_cell,
@@ -19,6 +19,7 @@ from mre_jax.report.markup import Markup, tag
 from mre_jax.report.scores import Scores, Variant, lower_is_better
 
 TOP = 5.0
+_ANSWER, _SCORE = "Yes", "Score"
 HALF_RANGE = (0.0, TOP / 2, TOP)
 
 
@@ -75,21 +76,27 @@ def difference_table(scores: Scores, reference: Variant) -> Markup | None:
     others = [variant for variant in scores.variants if variant != reference]
     if not others or not scores.perspectives:
         return None
-    lines = [
-        line(
-            variant_name(variant),
-            [
-                difference_cell(scores.difference(variant, reference, metric))
-                for metric in scores.perspectives
-            ],
-        )
-        for variant in others
+    answers = scores.has_answers
+    shares = (True, False) if answers else (False,)
+    kinds = [(metric, of) for metric in scores.perspectives for of in shares]
+    found = [
+        (scores.difference(one, reference, metric, accuracy=of), of)
+        for one in others
+        for metric, of in kinds
     ]
+    cells = iter(difference_cells(found))
+    lines = [line(variant_name(variant), [next(cells) for _ in kinds]) for variant in others]
+    groups = [
+        tag("th", metric, colspan=1 + answers, scope="colgroup", class_="group")
+        for metric in scores.perspectives
+    ]
+    heads = [tag("tr", tag("td"), *groups), head(*(_ANSWER if of else _SCORE for _, of in kinds))]
     caption = (
-        f"Difference from {reference.label}, on the n items that both have. An arrow: the 95 % "
-        "interval leaves zero out."
+        f"Difference from {reference.label}, on the n items that both have; of shares of yes in "
+        f"points. An arrow: the 95 % interval leaves zero out. p is corrected for the "
+        f"{sum(one is not None for one, _ in found)} differences of this table by Holm's method."
     )
-    return table(caption, [head(*scores.perspectives)], lines)
+    return table(caption, heads, lines)
 
 
 def kind_tables(scores: Scores) -> list[Markup]:
@@ -130,7 +137,7 @@ def coverage_table(scores: Scores) -> Markup | None:
 
 
 def _columns(answers: dict[str, bool]) -> list[str]:
-    return [name for has in answers.values() for name in (("Yes", "Score") if has else ("Score",))]
+    return [name for has in answers.values() for name in ((_ANSWER, _SCORE) if has else (_SCORE,))]
 
 
 def _is_best(place: int, column: Sequence[Summary | None], metric: str) -> bool:

@@ -22,10 +22,10 @@ def test_systems_stay_in_their_order():
     assert [variant.system for variant in Scores("s", rows).variants] == ["b", "a", "c"]
 
 
-def test_the_order_of_the_answers_does_not_show():
-    kinds = {"9-2": "Remove", "10-1": "Local", "9-1": "Local", "9-3": "odd"}
+def test_items_keep_the_order_of_the_benchmark_and_types_that_of_the_paper():
+    kinds = {"10-1": "odd", "9-1": "Remove", "a": "Local", "9-2": "Local"}
     scores = Scores("s", [make_row(item=item, kind=kind) for item, kind in kinds.items()])
-    assert scores.items == ["9-1", "9-2", "9-3", "10-1"]
+    assert scores.items == list(kinds)
     assert scores.kinds == ["Local", "Remove", "odd"]
 
 

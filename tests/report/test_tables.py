@@ -57,12 +57,14 @@ def test_of_distances_the_smallest_is_best():
 
 def test_a_difference_is_paired_and_clear_only_without_zero(scores):
     table = difference_table(Scores("s", spread(scores.rows)), Variant("baseline", ""))
-    following, preserving, quality = line(table, ">5,5,5<")
+    share, following, _, preserving, _, quality = line(table, ">5,5,5<")
+    assert share.split()[0] == "+100.0"  # of no yes and all yes
     assert "▲ +2.00" in following
     assert following.split()[-1] == "5"
     assert "▲ +1.75" in preserving
     assert "▲ +1.50" in quality
-    assert "▼" in line(table, ">0,0,0<")[0]
+    assert "▼" in line(table, ">0,0,0<")[1]
+    assert "differences of this table by Holm&#x27;s method" in table
 
 
 def test_types_have_their_own_means(scores):
