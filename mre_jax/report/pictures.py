@@ -14,6 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.files import full_disk_is_an_error
 from mre_jax.image import read_image
 
 BUDGET = 48 * 2**20
@@ -118,6 +119,9 @@ def put_beside(page: epath.PathLike, root: epath.PathLike, names: Sequence[str])
         page: the HTML file; the folder has its name and "_files".
         root: the folder that the names are relative to.
         names: files.
+
+    Raises:
+        DataError: if the disk is full.
     """
     page = epath.Path(page)
     folder = page.parent / f"{page.stem}_files"
@@ -131,7 +135,8 @@ def put_beside(page: epath.PathLike, root: epath.PathLike, names: Sequence[str])
         (folder / name).write_bytes(data)
         return name, len(data)
 
-    found, problems = _each(files, names, put)
+    with full_disk_is_an_error(folder):
+        found, problems = _each(files, names, put)
     kept = {one[0]: one[1] for one in found if one}
     for old in folder.iterdir():
         if old.stem.isdecimal() and old.name not in kept:

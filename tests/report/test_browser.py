@@ -5,6 +5,7 @@ Chromium is found by the environment variable MRE_CHROMIUM or on the PATH.
 
 import dataclasses
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -143,9 +144,73 @@ def test_the_keyboard_is_enough(page):
     dialog = page.get_by_role("dialog", name="local edit of photo 1")
     expect(dialog.locator("img")).to_have_count(2)
     expect(dialog).to_contain_text("following of 1-1 is so")
+    dialog.get_by_label("Where they meet").focus()
+    page.keyboard.press("End")
+    expect(dialog.locator(".stage")).to_have_attribute("style", re.compile("--cut: 100%"))
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     expect(picture).to_be_focused()
+
+
+def test_any_two_systems_are_laid_over_each_other(page):
+    """Scores stand under the edit that they are of."""
+    page.get_by_role("button", name="A against B, item 1-1").click()
+    dialog = page.get_by_role("dialog", name="local edit of photo 1")
+    expect(dialog.locator("img")).to_have_count(2)
+    expect(dialog.locator("figcaption")).to_have_text(["reward 5,5,5", "baseline"])
+    expect(dialog.locator(".side h3")).to_have_text(["reward 5,5,5", "baseline"])
+    boxes = [image.bounding_box() for image in dialog.locator("img").all()]
+    assert boxes[0] == boxes[1]
+    dialog.get_by_label("Left").select_option("Original")
+    expect(dialog.locator("figcaption")).to_have_text(["Original", "baseline"])
+    expect(dialog.locator(".side").first).to_be_empty()
+    expect(dialog.locator(".side").last).to_contain_text("2.0")
+    dialog.get_by_label("side by side").check()
+    left, right = (image.bounding_box() for image in dialog.locator("img").all())
+    assert left["x"] + left["width"] <= right["x"]
+
+
+def test_systems_are_chosen_and_many_stand_in_one_line(page):
+    page.set_viewport_size({"width": 900, "height": 800})
+    figures = page.locator(".item").first.locator("figure")
+    expect(figures).to_have_count(7)
+    tops = {figure.bounding_box()["y"] for figure in figures.all()}
+    assert len(tops) == 1
+    assert page.evaluate("document.documentElement.scrollWidth") == 900
+    page.get_by_label("baseline", exact=True).uncheck()
+    expect(figures).to_have_count(6)
+    page.get_by_role("button", name="Reset").click()
+    expect(figures).to_have_count(6)  # what is looked at is no filter of the items
+
+
+def test_marks_of_direction_are_shown_and_stay_in_the_data(chromium, tmp_path):
+    hidden = "\u202elive\u202c \u200fgood\x07"
+    rows = [dataclasses.replace(row, instruction=hidden) for row in make_world(tmp_path)]
+    write_report(tmp_path / "r.html", rows, root=tmp_path, title=hidden)
+    page = chromium.new_page()
+    page.goto((tmp_path / "r.html").as_uri())
+    shown = "[U+202E]live[U+202C] [U+200F]good[U+0007]"
+    expect(titles(page).first).to_have_text(shown)
+    expect(page.locator("h1")).to_have_text(shown)
+    data = "JSON.parse(document.getElementById('data').textContent).items[0].text"
+    assert page.evaluate(data) == hidden
+    page.close()
+
+
+def test_full_size_pictures_are_found_beside_the_page(chromium, tmp_path):
+    write_report(
+        tmp_path / "r.html", make_world(tmp_path), root=tmp_path, title="T", pictures="beside"
+    )
+    page = chromium.new_page()
+    errors = []
+    page.on("console", lambda message: errors.append(message.text))
+    page.goto((tmp_path / "r.html").as_uri())
+    image = page.locator(".item img").first
+    image.scroll_into_view_if_needed()  # it is read when it is looked at
+    expect(image).to_have_class("small")  # set once it has loaded
+    assert image.evaluate("image => image.src").endswith("r_files/000000.png")
+    page.close()
+    assert errors == []
 
 
 def test_a_gain_leads_to_its_item(page):

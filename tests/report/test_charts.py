@@ -2,7 +2,16 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from mre_jax.report.charts import Series, bar_chart, heat_class, heat_matrix, line_chart, share_bar
+from mre_jax.report.charts import (
+    Series,
+    bar_chart,
+    dot_chart,
+    heat_class,
+    heat_matrix,
+    line_chart,
+    scatter_chart,
+    share_bar,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 LIMITS = (0.0, 2.5, 5.0)
@@ -134,3 +143,22 @@ def test_names_are_text(draw):
     chart = parse(draw())
     assert chart.find(f".//{SVG}script") is None
     assert chart.get("aria-label") == HOSTILE
+
+
+def test_dots_lie_at_their_values_one_line_a_label():
+    whole = Series("all", (0, 1), (1.0, 4.0), (0.5, 3.5), (1.5, 4.5))
+    chart = dot_chart([HOSTILE, "b"], whole, [Series("part", (1,), (2.5,))], title=HOSTILE)
+    part, first, second = parse(chart).findall(f".//{SVG}circle")
+    x, y = ([float(dot.get(name)) for dot in (first, part, second)] for name in ("cx", "cy"))
+    assert x[1] - x[0] == pytest.approx(x[2] - x[1])
+    assert y[0] < y[1] == y[2]
+
+
+def test_discs_have_areas_by_how_often_two_values_meet():
+    chart = scatter_chart(
+        {(1, 1): 1, (4, 2): 4}, [(HOSTILE, 3.0, 2.0)], title="t", x_label="x", y_label="y"
+    )
+    one, four, mark = parse(chart).findall(f".//{SVG}circle")
+    assert float(four.get("r")) == 2 * float(one.get("r"))
+    assert float(four.get("cx")) > float(mark.get("cx")) > float(one.get("cx"))
+    assert mark.find(f"{SVG}title").text == HOSTILE

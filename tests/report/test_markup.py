@@ -1,6 +1,6 @@
 import pytest
 
-from mre_jax.report.markup import Markup, join, number, tag
+from mre_jax.report.markup import Markup, join, number, tag, visible
 
 
 def test_texts_are_escaped_and_markup_is_not():
@@ -26,3 +26,15 @@ def test_adding_to_markup_gives_text_again():
 )
 def test_coordinates_are_short(value, text):
     assert number(value) == text
+
+
+@pytest.mark.parametrize("unseen", ["\u202e", "\u2066", "\u200f", "\u200b", "\x07", "\ufeff"])
+def test_characters_that_nobody_sees_are_shown(unseen):
+    """Or "\\u202elive" reads "evil"."""
+    said = f"[U+{ord(unseen):04X}]"
+    assert tag("p", f"a{unseen}b", title=unseen) == f'<p title="{said}">a{said}b</p>'
+
+
+def test_what_people_write_is_left_alone():
+    text = "Größe\n\tعربي 👩\u200d🚀 क्\u200dष"
+    assert visible(text) == text
