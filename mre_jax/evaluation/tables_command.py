@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Sequence
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.evaluation.provenance import add_side_by_side
 from mre_jax.evaluation.intervals import Bootstrap
 from mre_jax.evaluation.people_table import people_table
-from mre_jax.evaluation.results import Result, read_all
+from mre_jax.evaluation.provenance import add_side_by_side, comparable
+from mre_jax.evaluation.results import Result, read_all, select
 from mre_jax.evaluation.table_formats import WRITERS
 from mre_jax.evaluation.table_layout import LAYOUTS, layout
 from mre_jax.evaluation.tables import Source, build, render
@@ -79,8 +79,9 @@ def run(args: argparse.Namespace) -> int:
         )
         for number in numbers
     ]
-    if not args.table and (people := people_table(rows, args.suite or "real-edit", bootstrap)):
-        tables.append(WRITERS[args.format](people))
+    if not args.table and comparable(select(rows, people=False)):
+        people = people_table(rows, args.suite or "real-edit", bootstrap)
+        tables += [WRITERS[args.format](people)] if people else []
     empty = [str(number) for number in LAYOUTS if number not in numbers]
     text = "\n".join(tables)
     if args.out:

@@ -16,8 +16,8 @@ from etils import epath
 
 import mre_jax
 from mre_jax.errors import DataError
-from mre_jax.evaluation.provenance import check_comparable, comparable, describe
 from mre_jax.evaluation.intervals import Bootstrap
+from mre_jax.evaluation.provenance import check_comparable, comparable, describe
 from mre_jax.evaluation.results import Result
 from mre_jax.evaluation.summary import rank
 from mre_jax.files import write_atomically

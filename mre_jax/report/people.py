@@ -11,6 +11,7 @@ from mre_jax.evaluation.agreement import (
     pair_edits,
 )
 from mre_jax.evaluation.intervals import Bootstrap
+from mre_jax.evaluation.provenance import comparable
 from mre_jax.report.cells import NOTHING, head, interval, line, signed, table, variant_name
 from mre_jax.report.charts import scatter_chart
 from mre_jax.report.markup import Markup, join, tag
@@ -95,10 +96,11 @@ def _cell(found: Coefficient) -> Markup:
 
 
 def pairs_of_judges(suites: Sequence[Scores]) -> list[tuple[Scores, Scores]]:
-    """People and judge of the same suite."""
+    """People and judge of the same suite, where either has scored in one way."""
     return [
         (people, judge)
         for people in suites
         for judge in suites
         if people.people and not judge.people and people.suite == judge.suite
+        if comparable(people.rows) and comparable(judge.rows)
     ]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mre_jax.errors import ConfigError
-from mre_jax.evaluation.provenance import add_side_by_side, side_by_side
 from mre_jax.evaluation.intervals import Bootstrap
+from mre_jax.evaluation.provenance import add_side_by_side, side_by_side
 from mre_jax.evaluation.results import Result, read_results, results_file
 from mre_jax.report.page import write_report
 from mre_jax.report.pictures import BUDGET, PLACES

@@ -137,7 +137,9 @@ class Scores:
     def ranking(self) -> list[Ranked]:
         """The systems by the mean of the perspectives; none if these were not judged in one way."""
         judged = [row for row in self.rows if row.metric in self.perspectives]
-        return rank_systems(overall(judged), self._bootstrap) if comparable(judged) else []
+        if not judged or not comparable(judged):
+            return []
+        return rank_systems(overall(judged), self._bootstrap)
 
     @property
     def has_answers(self) -> bool:

@@ -231,11 +231,14 @@ def test_gedit_has_a_number_a_language_and_one_of_the_intersection(tmp_path, cap
     assert run(gedit, tmp_path / "g.jsonl", *options, "--out", tmp_path / "en") == 0
     printed = capsys.readouterr().out
     assert "gedit: 1 instructions in 'cn' are left out; --language cn takes them" in printed
-    assert "\nen, gedit x: overall 5.5, mean of the means of 2 types (3/3)" in printed
-    assert "\nen intersection, gedit x: overall 5, mean of the means of 2 types (2/2)" in printed
+    assert "\nen, gedit x (people): overall 5.5, mean of the means of 2 types (3/3)" in printed
+    assert "\nen intersection, gedit x (people): overall 5, mean of the means of 2" in printed
     assert run(gedit, tmp_path / "g.jsonl", *options, "--language", "all", "--out", tmp_path) == 0
     printed = capsys.readouterr().out
-    assert "\nen, gedit x: overall 5.5" in printed and "\ncn, gedit x: overall 9" in printed
+    assert (
+        "\nen, gedit x (people): overall 5.5" in printed
+        and "\ncn, gedit x (people): overall 9" in printed
+    )
     (row,) = (r for r in read_results(tmp_path / "en") if (r.item, r.metric) == ("k0", "sc"))
     assert row.provenance["pictures"] == "as-original"
     assert row.provenance["pack"] == "viescore-ours"
