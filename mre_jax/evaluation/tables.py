@@ -5,6 +5,7 @@ paper has it. Which of our systems fills it is by default the one of that name; 
 by a `Source`. Rows that the paper does not have may be added in the same way.
 """
 
+import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 
@@ -146,7 +147,10 @@ def _default_sources(plan: Layout, ours: Sequence[Result]) -> dict[str, Source]:
 def _sweep_sources(plan: Layout, series: Mapping[tuple[str, str], None]) -> dict[str, Source]:
     """Table 6: one system under several rewards, the paper's and whatever else was asked for."""
     labels = [row.label for row in plan.rows]
-    systems = dict.fromkeys(system for system, condition in series if condition in labels)
+    asked = collections.Counter(system for system, condition in series if condition in labels)
+    systems = list(asked)
+    if len(systems) > 1:  # a single reward is no sweep
+        systems = [system for system, rewards in asked.items() if rewards > 1]
     if len(systems) > 1:
         raise DataError(
             f"Table {plan.number}: reward scores were asked of several systems, "

@@ -117,7 +117,7 @@ def read_runs(paths: Sequence[str | Path], *, apart: bool = False) -> tuple[Path
 
 
 def _under(folder: Path, name: str) -> str:
-    return str(folder / name) if name else ""
+    return os.path.normpath(folder / name) if name else ""  # one file has one name
 
 
 def _run_names(paths: Sequence[Path], root: Path) -> list[str]:

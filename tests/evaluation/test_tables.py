@@ -140,8 +140,12 @@ def test_a_sweep_fills_table_6_and_adds_its_own_points():
     assert [row.label for row in table.rows] == ["0,0,0", "3,3,3", "5,5,5", "4,4,4"]
     assert table.rows[3].lead == ("4", "4", "4", "4")
     assert table.missing == ("3,3,3",)
+    assert build(6, [*rows, *judged("other", condition="5,5,5")]) == table  # no sweep
+    other = [r for c in ("0,0,0", "5,5,5") for r in judged("other", condition=c)]
     with pytest.raises(DataError, match="several systems, reward, other"):
-        build(6, [*rows, *judged("other", condition="0,0,0")])
+        build(6, [*rows, *other])
+    single = [*judged("a", condition="5,5,5"), *judged("b", condition="5,5,5")]
+    assert build(6, single).missing == ("0,0,0", "3,3,3", "5,5,5")
 
 
 def test_a_row_of_two_conditions_must_be_told_which():

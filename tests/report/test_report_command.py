@@ -75,3 +75,12 @@ def test_a_budget_of_nothing_is_refused(results, tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"gone\.jsonl: no such file"):
         call(tmp_path / "gone.jsonl", "--out", tmp_path / "r.html")
+
+
+def test_a_picture_of_two_runs_stands_once(results, tmp_path):
+    """A judge's run and people's name the same edits from different folders."""
+    other = tmp_path / "people" / "results.jsonl"
+    row = make_row(original="../run/photos/0.png", people=True, measure="study")
+    append_results(other, [row])
+    _, rows = read_runs([results, other])
+    assert rows[-1].original == rows[0].original == "run/photos/0.png"
