@@ -122,6 +122,8 @@ def add_side_by_side(parser: argparse.ArgumentParser) -> None:
 def describe(row: "Result") -> str:
     """Who measured a row and how, in one line."""
     measure = row.measure or "unknown"
+    if row.people:  # whom no settings are sent to
+        return measure
     first = ("pack", "pictures")
     told = {name: row.provenance.get(name) for name in [*first, *row.provenance]}
     parts = [
