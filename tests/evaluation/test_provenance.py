@@ -209,3 +209,21 @@ def test_a_report_compares_only_what_was_judged_in_one_way(two_files, tmp_path):
     assert run(report_command, *two_files, *options, "--compare", *names) == 0
     with pytest.raises(DataError, match=r"temperature 0.0 .* and 1.7"):
         run(report_command, *two_files, *options, "--compare", names[0], "a [temperature 1.7]")
+
+
+def test_people_s_scores_of_two_systems_are_of_one_kind_and_never_a_judge_s():
+    """One study may be told in a table a system, and stands beside the judge, not in its means."""
+    people = [
+        make_row(
+            system=name,
+            people=True,
+            measure="study",
+            provenance={"human": name, "judged": name, "pack": "p"},
+        )
+        for name in ("a", "b")
+    ]
+    check_comparable(people)
+    judge = make_row(measure="gpt", provenance={"temperature": 0.0, "pack": "p"})
+    assert [row.system for row in side_by_side([*people, judge])] == ["a", "b", "a"]
+    with pytest.raises(DataError, match="measured by different judges"):
+        check_comparable([people[0], judge])
