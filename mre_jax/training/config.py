@@ -87,7 +87,7 @@ class DataConfig:
         resize: side before a random crop to `resolution`; null is `resolution`.
         fit: "stretch" resizes pictures to squares, as InstructPix2Pix does; "crop" keeps their
             proportions, resizes the shorter side, and crops the longer one at random.
-        filter: of resizing, "lanczos" (InstructPix2Pix) or "bicubic" (the released reward code).
+        filter: of resizing, "lanczos" (InstructPix2Pix) or "bicubic" (the released code).
         flip: probability of mirroring.
         min_score: leaves out examples with a lower score in any perspective; null keeps all.
         cache: latents and text states that `mre data cache` may have put beside the pictures:
@@ -178,7 +178,7 @@ class OptimizerConfig:
         reward_rate_scale: times `learning_rate` is the rate of the reward's parts, which start
             from nothing where the rest is pretrained. The paper has one rate for all: 1.
         beta1, beta2, epsilon, weight_decay: of AdamW.
-        max_grad_norm: gradients of a larger global norm are scaled down to it.
+        max_grad_norm: gradients of a larger global norm are scaled down to it; null leaves them.
         schedule: "constant", or "cosine" or "linear" down to 0 at the last step.
         warmup_steps: steps in which the learning rate rises linearly from 0; below `steps`.
         accumulation: parts of a batch that are computed one after another; divides
@@ -191,14 +191,16 @@ class OptimizerConfig:
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 1e-2
-    max_grad_norm: float = 1.0
+    max_grad_norm: float | None = 1.0
     schedule: str = "constant"
     warmup_steps: int = 0
     accumulation: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "reward_rate_scale", "epsilon", "max_grad_norm"):
+        for name in ("learning_rate", "reward_rate_scale", "epsilon"):
             _positive(getattr(self, name), f"optimizer.{name}")
+        if self.max_grad_norm is not None:
+            _positive(self.max_grad_norm, "optimizer.max_grad_norm")
         for name in ("beta1", "beta2"):
             value = getattr(self, name)
             _check(value, f"optimizer.{name}", 0 <= value < 1, "in [0, 1)")
@@ -314,19 +316,28 @@ class GuardConfig:
     Attributes:
         non_finite_limit: steps in a row with a loss or gradient that is not finite; each of them
             changes nothing.
+        max_skipped: such steps in all; a run that has more of them is done with exit code 65.
+            Below 1 it is a share of `steps`.
         compare_replicas_every: steps between comparisons of the devices' copies; 0 is never.
         watchdog_seconds: a step that takes longer ends the process; 0 is never.
     """
 
     non_finite_limit: int = 5
+    max_skipped: float = 0.001
     compare_replicas_every: int = 1000
     watchdog_seconds: float = 1800.0
 
     def __post_init__(self) -> None:
         _at_least(self.non_finite_limit, "guard.non_finite_limit", 1)
+        skipped = self.max_skipped
+        _check(skipped, "guard.max_skipped", 0 <= skipped < math.inf, "0 or more")
         _at_least(self.compare_replicas_every, "guard.compare_replicas_every", 0)
         seconds = self.watchdog_seconds
         _check(seconds, "guard.watchdog_seconds", 0 <= seconds < math.inf, "0 or more")
+
+    def may_skip(self, count: int, steps: int) -> bool:
+        """Whether `max_skipped` lets a run of so many steps have skipped `count` of them."""
+        return count <= self.max_skipped * (steps if self.max_skipped < 1 else 1)
 
 
 @dataclasses.dataclass(frozen=True)

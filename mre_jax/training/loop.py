@@ -28,6 +28,7 @@ from mre_jax.training.parallel import Layout
 from mre_jax.training.progress import Progress
 from mre_jax.training.replicas import compare_replicas
 from mre_jax.training.run_directory import RunDirectory
+from mre_jax.training.skipped import SkippedSteps
 from mre_jax.training.state import State
 from mre_jax.training.step import Metrics, Step
 
@@ -58,6 +59,7 @@ class Loop:
         meta: kept with every checkpoint.
         meter: of speed and losses.
         log: None on processes that do not write.
+        skipped: those of earlier attempts, to be added to.
         validate: makes edits with a state; None is never.
     """
 
@@ -74,12 +76,13 @@ class Loop:
         meta: dict[str, Any],
         meter: Meter,
         log: MetricsLog | None,
+        skipped: SkippedSteps,
         validate: Validate | None = None,
     ):
         self._config, self._step, self._frozen = config, step, frozen
         self._batches, self._layout, self._run = batches, layout, run
         self._checkpoints, self._meta, self._meter = checkpoints, meta, meter
-        self._log, self._validate = log, validate
+        self._log, self._skipped, self._validate = log, skipped, validate
         self._begun: int | None = None
         self._saving: tuple[int, float] | None = None
 
@@ -158,16 +161,17 @@ class Loop:
         if done == start + 1:
             self._run.event("first_step", step=done)
         limit = self._config.guard.non_finite_limit
+        blamed = self._skipped.add(done, host.finite) if host.skipped else ""
         if host.skipped >= limit:
             raise DataError(
                 f"step {done}: loss or gradient was not finite {limit} times in a row "
-                "(guard.non_finite_limit), and nothing was changed since; look at data and "
-                "learning rate, and resume from the last checkpoint"
+                f"(guard.non_finite_limit), the last time in {blamed}; nothing was changed since: "
+                "look at data and learning rate, and resume from the last checkpoint"
             )
         progress.step()
         if done % self._config.log.every == 0 or done == self._config.steps:
             row = self._meter.row()
-            progress.row(done, row)
+            progress.row(done, row, skipped=self._skipped.count)
             self._run.event("step", step=done)
             self._note_commit()
             if self._log is not None:

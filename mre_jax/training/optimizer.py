@@ -1,4 +1,4 @@
-"""AdamW as the released code has it, with the gradient's norm clipped first."""
+"""AdamW as the released code has it, after the gradient's norm is clipped."""
 
 import functools
 from typing import Any
@@ -29,13 +29,15 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Clipping to `max_grad_norm`, then AdamW, whose decay is decoupled (as in PyTorch).
+    """Clipping to `max_grad_norm`, if any, then AdamW, whose decay is decoupled (as in PyTorch).
 
     Args:
         steps: of the whole run, for schedules that end.
     """
+    limit = config.max_grad_norm
     chain = optax.chain(
-        optax.clip_by_global_norm(config.max_grad_norm),
+        # Either has an empty state: a checkpoint does not depend on it.
+        optax.identity() if limit is None else optax.clip_by_global_norm(limit),
         optax.adamw(
             make_schedule(config, steps),
             b1=config.beta1,

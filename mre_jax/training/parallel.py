@@ -71,11 +71,6 @@ class Layout(NamedTuple):
         """The first axis split over all devices."""
         return NamedSharding(self.mesh, PartitionSpec(AXES))
 
-    @property
-    def microbatches(self) -> NamedSharding:
-        """The second axis split over all devices, the first counts microbatches."""
-        return NamedSharding(self.mesh, PartitionSpec(None, AXES))
-
     def storage(self, leaf: Any) -> NamedSharding:
         """Of a stored array; `leaf` has a shape."""
         return self._along(leaf.shape, self.split)

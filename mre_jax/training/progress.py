@@ -28,16 +28,20 @@ class Progress:
         """One more step is done."""
         self._bar.update()
 
-    def row(self, done: int, row: Mapping[str, float]) -> None:
+    def row(self, done: int, row: Mapping[str, float], *, skipped: int = 0) -> None:
         """Shows a row of `Meter`.
 
         Args:
             done: steps that are done.
+            skipped: how many of them were.
         """
-        self._bar.set_postfix(loss=f"{row['loss']:.4f}")
+        count = {"skipped": skipped} if skipped else {}
+        self._bar.set_postfix(loss=f"{row['loss']:.4f}", **count)
         if not self._lines:
             return
         line = f"step {done}/{self._steps}: loss {row['loss']:.4f}"
+        if skipped:
+            line += f", {skipped} skipped"
         if "step_seconds" in row:  # not after the first step, which compiled
             left = datetime.timedelta(seconds=round((self._steps - done) * row["step_seconds"]))
             line += f", {row['images_per_second']:.3g} images/s, {left} left"

@@ -1,7 +1,8 @@
 """The directory of a run, which explains itself whenever the run stops.
 
     run.json        what the run is: configuration, hashes of its data and initial weights; and for
-                    each attempt, that is, start of a process: versions, commit, devices, arguments
+                    each attempt, that is, start of a process: versions, commit, devices, arguments,
+                    and how it ended
     config.yaml     the whole configuration, to read and to start another run with
     events.jsonl    what happened when, to the reason of the end
     metrics.jsonl   losses and speed
@@ -41,6 +42,7 @@ KINDS = (
     "restore_done",
     "first_step",
     "step",
+    "skipped",
     "save_begin",
     "save_commit",
     "validation",
@@ -49,14 +51,18 @@ KINDS = (
 """Kinds of events, in the order of a run. Those from `restore_done` on carry `step`."""
 
 # What may change when a run goes on: nothing of it changes what the next step computes, but for
-# the rounding of another mesh. Sections end with a dot.
+# rounding. Sections end with a dot.
 FREE = (
     "name",
-    "data.paths",
+    "data.paths",  # their content decides
     "data.threads",
     "data.workers",
     "data.ahead",
+    # What fits the run to other devices: the same sums in another order.
     "mesh.",
+    "optimizer.accumulation",  # the same batch in more or fewer parts
+    "model.remat",  # the same activations, kept or computed again
+    "model.attention",  # the same function by another kernel
     "checkpoint.",
     "validation.",
     "log.",
@@ -302,14 +308,18 @@ class RunDirectory:
             self._events.flush()
 
     def stop(self, reason: str, exit_code: int, **values: Any) -> None:
-        """The event "stop"; only the first one of an attempt counts."""
+        """The event "stop", kept in run.json too; only the first one of an attempt counts."""
         if self._stopped or self._events is None:
             return
         self._stopped = True
         self._events.flush()
         self.goodput = goodput([*self.events(), self._row("stop")])
         account = self.goodput.to_dict()
-        self.event("stop", reason=reason, exit_code=exit_code, goodput=account, **values)
+        end = {"reason": reason, "exit_code": exit_code, **values}
+        self.event("stop", **end, goodput=account)
+        record = _read_run(self.path)
+        record["attempts"][-1]["end"] = end
+        self._write_run(record)
 
     def _make_folders(self) -> None:
         try:
@@ -373,9 +383,11 @@ class RunDirectory:
                 "changes": [str(change) for change in changes],
             }
         )
-        record = {**identity.to_dict(), "attempts": attempts}
-        write_atomically(self.path / RUN, json.dumps(record, indent=2) + "\n")
+        self._write_run({**identity.to_dict(), "attempts": attempts})
         identity.config.save(self.path / CONFIG)
+
+    def _write_run(self, record: Mapping[str, Any]) -> None:
+        write_atomically(self.path / RUN, json.dumps(record, indent=2) + "\n")
 
 
 def exit_reason(events: Sequence[Mapping[str, Any]]) -> str:

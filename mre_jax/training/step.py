@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float32, Int32
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Bool, Float32, Int32
 
 from mre_jax.data.batch import Batch
 from mre_jax.diffusion.loss import squared_error
@@ -20,7 +21,7 @@ from mre_jax.training.config import TrainConfig
 from mre_jax.training.inputs import Encoders, Frozen, Inputs, make_inputs
 from mre_jax.training.network import Network, Parameters
 from mre_jax.training.optimizer import make_schedule, updates_made
-from mre_jax.training.parallel import Layout
+from mre_jax.training.parallel import DATA, FSDP, Layout
 from mre_jax.training.state import State
 
 TIME_BINS = 4
@@ -39,6 +40,7 @@ class Metrics(NamedTuple):
         time_loss, time_count: sum of the unweighted losses, and number, of the examples in each
             quarter of the timesteps.
         score_loss, score_count: likewise for the rounded mean score, 0 to 5, of those with one.
+        finite: whether the loss of each example was, in the order of the batch.
     """
 
     loss: Float32[Array, ""]
@@ -50,7 +52,13 @@ class Metrics(NamedTuple):
     time_count: Float32[Array, f" {TIME_BINS}"]
     score_loss: Float32[Array, f" {SCORE_BINS}"]
     score_count: Float32[Array, f" {SCORE_BINS}"]
+    finite: Bool[Array, " b"]
 
+
+Told: TypeAlias = tuple[Array, tuple[Array, Array, Array, Array], Array]
+"""The loss of a batch, its counts, and whether the loss of each example is finite."""
+
+Gradients: TypeAlias = Callable[[Parameters, Frozen, Batch], tuple[Parameters, Told]]
 
 Step: TypeAlias = Callable[[State, Frozen, Batch], tuple[State, Metrics]]
 
@@ -72,7 +80,8 @@ def make_step(
     """
     rate = make_schedule(config.optimizer, config.steps)
     decay = config.model.ema_decay
-    loss = functools.partial(_loss, unet=unet)
+    # The rounding of the copy is not differentiated: its gradient is that of the parameters.
+    gradient = jax.value_and_grad(functools.partial(_loss, unet=unet), has_aux=True)
     prepare = functools.partial(
         make_inputs,
         encoders=encoders,
@@ -82,18 +91,19 @@ def make_step(
     )
     bins = functools.partial(_bins, timesteps=schedule.num_train_timesteps)
 
+    def at_once(params: Parameters, frozen: Frozen, batch: Batch) -> tuple[Parameters, Told]:
+        inputs = prepare(batch, frozen)
+        (value, errors), grads = gradient(params, inputs)
+        sound = jnp.isfinite(errors * inputs.weight)
+        return grads, (value, bins(inputs, errors, batch), sound)
+
+    parts = config.optimizer.accumulation
+    gradients = at_once if parts == 1 else _accumulated(at_once, parts, layout)
+
     def step(state: State, frozen: Frozen, batch: Batch) -> tuple[State, Metrics]:
         params = _for_compute(state["params"], config.model.compute_dtype, layout)
-        # The rounding of the copy is not differentiated: its gradient is that of the parameters.
-        gradient = jax.value_and_grad(loss, has_aux=True)
-
-        def part(micro: Batch) -> tuple[Parameters, Any]:
-            inputs = prepare(micro, frozen)
-            (value, errors), grads = gradient(params, inputs)
-            return _for_storage(grads, layout), (value, bins(inputs, errors, micro))
-
-        grads, (value, counted) = _accumulated(part, batch, config.optimizer.accumulation, layout)
-
+        grads, (value, counted, sound) = gradients(params, frozen, batch)
+        grads = _for_storage(grads, layout)
         norm = optax.tree.norm(grads)
         updates = updates_made(state["optimizer"])
         changes, moments = optimizer.update(grads, state["optimizer"], state["params"])
@@ -114,6 +124,7 @@ def make_step(
             jnp.asarray(rate(updates), jnp.float32),
             skipped,
             *counted,
+            sound,
         )
         # On every device, so that every host can read them.
         metrics = jax.lax.with_sharding_constraint(metrics, layout.replicated)
@@ -152,33 +163,56 @@ def _for_storage(tree: Any, layout: Layout) -> Any:
     return jax.tree.map(place, tree)
 
 
-def _accumulated(
-    part: Callable[[Batch], tuple[Parameters, Any]], batch: Batch, count: int, layout: Layout
-) -> tuple[Parameters, Any]:
-    """Mean gradients and loss, and summed counts, of `count` parts of a batch one by one."""
-    if count == 1:
-        return part(batch)
+def _accumulated(gradients: Gradients, count: int, layout: Layout) -> Gradients:
+    """`gradients` of a batch in `count` parts, one after another on every device.
 
-    def add(total: Parameters, micro: Batch) -> tuple[Parameters, Any]:
-        grads, told = part(micro)
-        return jax.tree.map(jnp.add, total, grads), told
+    Each place along `data` adds up its own gradients in float32; they are summed over `data` once,
+    after the last part. Parameters that are split over `fsdp` are gathered, and their gradients
+    scattered over it, in every part: that is what splitting them is for.
+    """
 
-    micros = _microbatches(batch, count, layout)
-    shapes = jax.eval_shape(lambda m: part(jax.tree.map(lambda x: x[0], m))[0], micros)
-    zeros = _for_storage(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), layout)
-    total, (values, counted) = jax.lax.scan(add, zeros, micros)
-    grads = jax.tree.map(lambda g: g / count, total)
-    return grads, (jnp.mean(values), jax.tree.map(lambda x: x.sum(0), counted))
+    def on_share(params: Parameters, frozen: Frozen, share: Batch) -> tuple[Parameters, Told]:
+        def add(total: Parameters, part: Batch) -> tuple[Parameters, Told]:
+            grads, told = gradients(params, frozen, part)
+            return jax.tree.map(lambda t, g: t + g.astype(t.dtype), total, grads), told
+
+        zeros = jax.tree.map(lambda x: _pinned(jnp.zeros(x.shape), layout.compute(x).spec), params)
+        total, (values, counted, sound) = jax.lax.scan(add, zeros, _parts(share, count))
+        value, counts = jnp.mean(values), jax.tree.map(lambda x: x.sum(0), counted)
+        total, value, counts = jax.tree.map(lambda x: x[None], (total, value, counts))
+        return total, (value, counts, sound.swapaxes(0, 1).reshape(-1))  # the inverse of `_parts`
+
+    whole, split = PartitionSpec(), PartitionSpec(DATA)
+    on_all = jax.shard_map(
+        on_share,
+        mesh=layout.mesh,
+        in_specs=(whole, whole, split),
+        out_specs=split,
+        axis_names={DATA},
+        check_vma=False,
+    )
+
+    def accumulated(params: Parameters, frozen: Frozen, batch: Batch) -> tuple[Parameters, Told]:
+        total, (values, counted, sound) = on_all(params, frozen, batch)
+        parts = count * layout.mesh.shape[DATA]
+        grads = jax.tree.map(lambda x: x.sum(0) / parts, total)
+        return grads, (jnp.mean(values), jax.tree.map(lambda x: x.sum(0), counted), sound)
+
+    return accumulated
 
 
-def _microbatches(batch: Batch, count: int, layout: Layout) -> Batch:
+def _parts(share: Batch, count: int) -> Batch:
     """[b ...] as [count b/count ...]; every device's examples stay on it."""
 
     def split(x: Array) -> Array:
         x = x.reshape(len(x) // count, count, *x.shape[1:]).swapaxes(0, 1)
-        return jax.lax.with_sharding_constraint(x, layout.microbatches)
+        return _pinned(x, PartitionSpec(None, FSDP))
 
-    return jax.tree.map(split, batch)
+    return jax.tree.map(split, share)
+
+
+def _pinned(x: Array, spec: PartitionSpec) -> Array:
+    return jax.lax.with_sharding_constraint(x, spec)
 
 
 def _averaged(average: Parameters, params: Parameters, updates: Array, decay: float) -> Parameters:

@@ -23,6 +23,7 @@ from mre_jax.data.cache import Cache, check_cache
 from mre_jax.data.device import prefetch
 from mre_jax.data.extra import require_data_extra
 from mre_jax.data.loader import Loader, Reading
+from mre_jax.data.order import positions
 from mre_jax.data.record_source import RecordSource
 from mre_jax.data.reward_text import reward_parts
 from mre_jax.errors import ConfigError, DataError
@@ -39,6 +40,7 @@ from mre_jax.training.optimizer import make_optimizer
 from mre_jax.training.parallel import Layout, check_batch, make_mesh
 from mre_jax.training.run_directory import FLAG, Identity, RunDirectory
 from mre_jax.training.shared_directory import check_shared
+from mre_jax.training.skipped import SkippedSteps
 from mre_jax.training.start import Needs, Start, load_start
 from mre_jax.training.state import State, abstract_state, fresh_state
 from mre_jax.training.step import make_step
@@ -116,7 +118,9 @@ def train(config: TrainConfig, folder: str | Path, *, allow_config_change: bool 
         0.
 
     Raises:
-        ConfigError, DataError: before anything is compiled, for what does not fit; and as `Loop`.
+        ConfigError, DataError: before anything is compiled, for what does not fit; as `Loop`; and
+            at the end, all being done and saved, for more skipped steps than
+            `config.guard.max_skipped`.
     """
     mesh = make_mesh(config.mesh)
     layout = Layout.of(config.mesh, mesh)
@@ -149,8 +153,10 @@ def train(config: TrainConfig, folder: str | Path, *, allow_config_change: bool 
             directory.event("init_done")
             with watched("restoring the newest checkpoint", seconds):
                 state, done = _restored(start, optimizer, abstract, layout, checkpoints, directory)
+            skipped = SkippedSteps(directory, functools.partial(_names, loader), done)
             if done >= config.steps:
                 print(f"{folder}: all {config.steps} steps are done")
+                _conclude(config, directory, skipped)
                 return 0
             log = _log(config, directory, done) if writes else None
             try:
@@ -167,6 +173,7 @@ def train(config: TrainConfig, folder: str | Path, *, allow_config_change: bool 
                     meta=identity.to_meta(),
                     meter=meter,
                     log=log,
+                    skipped=skipped,
                     validate=validate,
                 )
                 loop(state, done)
@@ -175,6 +182,7 @@ def train(config: TrainConfig, folder: str | Path, *, allow_config_change: bool 
                     cuts.tell()
                 if log is not None:
                     log.close()
+            _conclude(config, directory, skipped)
     finally:
         if directory.goodput is not None:
             print(f"{folder}: {directory.goodput}")
@@ -256,6 +264,30 @@ def _fitted(loader: Loader, start: Start, cuts: TextCuts, config: TrainConfig) -
             reward_cut=config.data.reward_cut,
         )
     return dataclasses.replace(loader, tokenize=cuts, tokenize_rewards=cuts.rewards)
+
+
+def _names(loader: Loader, step: int, rows: Sequence[int]) -> list[str]:
+    """The examples in some rows of the batch of a step, counted from 1."""
+    where = positions(step - 1, loader.batch_size)[list(rows)]
+    found = zip(*loader.order.locate(where), strict=True)
+    sources = [(loader.sources[number], int(record)) for number, record in found]
+    return [f"{source[record].id} of {source.path}" for source, record in sources]
+
+
+def _conclude(config: TrainConfig, directory: RunDirectory, skipped: SkippedSteps) -> None:
+    """Says how many steps of a run that is done were skipped, and fails if they are too many."""
+    if not skipped.count:
+        return
+    told = skipped.summary(config.steps)
+    fits = config.guard.may_skip(skipped.count, config.steps)
+    directory.stop(f"done, but {told}", 0 if fits else DataError.exit_code, skipped=skipped.count)
+    if not fits:
+        raise DataError(
+            f"{directory.path}: done and saved, but {told}; mend or leave out these examples, or "
+            f"set guard.max_skipped (now {config.guard.max_skipped:g}) to accept it"
+        )
+    if directory.writes:
+        print(f"warning: {directory.path}: {told}", file=sys.stderr)
 
 
 def _batches(loader: Loader, layout: Layout, start: int, stop: int) -> Iterator[Batch]:

@@ -75,6 +75,7 @@ OUT_OF_RANGE = [
     "log.profile_at=1000000",
     "log.profile_steps=0",
     "guard.non_finite_limit=0",
+    "guard.max_skipped=-1",
     "guard.compare_replicas_every=-1",
     "guard.watchdog_seconds=-1",
 ]

@@ -79,6 +79,15 @@ def test_what_conditioning_is_compared_with_trains_on_the_scores_and_reads_no_re
     assert not filtering.model.takes_reward and not weighting.model.takes_reward
 
 
+def test_what_is_called_the_released_codes_is():
+    folder = CONFIGS[0].parent
+    first, second = (
+        load_config(folder / f"{n}.yaml") for n in ("ip2p_sd15", "reward_ip2p_released")
+    )
+    assert first.data.filter == second.data.filter == "bicubic"
+    assert not second.data.none_for_top and second.optimizer.max_grad_norm is None
+
+
 def test_512_pixels_keep_the_batch():
     config = load_config(CONFIGS[0].parent / "table11_512.yaml")
     small = load_config(CONFIGS[0].parent / "table11_256.yaml")
@@ -91,7 +100,6 @@ def test_512_pixels_keep_the_batch():
 def test_the_released_form_is_that_of_the_public_checkpoint():
     config = load_config(CONFIGS[0].parent / "reward_ip2p_released.yaml")
     assert sizes(unet_of(config)) == 864_559_364
-    assert config.data.filter == "bicubic" and not config.data.none_for_top
 
 
 @pytest.mark.slow

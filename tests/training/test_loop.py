@@ -16,9 +16,13 @@ from mre_jax.training.meter import Meter
 from mre_jax.training.metrics_log import MetricsLog
 from mre_jax.training.parallel import Layout, make_mesh
 from mre_jax.training.run_directory import Identity, RunDirectory, exit_reason
+from mre_jax.training.skipped import SkippedSteps
 from mre_jax.training.step import Metrics
 from tests.training.states import same_bits
 from tests.training.tiny_run import train_config
+
+BAD = 3
+"""Place of the example that spoils a batch."""
 
 META = {"config": "c", "data": ["d"], "init": "w"}
 
@@ -31,7 +35,8 @@ def step(state, frozen, batch):
     skipped = jnp.where(finite, 0, state["skipped"] + 1)
     weights = jnp.where(finite, state["params"]["w"] + batch, state["params"]["w"])
     scalars = batch, batch, jnp.sum(weights), jnp.float32(0.1)
-    metrics = Metrics(*scalars, skipped, *(jnp.ones(n) for n in (4, 4, 6, 6)))
+    examples = finite | (jnp.arange(8) != BAD)
+    metrics = Metrics(*scalars, skipped, *(jnp.ones(n) for n in (4, 4, 6, 6)), examples)
     new = {**state, "step": state["step"] + 1, "params": {"w": weights}, "skipped": skipped}
     return new, metrics
 
@@ -65,6 +70,9 @@ class Run:
         for index in range(start, stop):
             yield jnp.float32(np.nan if index + 1 in self.bad else index)
 
+    def names(self, step, rows):
+        return [f"{step}/{row}" for row in rows]
+
     def validate(self, state, done):
         self.validated.append((done, int(state["step"])))
         return np.zeros((4, 4, 3), np.uint8)
@@ -72,6 +80,7 @@ class Run:
     def train(self, start=0, state=None, batches=None):
         with self.directory.opened(Identity(self.config, ("d",), "w")):
             log = MetricsLog(self.directory.metrics, tensorboard=None, start=start)
+            self.skipped = SkippedSteps(self.directory, self.names, start)
             return Loop(
                 self.config,
                 step=step,
@@ -83,6 +92,7 @@ class Run:
                 meta=META,
                 meter=Meter(8, None, None),
                 log=log,
+                skipped=self.skipped,
                 validate=self.validate,
             )(self.state(start) if state is None else state, start)
 
@@ -132,7 +142,7 @@ def test_rows_are_logged_every_so_often_and_at_the_end(tmp_path):
 
 def test_r10_too_many_steps_that_are_not_finite_end_the_run(tmp_path):
     run = Run(tmp_path, bad=[2, 4, 5, 6, 7], steps=20, guard__non_finite_limit=3)
-    with pytest.raises(DataError, match=r"step 6: .* 3 times in a row") as raised:
+    with pytest.raises(DataError, match=r"step 6: .* 3 times in a row.* in 6/3; ") as raised:
         run.train()
     assert raised.value.exit_code == 65
     # Steps 2, 4 and 6 were due; nothing had changed in them.
@@ -146,6 +156,29 @@ def test_single_steps_that_are_not_finite_do_not(tmp_path):
     rows = read_json_lines(run.directory.metrics)
     assert [row["skipped"] for row in rows] == [1, 1, 0]
     assert run.checkpoints.committed() == [6]
+    assert run.skipped.count == 2
+
+
+def test_the_log_says_how_many_steps_were_skipped_so_far(tmp_path, capsys):
+    Run(tmp_path, bad=[2, 5], guard__watchdog_seconds=0).train()
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    assert [", 1 skipped" in line for line in lines] == [True, True, False]
+    assert ", 2 skipped" in lines[2]
+
+
+def test_skipped_steps_that_are_done_again_count_once(tmp_path):
+    """Killed after step 5, of which step 4 was saved; and step 5 is bad again."""
+
+    def batches(start, stop):
+        yield from itertools.islice(run.batches(start, stop), 6)
+        raise RuntimeError("killed")
+
+    run = Run(tmp_path, bad=[1, 5], steps=8, checkpoint__every=4)
+    with pytest.raises(RuntimeError):
+        run.train(batches=batches)
+    run.train(start=4)
+    assert run.skipped.count == 2
+    assert run.events("skipped") == [1, 5, 5]
 
 
 def test_the_count_of_such_steps_outlives_a_restart(tmp_path):

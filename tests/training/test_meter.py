@@ -34,6 +34,7 @@ def told(loss=1.0, skipped=0, time_bin=0, score_bin=3):
         time,
         score * loss,
         score,
+        np.full(2, not skipped),
     )
 
 

@@ -43,11 +43,15 @@ def test_updates_are_counted():
         state = optimizer.update({"a": jnp.ones(3)}, state, {"a": jnp.ones(3)})[1]
 
 
-@pytest.mark.parametrize("scale", [0.01, 10.0], ids=["small gradients", "clipped"])
+@pytest.mark.parametrize(
+    ("scale", "limit"),
+    [(0.01, 1.0), (10.0, 1.0), (10.0, None)],
+    ids=["small gradients", "clipped", "not clipped"],
+)
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_updates_are_those_of_pytorch(scale, schedule):
+def test_updates_are_those_of_pytorch(scale, limit, schedule):
     torch = pytest.importorskip("torch")
-    settings = config(schedule=schedule, weight_decay=0.1, beta2=0.99)
+    settings = config(schedule=schedule, weight_decay=0.1, beta2=0.99, max_grad_norm=limit)
     optimizer, make_rate = make_optimizer(settings, STEPS), make_schedule(settings, STEPS)
     rng = np.random.default_rng(0)
     params = {name: rng.normal(size=(5, 7)).astype(np.float32) for name in "ab"}
@@ -63,7 +67,8 @@ def test_updates_are_those_of_pytorch(scale, schedule):
         ours = optax.apply_updates(ours, changes)
         for name, parameter in theirs.items():
             parameter.grad = torch.tensor(grads[name])
-        torch.nn.utils.clip_grad_norm_(theirs.values(), 1.0)
+        if limit is not None:
+            torch.nn.utils.clip_grad_norm_(theirs.values(), limit)
         reference.param_groups[0]["lr"] = float(make_rate(step))
         reference.step()
     for name, parameter in theirs.items():

@@ -98,11 +98,13 @@ OTHER = {
     "log.profile_at": 1,
     "log.profile_steps": 1,
     "guard.non_finite_limit": 1,
+    "guard.max_skipped": 3.0,
     "guard.compare_replicas_every": 1,
     "guard.watchdog_seconds": 1.0,
 }
 FREE = {"name", "steps", "data.paths", "data.threads", "data.workers", "data.ahead"}
-FREE |= {"model.init_from", "model.base"}
+FREE |= {"model.init_from", "model.base", "model.remat", "model.attention"}
+FREE |= {"optimizer.accumulation"}
 FREE |= {key for key in OTHER if key.startswith(("mesh", "checkpoint", "valid", "log", "guard"))}
 
 

@@ -1,5 +1,7 @@
 """However a run is laid out on its devices, it is the same run."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -36,6 +38,35 @@ def check(name, one_device):
 
 def test_four_devices_and_two_parts_train_as_one(one_device):
     check("accumulated", one_device)
+
+
+def in_loops(program):
+    """The lines of a compiled program that some loop repeats."""
+    bodies, found = {}, []
+    for line in program.splitlines():
+        if line.startswith(("%", "ENTRY")):
+            lines = bodies[line.removeprefix("ENTRY ").split()[0]] = []
+        elif line.startswith("  "):
+            lines.append(line)
+    todo = re.findall(r"body=(%[\w.-]+)", program)
+    while todo:
+        lines = bodies.pop(todo.pop(), [])
+        found += lines
+        todo += re.findall(r"=(%[\w.-]+)", "\n".join(lines))
+    return found
+
+
+@pytest.mark.parametrize("fsdp", [1, 2])
+def test_gradients_are_summed_over_data_once_and_not_for_every_part(fsdp):
+    """In the loop over the parts there is only what splitting parameters over `fsdp` asks for."""
+    run = tiny_run(devices=4, optimizer__accumulation=2, mesh__fsdp=fsdp)
+    lines = in_loops(run.compiled())
+    assert any(" dot(" in line or " convolution(" in line for line in lines)
+    sums = [line for line in lines if re.search(r" (all-reduce|reduce-scatter)(-start)?\(", line)]
+    along_fsdp = ("replica_groups={{0,1},{2,3}}", "replica_groups=[2,2]<=[4],")
+    if fsdp == 1:
+        assert sums == []
+    assert all(any(groups in line for groups in along_fsdp) for line in sums)
 
 
 @pytest.mark.slow

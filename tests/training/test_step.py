@@ -42,6 +42,8 @@ def test_r10_a_step_that_is_not_finite_changes_nothing(base):
     clean, _ = base.train([*batches[:2], batches[4]])
     assert [int(m.skipped) for m in told] == [0, 0, 1, 2, 0]
     assert not np.isfinite(told[2].loss)
+    for metrics, bad in zip(told, (0, 0, 1, 1, 0), strict=True):  # `poisoned` spoils the second
+        np.testing.assert_array_equal(metrics.finite, (np.arange(BATCH) != 1) | (not bad))
     assert same_bits([state[n] for n in MUST_NOT_CHANGE], [clean[n] for n in MUST_NOT_CHANGE])
     assert (int(state["step"]), int(clean["step"])) == (5, 3)
     figures.report("2 of 5 batches not finite: state bit-equal to a run without them")
@@ -84,6 +86,18 @@ def test_accumulated_parts_are_one_batch(trained):
         np.testing.assert_allclose(one.time_loss, two.time_loss, rtol=1e-4)
         np.testing.assert_array_equal(one.score_count, two.score_count)
     assert largest_difference(state["params"], trained[0]["params"]) < 1e-3
+
+
+@pytest.mark.slow
+def test_the_bad_example_of_accumulated_parts_is_found_in_its_place():
+    run = tiny_run(devices=2, optimizer__accumulation=2)
+    batch = run.batch(0)
+    for row in (0, 3, 6):
+        scores = batch.scores.copy()
+        scores[row] = np.nan
+        spoilt = batch._replace(scores=scores, present=np.ones(BATCH, bool))
+        _, metrics = run.step(run.state(), spoilt)
+        np.testing.assert_array_equal(metrics.finite, np.arange(BATCH) != row)
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import yaml
 from mre_jax import cli
 from mre_jax.errors import ConfigError
 from mre_jax.training import checkpoint_folder, train_command
+from mre_jax.training.config import load_config
 from mre_jax.training.json_lines import read_json_lines
 from mre_jax.training.parallel import make_mesh
 from mre_jax.training.run_directory import RunDirectory, exit_reason
@@ -41,7 +42,20 @@ def make_cheap_step(*args):
     return step
 
 
-BINS = [np.ones(size, np.float32) for size in (4, 4, 6, 6)]
+BINS = [*(np.ones(size, np.float32) for size in (4, 4, 6, 6)), np.ones(8, bool)]
+
+
+def make_skipping_step(*args):
+    """In place of `make_step`: the fourth example of steps 2 and 5 is not finite."""
+    cheap = make_cheap_step()
+
+    def step(state, frozen, batch):
+        bad = int(state["step"]) + 1 in (2, 5)
+        state, metrics = cheap(state, frozen, batch)
+        finite = jnp.arange(8) != 3 if bad else jnp.ones(8, bool)
+        return state, metrics._replace(skipped=jnp.int32(bad), finite=finite)
+
+    return step
 
 
 def interrupt(*args):
@@ -391,6 +405,20 @@ class TestResumeAsAnother:
         refused(capsys, 65, message, config, run)
         assert (run / "metrics.jsonl").read_bytes() == before
 
+    def test_a_smaller_slice_needs_no_flag_and_waives_no_check(
+        self, begun, config, tmp_path, capsys, monkeypatch
+    ):
+        """The same batch on one device in parts, with less memory."""
+        monkeypatch.setattr(train_command, "make_step", interrupt)
+        use_one_device(monkeypatch)
+        run = tmp_path / "run"
+        shutil.copytree(begun, run)
+        smaller = ["optimizer.accumulation=4", "model.remat=true", "model.attention=plain"]
+        assert train(config, run, *smaller) == 130
+        capsys.readouterr()
+        message = "the run was begun otherwise: data.batch_size was 8 and is 16; set it back"
+        refused(capsys, 78, message, config, run, *smaller, "data.batch_size=16")
+
     def test_what_changes_no_step_may_change(self, begun, config, tmp_path, monkeypatch):
         monkeypatch.setattr(train_command, "make_step", interrupt)
         run = tmp_path / "run"
@@ -399,6 +427,62 @@ class TestResumeAsAnother:
         assert train(config, run, *free) == 130
         assert train(config, run, "seed=1", "--allow-config-change") == 130
         assert "seed was 0 and is 1" in RunDirectory(run).attempts()[-1]["changes"]
+
+
+class TestSkippedSteps:
+    """A run that skipped steps is done, says which examples it lost, and says so every time."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def skipping(cls, tmp_path_factory, files):
+        folder = tmp_path_factory.mktemp("skipping")
+        config = write_config(folder / "config.yaml", **files)
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            redirect_stderr(io.StringIO()) as told,
+            redirect_stdout(io.StringIO()),
+        ):
+            patch.setattr(train_command, "make_step", make_skipping_step)
+            code = train(config, folder / "run")
+        return config, folder / "run", code, told.getvalue().splitlines()
+
+    def test_a_script_notices(self, skipping):
+        _, run, code, told = skipping
+        assert code == 65
+        assert told[-1].startswith(f"mre train: {run}: done and saved, but 2 of 6 steps were skip")
+        assert "set guard.max_skipped (now 0.001)" in told[-1]
+        assert RunDirectory(run).checkpoints.joinpath("6").exists()
+
+    def test_the_directory_says_so(self, skipping):
+        run = RunDirectory(skipping[1])
+        assert "done, but 2 of 6 steps were skipped" in exit_reason(run.events())
+        stop = run.events()[-1]
+        end = run.attempts()[-1]["end"]
+        assert (stop["skipped"], stop["exit_code"]) == (end["skipped"], end["exit_code"]) == (2, 65)
+
+    def test_the_examples_are_those_of_the_batch(self, skipping, shards):
+        config, run, _, told = skipping
+        rows = [row for row in RunDirectory(run).events() if row["event"] == "skipped"]
+        sources, loader = train_command.open_data(load_config(config))
+        for row in rows:
+            instruction = loader.batch(row["step"] - 1).instruction[3]
+            (name,) = row["examples"]
+            example, _, path = name.partition(" of ")
+            assert path == str(shards)
+            (found,) = (t for t in (sources[0][i] for i in range(24)) if t.id == example)
+            assert found.instruction == instruction
+            assert f"warning: step {row['step']} is skipped, not finite: {name}" in told
+
+    def test_once_more_it_says_the_same_unless_it_is_accepted(self, skipping, tmp_path, capsys):
+        config, begun, *_ = skipping
+        run = tmp_path / "run"
+        shutil.copytree(begun, run)
+        assert train(config, run) == 65
+        message = "2 of 6 steps were skipped"
+        assert message in capsys.readouterr().err
+        for accepted in ("guard.max_skipped=2", "guard.max_skipped=0.34"):
+            assert train(config, run, accepted) == 0
+            assert capsys.readouterr().err.startswith(f"warning: {run}: {message}")
 
 
 @pytest.mark.slow

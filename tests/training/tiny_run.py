@@ -113,6 +113,12 @@ class TinyRun:
             state, metrics = self._step(state, self.frozen, to_global(batch, self.layout.mesh))
         return state, jax.tree.map(np.asarray, metrics)
 
+    def compiled(self) -> str:
+        """The program of a step."""
+        with jax.set_mesh(self.layout.mesh):
+            batch = to_global(self.batch(0), self.layout.mesh)
+            return self._step.lower(self.state(), self.frozen, batch).compile().as_text()
+
     def train(self, batches: Sequence[Batch], state: State | None = None) -> tuple[State, list]:
         """Steps on all batches, from the beginning or from `state`."""
         state = self.state() if state is None else state
