@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mre_jax.errors import ConfigError
@@ -42,7 +43,33 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
             f"mesh.data={data} x mesh.fsdp={config.fsdp} is not the {count} devices there are; "
             "mesh.data=-1 takes all of them"
         )
-    return Mesh(np.asarray(devices).reshape(data, config.fsdp), AXES)
+    return Mesh(arranged(devices, data, config.fsdp), AXES)
+
+
+def arranged(devices: Sequence[Any], data: int, fsdp: int) -> np.ndarray:
+    """Devices as an array [data fsdp], near ones along `fsdp` where the hardware tells.
+
+    Slices follow each other, and so do processes in their order, since a process reads a
+    contiguous part of every batch. Within a process, or a slice whose processes share a row,
+    devices follow the torus, if that keeps the order of the processes.
+    """
+    found = _near(devices, data, fsdp)
+    processes = [device.process_index for device in found.flat]
+    if processes == sorted(processes):
+        return found
+    return np.asarray(sorted(devices, key=lambda d: (d.process_index, d.id))).reshape(data, fsdp)
+
+
+def _near(devices: Sequence[Any], data: int, fsdp: int) -> np.ndarray:
+    for attribute in ("slice_index", "process_index"):
+        numbers = sorted({getattr(device, attribute, 0) for device in devices})
+        if len(numbers) > 1 and data % len(numbers) == 0:
+            groups = ([d for d in devices if getattr(d, attribute, 0) == n] for n in numbers)
+            return np.concatenate([_near(group, data // len(numbers), fsdp) for group in groups])
+    try:
+        return mesh_utils.create_device_mesh((data, fsdp), devices)
+    except NotImplementedError:  # no axis of the torus is as long as one of the mesh
+        return mesh_utils.create_device_mesh((data, fsdp), devices, allow_split_physical_axes=True)
 
 
 class Layout(NamedTuple):

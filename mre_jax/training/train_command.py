@@ -27,6 +27,7 @@ from mre_jax.data.order import positions
 from mre_jax.data.record_source import RecordSource
 from mre_jax.data.reward_text import reward_parts
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.memory import too_much_is_an_error
 from mre_jax.models.reward_config import PERSPECTIVES
 from mre_jax.training import flops
 from mre_jax.training import overrides as settings
@@ -57,6 +58,12 @@ it to every worker. Exit codes:
   75  told to end, and saved; or another process is at the run: run the same command again
   78  the configuration is bad: do not retry
 """
+
+
+MEMORY_REMEDIES = (
+    "lower data.batch_size, compute it in more parts by optimizer.accumulation, recompute "
+    "activations by model.remat=true, or split the parameters over more devices by mesh.fsdp"
+)
 
 
 class _Keys(argparse.Action):
@@ -127,7 +134,10 @@ def train(config: TrainConfig, folder: str | Path, *, allow_config_change: bool 
     check_batch(config.data.batch_size, config.optimizer.accumulation, mesh, jax.process_count())
     sources, loader = open_data(config)
     seconds = config.guard.watchdog_seconds
-    with watched("loading the weights", seconds, first_seconds=7200.0):  # or a download of them
+    with (
+        watched("loading the weights", seconds, first_seconds=7200.0),  # or a download of them
+        too_much_is_an_error(MEMORY_REMEDIES),
+    ):
         start = load_start(config, layout, _needs(loader.reads_cache))
     cuts = TextCuts(start.tokenizer, _perspectives(config), config.data.reward_cut)
     loader = _fitted(loader, start, cuts, config)
@@ -146,7 +156,10 @@ def train(config: TrainConfig, folder: str | Path, *, allow_config_change: bool 
     meter = _meter(config, start)
     meta = None if directory.exists() else checkpoints.newest_meta()
     try:
-        with directory.opened(identity, meta=meta, allow_config_change=allow_config_change):
+        with (
+            directory.opened(identity, meta=meta, allow_config_change=allow_config_change),
+            too_much_is_an_error(MEMORY_REMEDIES),
+        ):
             # Waits for the slowest worker to have loaded, which may take it as long as that may.
             with watched("comparing the workers' directories", seconds, first_seconds=7200.0):
                 check_shared(directory.path)

@@ -1,13 +1,17 @@
 """Meshes and layouts: what goes where, and what does not fit."""
 
+import dataclasses
+import itertools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
 from mre_jax.errors import ConfigError
 from mre_jax.training.config import MeshConfig
-from mre_jax.training.parallel import Layout, check_batch, make_mesh
+from mre_jax.training.parallel import Layout, arranged, check_batch, make_mesh
 
 
 def leaf(*shape):
@@ -39,6 +43,59 @@ def test_a_mesh_takes_all_devices(mesh, shape):
 def test_a_mesh_that_does_not_fit_is_refused(mesh, message):
     with pytest.raises(ConfigError, match=message):
         make_mesh(MeshConfig(**mesh))
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """A TPU's device, as much of it as an arrangement looks at."""
+
+    id: int
+    process_index: int
+    coords: tuple[int, int, int]
+    slice_index: int = 0
+    core_on_chip: int = 0
+    platform: str = "tpu"
+    device_kind: str = "TPU v5 lite"
+
+
+def pod(width, height, slices=1):
+    """Slices of `width` x `height` chips in an order that follows no wire; 2 x 2 are a host's."""
+    chips = []
+    for number in range(slices):
+        for x, y in itertools.product(range(width), range(height)):
+            host = (x // 2) * (height // 2) + y // 2 + number * width * height // 4
+            chips.append(Chip(len(chips), host, (x, y, 0), number))
+    return [chips[i] for i in np.random.default_rng(0).permutation(len(chips))]
+
+
+def distance(one, two):
+    return sum(abs(a - b) for a, b in zip(one.coords, two.coords, strict=True))
+
+
+@pytest.mark.parametrize("slices", [1, 2])
+@pytest.mark.parametrize("fsdp", [1, 2, 4, 8, 16])
+def test_every_process_reads_its_contiguous_part_of_a_batch(fsdp, slices):
+    """And slices, whose wires are slow, lie along the first axis."""
+    chips = pod(4, 4, slices)
+    found = arranged(chips, len(chips) // fsdp, fsdp)
+    assert found.shape == (len(chips) // fsdp, fsdp)
+    assert set(found.flat) == set(chips)
+    processes = [chip.process_index for chip in found.flat]
+    assert processes == sorted(processes)
+    assert all(len({chip.slice_index for chip in row}) == 1 for row in found)
+
+
+@pytest.mark.parametrize("fsdp", [2, 4])
+def test_parameters_are_split_over_neighbours(fsdp):
+    for row in arranged(pod(4, 4), 16 // fsdp, fsdp):
+        assert max(distance(one, two) for one, two in itertools.pairwise(row)) <= fsdp // 2
+        assert len({chip.process_index for chip in row}) == 1
+
+
+def test_the_devices_of_one_process_follow_the_torus():
+    chips = [dataclasses.replace(chip, process_index=0) for chip in pod(4, 4)]
+    rows = arranged(chips, 4, 4)
+    assert all(distance(a, b) == 1 for row in rows for a, b in itertools.pairwise(row))
 
 
 def test_the_longest_dimension_that_divides_is_split():

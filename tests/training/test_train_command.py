@@ -58,6 +58,15 @@ def make_skipping_step(*args):
     return step
 
 
+def make_oversized_step(*args):
+    """In place of `make_step`: needs more memory than any machine has."""
+
+    def step(state, frozen, batch):
+        return state, jax.block_until_ready(jnp.zeros((1 << 46,), jnp.uint8))
+
+    return step
+
+
 def interrupt(*args):
     """In place of `make_step`."""
     raise KeyboardInterrupt
@@ -307,6 +316,19 @@ def begun(tmp_path_factory, files):
         patch.setattr(train_command, "make_step", make_cheap_step)
         assert train(config, folder / "run", "steps=2") == 0
     return folder / "run"
+
+
+def test_a_batch_that_is_too_large_is_a_bad_setting(config, tmp_path, capsys, monkeypatch):
+    """Not a crash that a supervisor tries again."""
+    monkeypatch.setattr(train_command, "make_step", make_oversized_step)
+    run = tmp_path / "run"
+    assert train(config, run) == 78
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("mre train: out of memory: ")
+    for remedy in ("data.batch_size", "optimizer.accumulation", "model.remat", "mesh.fsdp"):
+        assert remedy in last
+    assert exit_reason(RunDirectory(run).events()).startswith("out of memory")
+    assert RunDirectory(run).events()[-1]["exit_code"] == 78
 
 
 def test_a_run_that_never_saved_takes_its_correction(config, tmp_path, monkeypatch):
