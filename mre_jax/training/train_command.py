@@ -133,6 +133,8 @@ def train(config: TrainConfig, folder: str | Path, *, allow_config_change: bool 
     layout = Layout.of(config.mesh, mesh)
     check_batch(config.data.batch_size, config.optimizer.accumulation, mesh, jax.process_count())
     sources, loader = open_data(config)
+    if jax.process_index() == 0:
+        print(f"{folder}: {describe_data(config, sources)}")
     seconds = config.guard.watchdog_seconds
     with (
         watched("loading the weights", seconds, first_seconds=7200.0),  # or a download of them
@@ -238,18 +240,26 @@ def open_data(config: TrainConfig) -> tuple[list[RecordSource], Loader]:
     return sources, loader
 
 
+def describe_data(config: TrainConfig, sources: Sequence[RecordSource]) -> str:
+    """How many examples a run has, and how many of them a reward, if it asks for rewards."""
+    told = f"{sum(map(len, sources))} examples"
+    if not config.model.takes_reward and config.loss.score_weighting == "none":
+        return told
+    return f"{told}, {sum(source.rewarded_count for source in sources)} of them with a reward"
+
+
 def _check_rewards(config: TrainConfig, sources: Sequence[RecordSource]) -> None:
     asking = {
         "model.reward=null": config.model.takes_reward,
         "loss.score_weighting=none": config.loss.score_weighting != "none",
     }
-    for remedy in (remedy for remedy, asks in asking.items() if asks):
-        for source in sources:
-            if source[0].scores is None:
-                raise DataError(
-                    f"{source.path}: no rewards in it, and {remedy.partition('=')[0]} asks for "
-                    f"them; prepare it with --rewards, or set {remedy}"
-                )
+    remedies = [remedy for remedy, asks in asking.items() if asks]
+    if remedies and not any(source.rewarded_count for source in sources):
+        paths = ", ".join(str(source.path) for source in sources)
+        raise DataError(
+            f"{paths}: no rewards in it, and {remedies[0].partition('=')[0]} asks for them; "
+            f"prepare it with --rewards, or set {remedies[0]}"
+        )
 
 
 def _perspectives(config: TrainConfig) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """`mre train`: a run to its end and on again, and every mistake named before anything compiles."""
 
+import dataclasses
 import io
 import shutil
 from contextlib import nullcontext, redirect_stderr, redirect_stdout
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from mre_jax import cli
+from mre_jax.data.record_source import RecordSource
 from mre_jax.errors import ConfigError
 from mre_jax.training import checkpoint_folder, train_command
 from mre_jax.training.config import load_config
@@ -20,6 +22,7 @@ from mre_jax.training.run_directory import RunDirectory, exit_reason
 from mre_jax.training.step import Metrics
 from tests.data.cached import cache_toy
 from tests.data.prepared import prepare_toy, write_toy
+from tests.data.shards import write_set
 from tests.training.figures import Figures
 from tests.training.train_files import STEPS, train, write_config
 from tests.weights import tiny
@@ -278,6 +281,31 @@ def test_a_set_without_rewards_for_what_needs_them(
     config = write_config(tmp_path / "config.yaml", editor, bare)
     message = f"no rewards in it, and {key} asks for them"
     refused(capsys, 65, message, config, tmp_path / "run", *settings)
+
+
+@pytest.fixture(scope="module")
+def judged_in_part(shards, tmp_path_factory):
+    """A set of an earlier version, without an index; its first record and others have no reward."""
+    examples = [RecordSource(shards)[number] for number in range(24)]
+    unjudged = [dataclasses.replace(t, scores=None, texts=None) for t in examples[:5]]
+    return write_set(tmp_path_factory.mktemp("part") / "shards", unjudged + examples[5:], 1)
+
+
+def test_a_set_that_is_judged_in_part_is_trained_on_with_any_other(
+    judged_in_part, bare, shards, tmp_path, editor, capsys, monkeypatch
+):
+    monkeypatch.setattr(train_command, "make_step", interrupt)
+    for number, (sets, told) in enumerate(
+        [
+            ([judged_in_part], "24 examples, 19 of them with a reward"),
+            ([bare, shards], "48 examples, 24 of them with a reward"),
+        ]
+    ):
+        config = write_config(tmp_path / "config.yaml", editor, sets[0])
+        paths = f"data.paths=[{','.join(map(str, sets))}]"
+        run = tmp_path / str(number)
+        assert train(config, run, paths) == 130
+        assert f"{run}: {told}\n" in capsys.readouterr().out
 
 
 def test_a_unet_of_more_channels(editor, shards, tmp_path, capsys, never_compiles):
