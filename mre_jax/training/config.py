@@ -258,16 +258,24 @@ class CheckpointConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ValidationConfig:
-    """Edits that are made while training, with the same noise each time.
+    """A loss and edits of what is not trained on, with the same noise each time.
 
     Attributes:
-        every: steps between them; 0 is never.
+        data: folders of `mre prepare` that are held out: the loss on them is in the metrics. Noise
+            and timestep of an example depend on its id alone, so that losses compare between steps
+            and runs.
+        examples: of these sets, the same ones each time.
+        loss_every: steps between such losses; 0 is never.
+        every: steps between edits; 0 is never.
         items: JSON lines as `mre sample` reads them.
         count: of its first items.
         steps: of the sampler.
         guidance_scale, image_guidance_scale: as `mre edit` has them.
     """
 
+    data: tuple[str, ...] = ()
+    examples: int = 256
+    loss_every: int = 0
     every: int = 0
     items: str | None = None
     count: int = 8
@@ -276,6 +284,11 @@ class ValidationConfig:
     image_guidance_scale: float = 1.5
 
     def __post_init__(self) -> None:
+        _at_least(self.examples, "validation.examples", 1)
+        _at_least(self.loss_every, "validation.loss_every", 0)
+        fits = bool(self.data) or not self.loss_every
+        wanted = "one folder or more when validation.loss_every is not 0"
+        _check(list(self.data), "validation.data", fits, wanted)
         _at_least(self.every, "validation.every", 0)
         fits = bool(self.items) or not self.every
         _check(self.items, "validation.items", fits, "a file when validation.every is not 0")

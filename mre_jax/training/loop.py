@@ -39,6 +39,10 @@ Validate = Callable[[State, int], UInt8[np.ndarray, "H W 3"] | None]
 """Edits with a state after so many steps; a sheet of them, or None on processes that do not."""
 
 
+HeldOut = Callable[[State], dict[str, float]]
+"""Numbers for the log by name, of a state; the same on all processes."""
+
+
 class Preempted(MreError):
     """The run was told to end, and saved; it may be started again at any time."""
 
@@ -61,6 +65,7 @@ class Loop:
         log: None on processes that do not write.
         skipped: those of earlier attempts, to be added to.
         validate: makes edits with a state; None is never.
+        held_out: measures a state on examples that are not trained on; likewise.
     """
 
     def __init__(
@@ -78,11 +83,14 @@ class Loop:
         log: MetricsLog | None,
         skipped: SkippedSteps,
         validate: Validate | None = None,
+        held_out: HeldOut | None = None,
     ):
         self._config, self._step, self._frozen = config, step, frozen
         self._batches, self._layout, self._run = batches, layout, run
         self._checkpoints, self._meta, self._meter = checkpoints, meta, meter
         self._log, self._skipped, self._validate = log, skipped, validate
+        self._held_out = held_out
+        self._measured: dict[int, dict[str, float]] = {}
         self._begun: int | None = None
         self._saving: tuple[int, float] | None = None
 
@@ -169,8 +177,9 @@ class Loop:
                 "look at data and learning rate, and resume from the last checkpoint"
             )
         progress.step()
-        if done % self._config.log.every == 0 or done == self._config.steps:
-            row = self._meter.row()
+        measured = self._measured.pop(done, {})
+        if done % self._config.log.every == 0 or done == self._config.steps or measured:
+            row = self._meter.row() | measured
             progress.row(done, row, skipped=self._skipped.count)
             self._run.event("step", step=done)
             self._note_commit()
@@ -184,21 +193,30 @@ class Loop:
             compare_replicas(state, done)
         if self._checkpoints.due(done) and done < self._config.steps and not told.skipped:
             self._save(state, done)
-        if self._validate is not None and validation.every and done % validation.every == 0:
-            watchdog.arm(f"validation after step {done}", 10 * guard.watchdog_seconds)
-            began = time.monotonic()
-            sheet = self._validate(state, done)
-            if sheet is not None and self._log is not None:
-                self._log.image(done, "validation", sheet)
-            if jax.process_count() > 1:
-                # Those that do not edit wait here, not in a step that the watchdog would end.
-                multihost_utils.sync_global_devices(f"validation after step {done}")
-            blocked = time.monotonic() - began
-            self._run.event("validation", step=done, blocked=blocked)
-            self._meter.pause(blocked)
+        if self._held_out is not None and done % validation.loss_every == 0:
+            with self._aside("held-out loss", done, watchdog):
+                self._measured[done] = self._held_out(state)
+        if self._validate is not None and done % validation.every == 0:
+            with self._aside("validation", done, watchdog):
+                sheet = self._validate(state, done)
+                if sheet is not None and self._log is not None:
+                    self._log.image(done, "validation", sheet)
         if self._checkpoints.reached_preemption(done):
             self._save_whole(state, done)
             raise Preempted(f"told to end; saved step {done}: run the same command again")
+
+    @contextlib.contextmanager
+    def _aside(self, what: str, done: int, watchdog: Watchdog) -> Iterator[None]:
+        """Around what is neither a step nor a save: its time is no step's."""
+        watchdog.arm(f"{what} after step {done}", 10 * self._config.guard.watchdog_seconds)
+        began = time.monotonic()
+        yield
+        if jax.process_count() > 1:
+            # Those with less to do wait here, not in a step that the watchdog would end.
+            multihost_utils.sync_global_devices(f"{what} after step {done}")
+        blocked = time.monotonic() - began
+        self._run.event("validation", step=done, blocked=blocked)
+        self._meter.pause(blocked)
 
     def _save(self, state: State, done: int) -> None:
         """Begins to save, when the save before it is done."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,8 +61,8 @@ class Meter:
             "skipped": len(self._told) - len(sound),
         }
         row |= self._speed() if self._timed else {}
-        row |= _by_bin("loss_time", [(m.time_loss, m.time_count) for m in sound])
-        row |= _by_bin("loss_score", [(m.score_loss, m.score_count) for m in sound])
+        row |= by_bin("loss_time", [(m.time_loss, m.time_count) for m in sound])
+        row |= by_bin("loss_score", [(m.score_loss, m.score_count) for m in sound])
         self._told = []
         self._restart()
         return row
@@ -92,8 +92,12 @@ def _mean(values: list[Any]) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-def _by_bin(name: str, sums: list[tuple[Any, Any]]) -> dict[str, float]:
-    """Means of the bins that have an example, by name and number."""
+def by_bin(name: str, sums: Sequence[tuple[Any, Any]]) -> dict[str, float]:
+    """Means of the bins that have an example, by name and number.
+
+    Args:
+        sums: sums and counts of every bin, of each part.
+    """
     if not sums:
         return {}
     losses, counts = (np.sum(column, axis=0) for column in zip(*sums, strict=True))

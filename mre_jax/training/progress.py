@@ -40,6 +40,8 @@ class Progress:
         if not self._lines:
             return
         line = f"step {done}/{self._steps}: loss {row['loss']:.4f}"
+        if "held_out_loss" in row:
+            line += f", held out {row['held_out_loss']:.4f}"
         if skipped:
             line += f", {skipped} skipped"
         if "step_seconds" in row:  # not after the first step, which compiled

@@ -3,6 +3,7 @@
 A step whose loss or gradient is not finite changes nothing but the count of such steps in a row.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -17,7 +18,7 @@ from mre_jax.data.batch import Batch
 from mre_jax.diffusion.loss import squared_error
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.models.unet import UNet
-from mre_jax.training.config import TrainConfig
+from mre_jax.training.config import LossConfig, TrainConfig
 from mre_jax.training.inputs import Encoders, Frozen, Inputs, make_inputs
 from mre_jax.training.network import Network, Parameters
 from mre_jax.training.optimizer import make_schedule, updates_made
@@ -60,6 +61,10 @@ Told: TypeAlias = tuple[Array, tuple[Array, Array, Array, Array], Array]
 
 Gradients: TypeAlias = Callable[[Parameters, Frozen, Batch], tuple[Parameters, Told]]
 
+BinnedLoss: TypeAlias = Callable[[Parameters, Frozen, Batch, int], tuple[Array, Array]]
+"""Sums and counts of the unweighted losses by quarter of the timesteps, of the batch's examples at
+positions below a number."""
+
 Step: TypeAlias = Callable[[State, Frozen, Batch], tuple[State, Metrics]]
 
 
@@ -82,13 +87,7 @@ def make_step(
     decay = config.model.ema_decay
     # The rounding of the copy is not differentiated: its gradient is that of the parameters.
     gradient = jax.value_and_grad(functools.partial(_loss, unet=unet), has_aux=True)
-    prepare = functools.partial(
-        make_inputs,
-        encoders=encoders,
-        schedule=schedule,
-        loss=config.loss,
-        with_reward=config.model.takes_reward,
-    )
+    prepare = _preparing(config, encoders, schedule, config.loss)
     bins = functools.partial(_bins, timesteps=schedule.num_train_timesteps)
 
     def at_once(params: Parameters, frozen: Frozen, batch: Batch) -> tuple[Parameters, Told]:
@@ -131,6 +130,41 @@ def make_step(
         return _for_storage(state, layout), metrics
 
     return jax.jit(step, donate_argnums=0)
+
+
+def make_loss(
+    config: TrainConfig,
+    unet: Network,
+    encoders: Encoders,
+    schedule: NoiseSchedule,
+    layout: Layout,
+) -> Any:
+    """The jitted loss of examples that are not trained on, a `BinnedLoss`; as `make_step`."""
+    plain = dataclasses.replace(config.loss, reward_dropout=0.0)
+    prepare = _preparing(config, encoders, schedule, plain)
+
+    def loss(params: Parameters, frozen: Frozen, batch: Batch, count: Any) -> tuple[Array, Array]:
+        inputs = prepare(batch, frozen)
+        params = _for_compute(params, config.model.compute_dtype, layout)
+        _, errors = _loss(params, inputs, unet=unet)
+        counts = jnp.asarray(batch.positions) < count
+        times = _times(inputs, schedule.num_train_timesteps) * counts[:, None].astype(jnp.float32)
+        sums = jnp.where(counts, errors, 0) @ times, times.sum(0)
+        return jax.lax.with_sharding_constraint(sums, layout.replicated)
+
+    return jax.jit(loss)
+
+
+def _preparing(
+    config: TrainConfig, encoders: Encoders, schedule: NoiseSchedule, loss: LossConfig
+) -> Callable[[Batch, Frozen], Inputs]:
+    return functools.partial(
+        make_inputs,
+        encoders=encoders,
+        schedule=schedule,
+        loss=loss,
+        with_reward=config.model.takes_reward,
+    )
 
 
 def _loss(
@@ -230,8 +264,13 @@ def _bins(
     inputs: Inputs, errors: Float32[Array, " b"], batch: Batch, *, timesteps: int
 ) -> tuple[Array, Array, Array, Array]:
     """Sums and counts of the errors by quarter of the timesteps and by score."""
-    times = jax.nn.one_hot(inputs.timesteps * TIME_BINS // timesteps, TIME_BINS)
+    times = _times(inputs, timesteps)
     rounded = jnp.rint(jnp.mean(jnp.asarray(batch.scores), axis=-1)).astype(jnp.int32)
     # Without a score no bin: -1 is none.
     scores = jax.nn.one_hot(jnp.where(jnp.asarray(batch.present), rounded, -1), SCORE_BINS)
     return errors @ times, times.sum(0), errors @ scores, scores.sum(0)
+
+
+def _times(inputs: Inputs, timesteps: int) -> Float32[Array, f"b {TIME_BINS}"]:
+    """The quarter of the timesteps that each example is in, one-hot."""
+    return jax.nn.one_hot(inputs.timesteps * TIME_BINS // timesteps, TIME_BINS)

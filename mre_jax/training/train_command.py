@@ -19,7 +19,7 @@ import optax
 from mre_jax import compile_cache
 from mre_jax.data.augment import Augmentation
 from mre_jax.data.batch import Batch
-from mre_jax.data.cache import Cache, check_cache
+from mre_jax.data.cache import check_cache
 from mre_jax.data.device import prefetch
 from mre_jax.data.extra import require_data_extra
 from mre_jax.data.loader import Loader, Reading
@@ -33,6 +33,7 @@ from mre_jax.training import flops
 from mre_jax.training import overrides as settings
 from mre_jax.training.checkpoint import Checkpoints
 from mre_jax.training.config import TrainConfig, load_config
+from mre_jax.training.held_out import HeldOutLoss, open_held_out
 from mre_jax.training.liveness import guarded, start_distributed, watched
 from mre_jax.training.loop import Loop
 from mre_jax.training.meter import Meter
@@ -44,7 +45,7 @@ from mre_jax.training.shared_directory import check_shared
 from mre_jax.training.skipped import SkippedSteps
 from mre_jax.training.start import Needs, Start, load_start
 from mre_jax.training.state import State, abstract_state, fresh_state
-from mre_jax.training.step import make_step
+from mre_jax.training.step import make_loss, make_step
 from mre_jax.training.text_cuts import TextCuts
 from mre_jax.training.validation import Validation
 
@@ -135,14 +136,19 @@ def train(config: TrainConfig, folder: str | Path, *, allow_config_change: bool 
     sources, loader = open_data(config)
     if jax.process_index() == 0:
         print(f"{folder}: {describe_data(config, sources)}")
+    held_out = open_held_out(config, loader) if config.validation.loss_every else None
     seconds = config.guard.watchdog_seconds
     with (
         watched("loading the weights", seconds, first_seconds=7200.0),  # or a download of them
         too_much_is_an_error(MEMORY_REMEDIES),
     ):
-        start = load_start(config, layout, _needs(loader.reads_cache))
-    cuts = TextCuts(start.tokenizer, _perspectives(config), config.data.reward_cut)
+        start = load_start(config, layout, _needs(loader, *([held_out] if held_out else [])))
+    cuts, held_out_cuts = (
+        TextCuts(start.tokenizer, _perspectives(config), config.data.reward_cut) for _ in range(2)
+    )
     loader = _fitted(loader, start, cuts, config)
+    if held_out is not None:
+        held_out = _fitted(held_out, start, held_out_cuts, config)
     writes = jax.process_index() == 0
     directory = RunDirectory(folder, writes=writes)
     validate = None
@@ -190,6 +196,9 @@ def train(config: TrainConfig, folder: str | Path, *, allow_config_change: bool 
                     log=log,
                     skipped=skipped,
                     validate=validate,
+                    held_out=None
+                    if held_out is None
+                    else _held_out(config, start, layout, held_out),
                 )
                 loop(state, done)
             finally:
@@ -267,8 +276,12 @@ def _perspectives(config: TrainConfig) -> tuple[str, ...]:
     return PERSPECTIVES if reward is None else reward.perspectives
 
 
-def _needs(cache: Cache | None) -> Needs:
-    return Needs(vae=cache is None, text_encoder=cache is None or cache.text is None)
+def _needs(*loaders: Loader) -> Needs:
+    caches = [loader.reads_cache for loader in loaders]
+    return Needs(
+        vae=None in caches,
+        text_encoder=any(cache is None or cache.text is None for cache in caches),
+    )
 
 
 def _fitted(loader: Loader, start: Start, cuts: TextCuts, config: TrainConfig) -> Loader:
@@ -289,12 +302,15 @@ def _fitted(loader: Loader, start: Start, cuts: TextCuts, config: TrainConfig) -
     return dataclasses.replace(loader, tokenize=cuts, tokenize_rewards=cuts.rewards)
 
 
+def _held_out(config: TrainConfig, start: Start, layout: Layout, loader: Loader) -> HeldOutLoss:
+    loss = make_loss(config, start.unet, start.encoders, start.schedule, layout)
+    return HeldOutLoss(config, loader, loss, start.frozen, layout)
+
+
 def _names(loader: Loader, step: int, rows: Sequence[int]) -> list[str]:
     """The examples in some rows of the batch of a step, counted from 1."""
     where = positions(step - 1, loader.batch_size)[list(rows)]
-    found = zip(*loader.order.locate(where), strict=True)
-    sources = [(loader.sources[number], int(record)) for number, record in found]
-    return [f"{source[record].id} of {source.path}" for source, record in sources]
+    return [f"{source[record].id} of {source.path}" for source, record in loader.find(where)]
 
 
 def _conclude(config: TrainConfig, directory: RunDirectory, skipped: SkippedSteps) -> None:

@@ -66,6 +66,8 @@ OUT_OF_RANGE = [
     "checkpoint.keep_every=0",
     "checkpoint.pinned=[-1]",
     "validation.every=-1",
+    "validation.examples=0",
+    "validation.loss_every=-1",
     "validation.count=0",
     "validation.steps=0",
     "validation.guidance_scale=0.5",
@@ -209,6 +211,7 @@ def test_every_key_but_switches_is_tried_out_of_range():
         "model.reward.score_width",  # checked against the UNet, with the heads
         "model.reward.num_attention_heads",
         "validation.items",  # needed or not by validation.every
+        "validation.data",  # likewise by validation.loss_every
     }
 
 
@@ -235,6 +238,7 @@ def test_every_key_has_a_type_and_a_default_in_words():
 
 def test_validation_without_pictures_is_refused(small):
     assert "validation.items" in refused(small, "validation.every=10")
+    assert "validation.data" in refused(small, "validation.loss_every=10")
 
 
 @pytest.mark.parametrize(

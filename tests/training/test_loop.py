@@ -77,6 +77,9 @@ class Run:
         self.validated.append((done, int(state["step"])))
         return np.zeros((4, 4, 3), np.uint8)
 
+    def held_out(self, state):
+        return {"held_out_loss": float(state["step"])}
+
     def train(self, start=0, state=None, batches=None):
         with self.directory.opened(Identity(self.config, ("d",), "w")):
             log = MetricsLog(self.directory.metrics, tensorboard=None, start=start)
@@ -93,7 +96,8 @@ class Run:
                 meter=Meter(8, None, None),
                 log=log,
                 skipped=self.skipped,
-                validate=self.validate,
+                validate=self.validate if self.config.validation.every else None,
+                held_out=self.held_out if self.config.validation.loss_every else None,
             )(self.state(start) if state is None else state, start)
 
     def events(self, kind):
@@ -207,6 +211,18 @@ def test_validation_sees_the_state_of_its_step(tmp_path):
     run.train()
     assert run.validated == [(3, 3), (6, 6)]
     assert run.events("validation") == [3, 6]
+
+
+def test_a_held_out_loss_stands_in_the_row_of_its_step(tmp_path, capsys):
+    settings = {"validation__loss_every": 3, "validation__data": ["held"]}
+    run = Run(tmp_path, guard__watchdog_seconds=0, **settings)
+    run.train()
+    rows = read_json_lines(run.directory.metrics)
+    found = [(row["step"], row.get("held_out_loss")) for row in rows]
+    assert found == [(2, None), (3, 3), (4, None), (6, 6)]
+    assert run.events("validation") == [3, 6]
+    lines = capsys.readouterr().err.splitlines()
+    assert ["held out 3.0000" in line for line in lines] == [False, True, False, False]
 
 
 def test_replicas_are_compared_every_so_often(tmp_path, monkeypatch):

@@ -33,7 +33,7 @@ CONFIG = TrainConfig(
     steps=4,
     model=ModelConfig(init_from="models/tiny"),
     data=DataConfig(paths=("shards",), batch_size=4),
-    validation=ValidationConfig(items="held-out.jsonl"),
+    validation=ValidationConfig(data=("held",), items="held-out.jsonl"),
 )
 IDENTITY = Identity(CONFIG, ("a" * 64,), "b" * 64)
 
@@ -88,6 +88,9 @@ OTHER = {
     "checkpoint.keep_every": 2,
     "checkpoint.pinned": [1],
     "validation.every": 1,
+    "validation.data": ["held-out"],
+    "validation.examples": 9,
+    "validation.loss_every": 1,
     "validation.items": "items.jsonl",
     "validation.count": 1,
     "validation.steps": 1,

@@ -535,6 +535,21 @@ class TestSkippedSteps:
             assert capsys.readouterr().err.startswith(f"warning: {run}: {message}")
 
 
+def test_a_held_out_loss_is_in_the_metrics(config, tmp_path, monkeypatch):
+    """Of weights that do not change it is the same at every step, and after a resume."""
+    monkeypatch.setattr(train_command, "make_step", make_cheap_step)
+    use_one_device(monkeypatch)
+    held_out = prepare_toy(write_toy(tmp_path / "toy", 16), tmp_path / "held")
+    settings = [f"validation.data=[{held_out}]", "validation.loss_every=3"]
+    run = tmp_path / "run"
+    assert train(config, run, *settings, "steps=3") == 0
+    assert train(config, run, *settings) == 0
+    rows = read_json_lines(RunDirectory(run).metrics)
+    found = {row["step"]: row["held_out_loss"] for row in rows if "held_out_loss" in row}
+    assert found.keys() == {3, 6}
+    assert found[3] == found[6] > 0
+
+
 @pytest.mark.slow
 def test_cached_examples_train_as_pictures_do(tmp_path, files, monkeypatch):
     """To the rounding of a float16 cache."""

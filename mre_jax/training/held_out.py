@@ -1,0 +1,107 @@
+"""The loss on examples that are not trained on, the same ones with the same noise each time."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from jaxtyping import UInt32
+
+from mre_jax.data.augment import Augmentation
+from mre_jax.data.batch import Batch
+from mre_jax.data.device import to_global
+from mre_jax.data.loader import Loader
+from mre_jax.data.order import positions
+from mre_jax.data.record_source import RecordSource
+from mre_jax.errors import ConfigError
+from mre_jax.training.config import TrainConfig
+from mre_jax.training.inputs import Frozen
+from mre_jax.training.meter import by_bin
+from mre_jax.training.parallel import Layout
+from mre_jax.training.state import State
+from mre_jax.training.step import BinnedLoss
+
+SEED = 0
+"""Of the noise, whatever the run's; it must never change, or runs would not compare."""
+
+
+def open_held_out(config: TrainConfig, training: Loader) -> Loader:
+    """The loader of `config.validation.data`, which neither mirrors, crops at random nor drops.
+
+    Args:
+        training: the run's own, whose cache and reward texts it shares the settings of.
+
+    Raises:
+        ConfigError: if a set is trained on too.
+        DataError: for one that is missing or damaged.
+    """
+    sources = [RecordSource(path) for path in config.validation.data]
+    hashes = {source.manifest.hash: source.path for source in training.sources}
+    for source in sources:
+        if source.manifest.hash in hashes:
+            raise ConfigError(
+                f"validation.data: {source.path} is trained on, as {hashes[source.manifest.hash]}; "
+                "hold another set out"
+            )
+    data = config.data
+    return dataclasses.replace(
+        training,
+        sources=sources,
+        batch_size=data.batch_size // config.optimizer.accumulation,
+        seed=SEED,
+        weights=None,
+        augmentation=Augmentation(data.resolution, filter=data.filter, flip=0),
+        dropout=0.0,
+    )
+
+
+class HeldOutLoss:
+    """Measures it with all devices; all processes call it together.
+
+    Args:
+        config: of the run.
+        loader: of `open_held_out`, with a tokenizer.
+        loss: of `make_loss`.
+        frozen: the arrays it reads besides.
+        layout: of the mesh.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        loader: Loader,
+        loss: BinnedLoss,
+        frozen: Frozen,
+        layout: Layout,
+    ):
+        self._loader, self._loss, self._frozen, self._layout = loader, loss, frozen, layout
+        epoch = round(loader.steps_per_epoch * loader.batch_size)
+        self._count = min(config.validation.examples, epoch)
+
+    def __call__(self, state: State) -> dict[str, float]:
+        """Of the moving average, or of the parameters where there is none.
+
+        Returns:
+            "held_out_loss", the mean of the examples' unweighted losses, and their means by quarter
+            of the timesteps.
+        """
+        params = state["ema"] or state["params"]
+        sums = [self._loss(params, self._frozen, batch, self._count) for batch in self._batches()]
+        losses, counts = np.sum(jax.device_get(sums), axis=0)
+        rows = by_bin("held_out_loss_time", [(losses, counts)])
+        return {"held_out_loss": float(losses.sum() / counts.sum()), **rows}
+
+    def _batches(self) -> Iterator[Batch]:
+        steps = -(-self._count // self._loader.batch_size)
+        for step, batch in enumerate(self._loader.batches(0, steps)):
+            where = positions(step, self._loader.batch_size, self._loader.host, self._loader.hosts)
+            ids = [source[record].id for source, record in self._loader.find(where)]
+            keys = np.stack([noise_key(example) for example in ids])
+            yield to_global(batch._replace(key_data=keys), self._layout.mesh)
+
+
+def noise_key(example: str) -> UInt32[np.ndarray, " 2"]:
+    """The key of an example's noise and timestep, by its id."""
+    digest = hashlib.sha256(f"{SEED} {example}".encode()).digest()
+    return np.frombuffer(digest[:8], "<u4").astype(np.uint32)
