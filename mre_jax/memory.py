@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -29,6 +30,27 @@ def too_much_is_an_error(remedies: str) -> Iterator[None]:
         raise ConfigError(f"out of memory: {_asked(text)}{_there_is()}; {remedies}") from None
 
 
+def check_fits(program: jax.stages.Compiled, remedies: str) -> None:
+    """Refuses a program that needs more memory than a device has, before anything is read for it.
+
+    Args:
+        remedies: as `too_much_is_an_error`.
+
+    Raises:
+        ConfigError: telling both amounts.
+    """
+    sizes: Any = program.memory_analysis()
+    limit = _limit()
+    if sizes is None or limit is None:
+        return
+    needed = sizes.argument_size_in_bytes + sizes.temp_size_in_bytes
+    needed += sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    if needed > limit:
+        raise ConfigError(
+            f"out of memory: the program needs {_gib(needed)}{_there_is()}; {remedies}"
+        )
+
+
 def _asked(text: str) -> str:
     """How much, from XLA's words while it allocates or compiles, or from NumPy's."""
     # A compiler for TPUs: "Used 17.20G of 15.48G hbm."
@@ -45,15 +67,20 @@ def _readable(size: str) -> str:
 
 
 def _there_is() -> str:
-    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-    if limit:
-        return f", and a device has {_gib(limit)}"
-    if jax.default_backend() != "cpu" or not hasattr(os, "sysconf"):
-        return ""
-    return (
-        f", and this machine has {_gib(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES'))}"
-    )
+    limit = _limit()
+    return "" if limit is None else f", and a device has {_gib(limit)}"
+
+
+def _limit() -> int | None:
+    """Bytes of a device, if that is known; a machine's own are shared by its processors."""
+    device = jax.local_devices()[0]
+    told = (device.memory_stats() or {}).get("bytes_limit")
+    if told or device.platform != "cpu" or not hasattr(os, "sysconf"):
+        return told
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return whole // jax.local_device_count()
 
 
 def _gib(size: int) -> str:
-    return f"{size / 2**30:.3g} GiB"
+    gib = size / 2**30
+    return f"{gib:,.0f} GiB" if gib >= 100 else f"{gib:.3g} GiB"

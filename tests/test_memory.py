@@ -42,6 +42,8 @@ def test_whoever_says_it_it_is_one_line(case):
 
 def test_the_device_tells_what_it_has(monkeypatch):
     class Device:
+        platform = "gpu"
+
         def memory_stats(self):
             return {"bytes_limit": 80 * 2**30}
 
@@ -55,6 +57,19 @@ def test_a_real_program_that_is_too_large():
     message = r"out of memory: \d.* asked for.*; lower x$"
     with pytest.raises(ConfigError, match=message), memory.too_much_is_an_error("lower x"):
         jnp.zeros((1 << 46,), jnp.uint8).block_until_ready()
+
+
+def program(size):
+    """One whose temporary array has so many bytes."""
+    shape = jax.ShapeDtypeStruct((size // 1024, 1024), jnp.uint8)
+    return jax.jit(lambda x: jnp.sort(x, axis=0).sum(1)).lower(shape).compile()
+
+
+def test_a_program_that_cannot_fit_is_refused_before_it_runs():
+    memory.check_fits(program(1 << 20), "lower x")
+    message = r"out of memory: the program needs .*GiB, and a device has .*GiB; lower x$"
+    with pytest.raises(ConfigError, match=message):
+        memory.check_fits(program(1 << 46), "lower x")
 
 
 def test_a_batch_that_the_host_cannot_hold():

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from mre_jax import compile_cache
@@ -27,7 +28,7 @@ from mre_jax.data.order import positions
 from mre_jax.data.record_source import RecordSource
 from mre_jax.data.reward_text import reward_parts
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.memory import too_much_is_an_error
+from mre_jax.memory import check_fits, too_much_is_an_error
 from mre_jax.models.reward_config import PERSPECTIVES
 from mre_jax.training import flops
 from mre_jax.training import overrides as settings
@@ -133,7 +134,8 @@ def train(config: TrainConfig, folder: str | Path, *, allow_config_change: bool 
     mesh = make_mesh(config.mesh)
     layout = Layout.of(config.mesh, mesh)
     check_batch(config.data.batch_size, config.optimizer.accumulation, mesh, jax.process_count())
-    sources, loader = open_data(config)
+    with too_much_is_an_error(MEMORY_REMEDIES):
+        sources, loader = open_data(config)
     if jax.process_index() == 0:
         print(f"{folder}: {describe_data(config, sources)}")
     held_out = open_held_out(config, loader) if config.validation.loss_every else None
@@ -179,13 +181,13 @@ def train(config: TrainConfig, folder: str | Path, *, allow_config_change: bool 
                 print(f"{folder}: all {config.steps} steps are done")
                 _conclude(config, directory, skipped)
                 return 0
+            with watched("compiling the step", seconds, first_seconds=7200.0):
+                step = compiled_step(config, start, optimizer, layout, loader, abstract)
             log = _log(config, directory, done) if writes else None
             try:
                 loop = Loop(
                     config,
-                    step=make_step(
-                        config, start.unet, start.encoders, start.schedule, optimizer, layout
-                    ),
+                    step=step,
                     frozen=start.frozen,
                     batches=functools.partial(_batches, loader, layout),
                     layout=layout,
@@ -327,6 +329,34 @@ def _conclude(config: TrainConfig, directory: RunDirectory, skipped: SkippedStep
         )
     if directory.writes:
         print(f"warning: {directory.path}: {told}", file=sys.stderr)
+
+
+def compiled_step(
+    config: TrainConfig,
+    start: Start,
+    optimizer: optax.GradientTransformation,
+    layout: Layout,
+    loader: Loader,
+    abstract: State,
+) -> Any:
+    """The program of a step, made before the first batch is read.
+
+    Raises:
+        ConfigError: if it needs more memory than a device has.
+    """
+    step = make_step(config, start.unet, start.encoders, start.schedule, optimizer, layout)
+    one = dataclasses.replace(loader, batch_size=loader.hosts).batch(0)
+    one = one._replace(positions=one.positions.astype(np.uint32))  # as `to_global`
+    batch = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(
+            (loader.batch_size, *x.shape[1:]), x.dtype, sharding=layout.batch
+        ),
+        one,
+    )
+    with jax.set_mesh(layout.mesh):
+        program = step.lower(abstract, start.frozen, batch).compile()
+    check_fits(program, MEMORY_REMEDIES)
+    return program
 
 
 def _batches(loader: Loader, layout: Layout, start: int, stop: int) -> Iterator[Batch]:

@@ -23,11 +23,11 @@ from mre_jax.training.fingerprint import fingerprints
 def main() -> int:
     fault, *arguments = sys.argv[1:]
     kind, _, value = fault.partition(":")
-    make_step = train_command.make_step
+    compiled_step = train_command.compiled_step
     shown = False
 
     def make_faulty_step(*settings):
-        step = make_step(*settings)
+        step = compiled_step(*settings)
 
         def faulty(state, frozen, batch):
             nonlocal shown
@@ -44,7 +44,7 @@ def main() -> int:
         return faulty
 
     if kind:
-        train_command.make_step = make_faulty_step
+        train_command.compiled_step = make_faulty_step
     return cli.main(arguments)
 
 

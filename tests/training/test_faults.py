@@ -188,10 +188,10 @@ def test_r9_damaged_data_ends_a_run_before_its_first_step(
     """With the file named, and the exit code that says not to try again."""
     figures = Figures("R9")
 
-    def make_step(*args):
+    def compiled_step(*args):
         return lambda *args: pytest.fail("a step was made of damaged data")
 
-    monkeypatch.setattr(train_command, "make_step", make_step)
+    monkeypatch.setattr(train_command, "compiled_step", compiled_step)
     for number, (name, damage) in enumerate(DAMAGE.items()):
         folder = tmp_path / str(number)
         shutil.copytree(shards, folder)

@@ -49,7 +49,7 @@ BINS = [*(np.ones(size, np.float32) for size in (4, 4, 6, 6)), np.ones(8, bool)]
 
 
 def make_skipping_step(*args):
-    """In place of `make_step`: the fourth example of steps 2 and 5 is not finite."""
+    """In place of `compiled_step`: the fourth example of steps 2 and 5 is not finite."""
     cheap = make_cheap_step()
 
     def step(state, frozen, batch):
@@ -62,12 +62,14 @@ def make_skipping_step(*args):
 
 
 def make_oversized_step(*args):
-    """In place of `make_step`: needs more memory than any machine has."""
+    """In place of `make_step`: sorts more memory than any machine has."""
 
     def step(state, frozen, batch):
-        return state, jax.block_until_ready(jnp.zeros((1 << 46,), jnp.uint8))
+        del frozen
+        large = jnp.broadcast_to(batch.scores[:, :1], (8, 1 << 43))
+        return state, jnp.sort(large, axis=0).sum(1)
 
-    return step
+    return jax.jit(step)
 
 
 def interrupt(*args):
@@ -347,7 +349,8 @@ def begun(tmp_path_factory, files):
 
 
 def test_a_batch_that_is_too_large_is_a_bad_setting(config, tmp_path, capsys, monkeypatch):
-    """Not a crash that a supervisor tries again."""
+    """Not a crash that a supervisor tries again; and it is known before a batch is read."""
+    monkeypatch.setattr(train_command.Loader, "batches", None)
     monkeypatch.setattr(train_command, "make_step", make_oversized_step)
     run = tmp_path / "run"
     assert train(config, run) == 78
@@ -382,6 +385,7 @@ def test_what_may_hang_on_one_host_is_watched(config, tmp_path, monkeypatch):
         ("loading the weights", 0, 7200),
         ("comparing the workers' directories", 0, 7200),
         ("restoring the newest checkpoint", 0, 0),
+        ("compiling the step", 0, 7200),
     ]
 
 
@@ -492,7 +496,7 @@ class TestSkippedSteps:
             redirect_stderr(io.StringIO()) as told,
             redirect_stdout(io.StringIO()),
         ):
-            patch.setattr(train_command, "make_step", make_skipping_step)
+            patch.setattr(train_command, "compiled_step", make_skipping_step)
             code = train(config, folder / "run")
         return config, folder / "run", code, told.getvalue().splitlines()
 
