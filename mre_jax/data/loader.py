@@ -145,11 +145,6 @@ class Loader:
             )
         return (self._tokenized(_as_plain_arrays(batch)) for batch in dataset)
 
-    def find(self, where: Int64[np.ndarray, " b"]) -> Iterator[tuple[RecordSource, int]]:
-        """The set, and the number of its record, that is read at each position."""
-        for number, record in zip(*self.order.locate(where), strict=True):
-            yield self.sources[number], int(record)
-
     def without_tokenizer(self) -> "Loader":
         """The same batches with texts in them: what is sent to worker processes."""
         return dataclasses.replace(self, tokenize=None, tokenize_rewards=None)

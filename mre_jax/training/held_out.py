@@ -8,7 +8,6 @@ import jax
 import numpy as np
 from jaxtyping import UInt32
 
-from mre_jax.data.augment import Augmentation
 from mre_jax.data.batch import Batch
 from mre_jax.data.device import to_global
 from mre_jax.data.loader import Loader
@@ -27,7 +26,9 @@ SEED = 0
 
 
 def open_held_out(config: TrainConfig, training: Loader) -> Loader:
-    """The loader of `config.validation.data`, which neither mirrors, crops at random nor drops.
+    """The loader of `config.validation.data`: nothing is mirrored or dropped.
+
+    What `data.fit` crops is cropped alike each time.
 
     Args:
         training: the run's own, whose cache and reward texts it shares the settings of.
@@ -44,14 +45,13 @@ def open_held_out(config: TrainConfig, training: Loader) -> Loader:
                 f"validation.data: {source.path} is trained on, as {hashes[source.manifest.hash]}; "
                 "hold another set out"
             )
-    data = config.data
     return dataclasses.replace(
         training,
         sources=sources,
-        batch_size=data.batch_size // config.optimizer.accumulation,
+        batch_size=config.data.batch_size // config.optimizer.accumulation,
         seed=SEED,
         weights=None,
-        augmentation=Augmentation(data.resolution, filter=data.filter, flip=0),
+        augmentation=dataclasses.replace(training.augmentation, resize_to=None, flip=0),
         dropout=0.0,
     )
 
