@@ -7,13 +7,15 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.items import read_items
 from mre_jax.editing.pipeline import EditPipeline
+from mre_jax.editing.program import DATA_AXIS
 from mre_jax.editing.request import EditRequest
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.errors import DataError
@@ -21,7 +23,7 @@ from mre_jax.image import write_png
 from mre_jax.models.layers import Compute
 from mre_jax.training.config import ModelConfig, TrainConfig
 from mre_jax.training.network import Network
-from mre_jax.training.parallel import AXES, Layout
+from mre_jax.training.parallel import Layout
 from mre_jax.training.run_directory import RunDirectory
 from mre_jax.training.start import compute_of
 from mre_jax.training.state import State
@@ -30,12 +32,14 @@ from mre_jax.weights.load import Model
 from mre_jax.weights.rule import load
 
 _GAP, _LINE = 6, 16
+_BATCH = 8
+"""Edits at a time on a device."""
 
 
 class Validation:
     """Makes the edits and shows them in RUN/validation.
 
-    Process 0 edits, with its first device; the others return at once.
+    Every process edits its share with all its devices, and process 0 shows all of them.
     """
 
     def __init__(
@@ -62,8 +66,9 @@ class Validation:
         self._settings = SamplingSettings(validation.steps)
         self._model, self._unet, self._schedule = config.model, unet, schedule
         self._run = run
-        # The edits are one device's work; the run's mesh, under which they are made, is of all.
-        self._alone = Mesh(np.asarray(jax.local_devices()[:1]).reshape(1, 1), AXES)
+        # The edits are made under it, since the run's mesh is of all processes' devices.
+        self._local = Mesh(np.asarray(jax.local_devices()), (DATA_AXIS,))
+        self._side = size
         dtype = compute_of(config.model).dtype
         # Cast first, as in a step: half the bytes travel, and the network computes the same.
         self._gather = jax.jit(
@@ -77,20 +82,28 @@ class Validation:
 
         An edit that is not finite is said in a warning, and its place in the sheet says so.
 
+        All processes call this together.
+
         Returns:
-            The sheet; None on processes that do not edit.
+            The sheet; None on processes that do not show it.
         """
         params = self._gather(state["ema"] or state["params"])
         whole = {name: x.addressable_data(0) for name, x in params.items()}
-        if jax.process_index() != 0:
-            return None
-        with jax.set_mesh(self._alone):
-            edited = self._pipeline(whole).edit_or_fail(
-                self._requests, self._settings, batch_size=8
-            )
+        mine = self._requests[jax.process_index() :: jax.process_count()]
+        batch_size = max(1, min(len(mine), _BATCH * self._local.size))
+        with jax.set_mesh(self._local):
+            pipeline = self._pipeline(whole).to_devices()
+            edited = pipeline.edit_or_fail(mine, self._settings, batch_size=batch_size)
         for error in edited:
             if isinstance(error, DataError):
                 warnings.warn(f"validation after step {done}: {error}", stacklevel=2)
+        if jax.process_count() > 1:
+            share = -(-len(self._requests) // jax.process_count())
+            packed = pack(edited, share, self._side)
+            pictures, made = multihost_utils.process_allgather(packed)
+            edited = unpack(pictures, made, len(self._requests))
+        if jax.process_index() != 0:
+            return None
         sheet = draw_sheet(self._requests, edited)
         write_png(Image.fromarray(sheet), self._run.validation / f"{done:08d}.png")
         return sheet
@@ -101,6 +114,31 @@ class Validation:
         pipeline = EditPipeline(self._around(unet=self._unet.module(params)))
         pipeline.schedule = self._schedule
         return pipeline
+
+
+def pack(
+    edited: Sequence[Image.Image | DataError], share: int, side: int
+) -> tuple[UInt8[np.ndarray, "share side side 3"], Bool[np.ndarray, " share"]]:
+    """A process's edits, `share` at most, as arrays of one size; and which of them are edits."""
+    pictures, made = np.zeros((share, side, side, 3), np.uint8), np.zeros(share, bool)
+    for row, picture in enumerate(edited):
+        if not isinstance(picture, DataError):
+            pictures[row], made[row] = np.asarray(picture), True
+    return pictures, made
+
+
+def unpack(
+    pictures: UInt8[np.ndarray, "processes share side side 3"],
+    made: Bool[np.ndarray, "processes share"],
+    count: int,
+) -> list[Image.Image | DataError]:
+    """The edits of all processes, in the order from which they were dealt in turn."""
+    processes = len(pictures)
+    places = [(number % processes, number // processes) for number in range(count)]
+    return [
+        Image.fromarray(pictures[place]) if made[place] else DataError("not finite")
+        for place in places
+    ]
 
 
 def draw_sheet(

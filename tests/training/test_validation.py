@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,7 +17,7 @@ from mre_jax.training.parallel import Layout, make_mesh
 from mre_jax.training.run_directory import Identity, RunDirectory
 from mre_jax.training.start import Needs, load_start
 from mre_jax.training.state import fresh_state
-from mre_jax.training.validation import Validation, draw_sheet
+from mre_jax.training.validation import Validation, draw_sheet, pack, unpack
 from tests.training.train_files import write_config
 
 SIDE = 16
@@ -51,6 +52,12 @@ def start(config, layout):
     return load_start(config, layout, Needs())
 
 
+def first_state(config, start, layout):
+    """Of copies: a state uses up its parameters."""
+    params = jax.tree.map(jnp.copy, start.params)
+    return fresh_state(params, make_optimizer(config.optimizer, 6), layout, ema=True)
+
+
 def validation(config, start, layout, folder):
     run = RunDirectory(folder)
     with run.opened(Identity(config, ("d",), "w")):
@@ -60,7 +67,7 @@ def validation(config, start, layout, folder):
 
 def test_a_sharded_state_edits_the_same_each_time(config, start, layout, tmp_path):
     """Twice from one state, with the average; its parameters are something else."""
-    state = fresh_state(start.params, make_optimizer(config.optimizer, 6), layout, ema=True)
+    state = first_state(config, start, layout)
     state["params"] = jax.tree.map(lambda x: 0 * x, state["params"])
     validate = validation(config, start, layout, tmp_path)
     with jax.set_mesh(layout.mesh):
@@ -73,7 +80,7 @@ def test_a_sharded_state_edits_the_same_each_time(config, start, layout, tmp_pat
 
 
 def test_an_edit_that_is_not_finite_is_said_and_training_goes_on(config, start, layout, tmp_path):
-    state = fresh_state(start.params, make_optimizer(config.optimizer, 6), layout, ema=True)
+    state = first_state(config, start, layout)
     state["ema"] = jax.tree.map(lambda x: x * np.float32(np.nan), state["ema"])
     validate = validation(config, start, layout, tmp_path)
     message = "after step 2: edit [01] is not finite from denoising step 1 of 2 on"
@@ -87,6 +94,29 @@ def test_the_place_of_an_edit_that_is_not_finite_is_not_black():
     made, failed = (draw_sheet([request], [x])[-100:] for x in (picture, DataError("not finite")))
     assert made.min() == 0 and (made == 0).mean() > 0.5
     assert (failed == 255).mean() > 0.8
+
+
+def test_all_devices_edit_as_one_does(config, start, layout, tmp_path, monkeypatch):
+    sheets = []
+    for number, devices in enumerate((jax.devices(), jax.devices()[:1])):
+        monkeypatch.setattr(jax, "local_devices", lambda devices=devices: devices)
+        state = first_state(config, start, layout)
+        validate = validation(config, start, layout, tmp_path / str(number))
+        with jax.set_mesh(layout.mesh):
+            sheets.append(validate(state, 2).astype(int))
+    assert np.abs(sheets[0] - sheets[1]).max() <= 2
+    assert len(np.unique(sheets[0])) > 50
+
+
+def test_what_processes_edit_comes_back_in_order():
+    """Dealt in turn: the last share is smaller, and one edit has failed."""
+    pictures = [Image.new("RGB", (SIDE, SIDE), (value, 0, 0)) for value in range(5)]
+    pictures[3] = DataError("not finite")
+    shares = [pack(pictures[process::2], 3, SIDE) for process in range(2)]
+    back = unpack(*(np.stack(part) for part in zip(*shares, strict=True)), 5)
+    assert [x if isinstance(x, DataError) else x.getpixel((0, 0))[0] for x in back][:3] == [0, 1, 2]
+    assert isinstance(back[3], DataError)
+    assert back[4].getpixel((0, 0))[0] == 4
 
 
 def test_a_list_that_cannot_be_edited_is_refused_at_the_start(config, start, layout, tmp_path):
