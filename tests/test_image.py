@@ -7,6 +7,8 @@ import zlib
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from mre_jax import image as images
@@ -239,6 +241,26 @@ def test_heic_is_read_where_the_package_is_installed():
     pixels = images.decode_image(encode(Image.new("RGB", (64, 48), "red"), "HEIF"), "photo.heic")
     assert pixels.size == (64, 48)
     assert np.abs(np.asarray(pixels).astype(int) - [255, 0, 0]).max() < 12
+
+
+@given(
+    st.sampled_from(["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "MPO"]),
+    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=4),
+    st.floats(0.1, 1),
+)
+@settings(max_examples=300)
+def test_whatever_the_damage_a_picture_comes_out_or_one_error(kind, changes, kept):
+    data = bytearray(encode(WIDE, kind, exif=SIDEWAYS))
+    for place, value in changes:
+        data[int(place * len(data))] = value
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "MAX_PIXELS", 1_000_000)
+        try:
+            picture = images.decode_image(bytes(data[: int(kept * len(data))]), "photo")
+        except DataError as error:
+            assert str(error).startswith("photo: ") and "\n" not in str(error)
+        else:
+            assert picture.mode == "RGB"
 
 
 def test_truncated_picture_is_refused():
