@@ -54,3 +54,11 @@ def test_empty_and_missing_folders_are_refused(tmp_path):
         find_edits(tmp_path, CASES)
     with pytest.raises(DataError, match="no such folder"):
         find_edits(tmp_path / "none", CASES)
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".Png", ".tif", ".GIF", ".avif", ".HEIC"])
+def test_pictures_of_any_format_and_case_of_suffix_are_found(tmp_path, suffix):
+    """A camera's DSC1.JPG, a phone's IMG1.HEIC."""
+    path = tmp_path / f"7-1{suffix}"
+    path.touch()
+    assert find_edits(tmp_path, CASES[:1]) == {"7-1": path}

@@ -4,9 +4,7 @@ from etils import epath
 
 from mre_jax.errors import DataError
 from mre_jax.files import is_lfs_pointer
-from mre_jax.image import MAX_BYTES
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+from mre_jax.image import MAX_BYTES, SUFFIXES
 
 
 def read_picture(path: epath.Path, where: str) -> bytes:

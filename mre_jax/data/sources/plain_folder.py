@@ -9,12 +9,11 @@ from etils import epath
 
 from mre_jax.data.attempt import attempt
 from mre_jax.data.names import safe_id
-from mre_jax.data.sources.picture import SUFFIXES, read_picture
+from mre_jax.data.sources.picture import read_picture
 from mre_jax.data.sources.source import Keys
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import DataError
-
-_PICTURES = (*SUFFIXES, ".bmp", ".tif", ".tiff")
+from mre_jax.image import SUFFIXES
 
 
 class PlainFolder:
@@ -32,7 +31,7 @@ class PlainFolder:
         self.name = name
         self.path = str(path)
         self._folder = epath.Path(path)
-        original, edited = (self._list(kind, _PICTURES) for kind in ("original", "edited"))
+        original, edited = (self._list(kind, SUFFIXES) for kind in ("original", "edited"))
         instruction = self._list("instruction", (".txt",))
         for kind, files in (("edited", edited), ("instruction", instruction)):
             if differing := sorted(original.keys() ^ files.keys()):

@@ -19,12 +19,11 @@ from etils import epath
 from mre_jax.data.attempt import attempt
 from mre_jax.data.rewards import parse_json
 from mre_jax.data.sources.parquet_rows import between
-from mre_jax.data.sources.picture import SUFFIXES
 from mre_jax.data.sources.rows import Row, existing, pick
 from mre_jax.data.sources.table_files import table_files
 from mre_jax.errors import DataError
 from mre_jax.files import refuse_lfs_pointer
-from mre_jax.image import MAX_BYTES
+from mre_jax.image import MAX_BYTES, SUFFIXES
 
 SUFFIX = ".tar"
 KEY, FILE = "__key__", "__file__"
