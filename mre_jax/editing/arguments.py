@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 from typing import Any
 
 from mre_jax import compile_cache
@@ -101,7 +100,7 @@ def load_pipeline(args: argparse.Namespace) -> Any:
     if not args.model:
         raise ConfigError("no model: give --model PATH, or set MRE_MODEL")
     compile_cache.enable()
-    pipeline = EditPipeline.from_pretrained(
+    return EditPipeline.from_pretrained(
         args.model,
         base=args.base,
         lora=args.lora,
@@ -109,6 +108,3 @@ def load_pipeline(args: argparse.Namespace) -> Any:
         attention=args.attention,
         vae_tiling=args.vae_tiling,
     )
-    for note in pipeline.notes:
-        print(note, file=sys.stderr)
-    return pipeline

@@ -184,11 +184,13 @@ class EditPipeline:
     ) -> "EditPipeline":
         """Loads a checkpoint of any layout that `mre convert` reads.
 
+        What had to be changed or assumed is said in warnings, and stays in `notes`.
+
         Args:
             path: a folder, a weight file, a gs:// path, or a hub id "org/name@revision".
             base: a model for what `path` lacks, such as the tokenizer of a file; from anywhere too.
             lora: LoRA files to merge into the weights, from anywhere too: "FILE", "FILE:SCALE",
-                (FILE, SCALE) or several. `notes` says what each changed.
+                (FILE, SCALE) or several.
             dtype: of weights and arithmetic, "float32" or "bfloat16".
             attention: an implementation of `mre_jax.models.attention`.
             vae_tiling: encode and decode large pictures in overlapping tiles.
@@ -201,6 +203,8 @@ class EditPipeline:
         check_implementation(attention)
         compute = Compute(dtype=jnp.dtype(dtype), attention=attention)
         model = load_model(path, base=base, lora=lora, compute=compute, dtype=compute.dtype)
+        for note in model.notes:
+            warnings.warn(f"{path}: {note}", stacklevel=2)
         model.vae.tiling = vae_tiling
         return cls(model)
 

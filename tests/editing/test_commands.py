@@ -66,6 +66,7 @@ def test_edit_writes_the_picture(reward_torch, reward_folder, photo_file, tmp_pa
     assert capsys.readouterr().out == f"{out}: 24x16\n"
 
 
+@pytest.mark.filterwarnings("default:.*at scale")
 def test_edit_merges_loras_and_says_so(plain_torch, plain_folder, photo_file, tmp_path, capsys):
     lora = tmp_path / "style.safetensors"
     save_arrays({"lora_unet_conv_out.diff_b": np.full(4, 0.5, np.float32)}, lora)
@@ -271,6 +272,7 @@ def test_sigterm_finishes_the_batch_and_asks_to_be_run_again(
     assert {path.stem for path in (tmp_path / "out" / "images").iterdir()} == finished
 
 
+@pytest.mark.filterwarnings("default:.*taken from")
 def test_edit_takes_a_weight_file_with_its_base(
     plain_torch, plain_folder, photo_file, tmp_path, capsys
 ):

@@ -204,13 +204,17 @@ def test_saved_pipeline_edits_the_same(plain_pipeline, photo, tmp_path):
     assert np.array_equal(*pictures)
 
 
-def test_a_lora_changes_the_pictures_and_the_checkpoints_name(plain_folder, photo, tmp_path):
+def test_a_lora_changes_the_pictures_and_the_checkpoints_name(
+    plain_torch, plain_folder, photo, tmp_path
+):
     """Results are recorded under the hash: those of a LoRA must not pass for the plain model's."""
     change = {"lora_unet_conv_out.diff_b": np.full(4, 0.5, np.float32)}
     save_file(change, tmp_path / "style.safetensors")
     loras = {scale: [(tmp_path / "style.safetensors", scale)] for scale in (1, 2, 0)}
     pipelines = [EditPipeline.from_pretrained(plain_folder)]
-    pipelines += [EditPipeline.from_pretrained(plain_folder, lora=lora) for lora in loras.values()]
+    with pytest.warns(UserWarning, match=r"style\.safetensors at scale ") as said:
+        pipelines += [EditPipeline.from_pretrained(plain_folder, lora=x) for x in loras.values()]
+    assert len(said) == len(loras)
     pictures = [
         edit(pipeline, "make it snow", photo, scheduler="euler", latents=LATENTS)[0]
         for pipeline in pipelines

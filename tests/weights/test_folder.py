@@ -266,7 +266,8 @@ def test_a_model_without_scheduler_has_that_of_instruct_pix2pix(folder, tmp_path
     assert model.notes == ("scheduler/config.json read as scheduler/scheduler_config.json",)
     shutil.rmtree(folder / "scheduler")
     assert open_checkpoint(folder, components=("unet",)).notes == ()
-    pipeline = EditPipeline.from_pretrained(folder)
+    with pytest.warns(UserWarning, match="no scheduler: InstructPix2Pix's is used"):
+        pipeline = EditPipeline.from_pretrained(folder)
     assert pipeline.notes == ("no scheduler: InstructPix2Pix's is used",)
     assert convert(folder, tmp_path / "out")["notes"] == list(pipeline.notes)
     again = EditPipeline.from_pretrained(tmp_path / "out")

@@ -160,7 +160,8 @@ def test_a_file_edits_with_a_base_and_says_what_it_lacks(whole, pipeline_folder,
     save_file(whole, path)
     with pytest.raises(DataError, match=r"whole\.safetensors has no tokenizer; .*--base"):
         EditPipeline.from_pretrained(path)
-    pipeline = EditPipeline.from_pretrained(path, base=pipeline_folder)
+    with pytest.warns(UserWarning, match=rf"{path}: (no scheduler|.*taken from {pipeline_folder})"):
+        pipeline = EditPipeline.from_pretrained(path, base=pipeline_folder)
     convert(path, tmp_path / "folder", base=pipeline_folder)
     assert pipeline.checkpoint == EditPipeline.from_pretrained(tmp_path / "folder").checkpoint
     assert "no scheduler: InstructPix2Pix's is used" in pipeline.notes
