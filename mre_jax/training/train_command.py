@@ -145,12 +145,10 @@ def train(config: TrainConfig, folder: str | Path, *, allow_config_change: bool 
         too_much_is_an_error(MEMORY_REMEDIES),
     ):
         start = load_start(config, layout, _needs(loader, *([held_out] if held_out else [])))
-    cuts, held_out_cuts = (
-        TextCuts(start.tokenizer, _perspectives(config), config.data.reward_cut) for _ in range(2)
-    )
+    cuts = _cuts(start, config)
     loader = _fitted(loader, start, cuts, config)
     if held_out is not None:
-        held_out = _fitted(held_out, start, held_out_cuts, config)
+        held_out = _fitted(held_out, start, _cuts(start, config), config)
     writes = jax.process_index() == 0
     directory = RunDirectory(folder, writes=writes)
     validate = None
@@ -286,6 +284,10 @@ def _needs(*loaders: Loader) -> Needs:
     )
 
 
+def _cuts(start: Start, config: TrainConfig) -> TextCuts:
+    return TextCuts(start.tokenizer, _perspectives(config), config.data.reward_cut)
+
+
 def _fitted(loader: Loader, start: Start, cuts: TextCuts, config: TrainConfig) -> Loader:
     """The loader with a tokenizer, if its pictures or its cache are such as the encoders take."""
     if config.data.resolution % start.downscale:
@@ -345,7 +347,11 @@ def compiled_step(
         ConfigError: if it needs more memory than a device has.
     """
     step = make_step(config, start.unet, start.encoders, start.schedule, optimizer, layout)
-    one = dataclasses.replace(loader, batch_size=loader.hosts).batch(0)
+    cuts = _cuts(start, config)  # of its own: what is read here counts for nothing
+    small = dataclasses.replace(
+        loader, batch_size=loader.hosts, tokenize=cuts, tokenize_rewards=cuts.rewards
+    )
+    one = small.batch(0)
     one = one._replace(positions=one.positions.astype(np.uint32))  # as `to_global`
     batch = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(
