@@ -92,6 +92,8 @@ def load_start(config: TrainConfig, layout: Layout, needs: Needs) -> Start:
     with checkpoint_at(
         config.model.init_from, base=config.model.base, components=COMPONENTS
     ) as stored:
+        vae_config = VAEConfig.from_dict(stored.components["vae"].config)
+        _check_channels(config.model.in_channels, vae_config.latent_channels)
         opened = _expanded(stored, config.model.in_channels)
         for note in opened.notes:
             warnings.warn(f"{config.model.init_from}: {note}", stacklevel=2)
@@ -102,8 +104,6 @@ def load_start(config: TrainConfig, layout: Layout, needs: Needs) -> Start:
         hashes, weights = hashes_of(stored), checkpoint_hash(stored)
     tokenizer = Tokenizer.of(opened)
     dtype = jnp.dtype(config.model.compute_dtype)
-    vae_config = VAEConfig.from_dict(opened.components["vae"].config)
-    _check_channels(config.model.in_channels, vae_config.latent_channels)
     return Start(
         unet_config=UNetConfig.from_dict(component.config),
         downscale=vae_config.downscale,

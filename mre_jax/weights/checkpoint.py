@@ -204,8 +204,7 @@ def expanded(model: Checkpoint, in_channels: int) -> Checkpoint:
     notes = model.notes
     if source is not unet.source:
         notes += (
-            f"conv_in expanded to {in_channels} input channels, the new ones with zero weights "
-            "(--in-channels keeps another number)",
+            f"conv_in expanded to {in_channels} input channels, the new ones with zero weights",
         )
     made = dataclasses.replace(changed(unet, in_channels=in_channels), source=source)
     return dataclasses.replace(model, components={**model.components, "unet": made}, notes=notes)

@@ -128,8 +128,9 @@ def test_the_file_of_another_network_is_refused_in_one_line(reference, tmp_path,
 
 def test_the_full_checkpoint_of_a_training_run_is_refused_in_one_line(reference, tmp_path):
     torch = pytest.importorskip("torch")
-    torch.save({"teacher": released_dino(reference), "epoch": 1}, tmp_path / "full.pth")
-    with pytest.raises(DataError, match=r"full\.pth holds no tensors"):
+    both = {name: released_dino(reference) for name in ("student", "teacher")}
+    torch.save({**both, "epoch": 1}, tmp_path / "full.pth")
+    with pytest.raises(DataError, match=r"full\.pth holds tensors under student, teacher; save"):
         DINOScores.from_pretrained(tmp_path / "full.pth")
 
 
