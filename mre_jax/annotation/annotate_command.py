@@ -12,6 +12,7 @@ server, and nowhere else. Beside JOURNAL lies JOURNAL.pictures.jsonl, hashes of 
 
 import argparse
 import functools
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from etils import epath
@@ -21,12 +22,19 @@ from mre_jax.annotation.compaction import compact
 from mre_jax.annotation.items import AUTO, Items, open_items
 from mre_jax.annotation.questions import ask_about
 from mre_jax.annotation.statistics import collect
+from mre_jax.data.bad_examples import (
+    BadExample,
+    BadExamplesError,
+    allowed_bad,
+    parse_skip_bad,
+    report_bad,
+)
 from mre_jax.data.prepare_command import parse_options
 from mre_jax.data.reward_stats import RewardStats
 from mre_jax.data.rewards import Reward, write_rewards
 from mre_jax.data.sources import SOURCES
 from mre_jax.data.stats_charts import write_charts
-from mre_jax.errors import ConfigError
+from mre_jax.errors import ConfigError, MreError
 from mre_jax.judges.arguments import add_judge_arguments, budget_from, judge_from
 from mre_jax.judges.asking import run_all
 from mre_jax.judges.estimate import answered_keys, estimate
@@ -35,7 +43,7 @@ from mre_jax.judges.judge import Judge
 from mre_jax.judges.outcome import Outcome
 from mre_jax.judges.picture import parse_encoding
 from mre_jax.judges.picture_index import PictureIndex
-from mre_jax.judges.prompt_pack import PACKS, PromptPack, load_pack
+from mre_jax.judges.prompt_pack import PACKS, load_pack
 from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import Verdict
 
@@ -66,6 +74,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--max-examples", type=int, help="the set ends after these")
     what.add_argument(
+        "--skip-bad",
+        default="0",
+        metavar="N",
+        help="leave out as many bad examples, or such a share, as 0.01 or 1%%. Without it all are "
+        "listed, and nothing is asked behind the first",
+    )
+    what.add_argument(
         "--pack", default=PACKS[0], help=f"prompts: {', '.join(PACKS)}, or a .toml file"
     )
     what.add_argument(
@@ -95,25 +110,41 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(
                 f"--self-consistency {args.self_consistency}: want 0 to {items.count}, the triplets"
             )
+        for note in items.notes:
+            print(note)
+        bad: list[BadExample] = []
+        allowed = allowed_bad(parse_skip_bad(args.skip_bad), items.count)
         questions = functools.partial(
-            ask_about, items, pack, encoding, toy=judge.name == "toy", twice=args.self_consistency
+            ask_about,
+            items,
+            pack,
+            encoding,
+            toy=judge.name == "toy",
+            twice=args.self_consistency,
+            bad=bad,
         )
         if args.dry_run:
-            print(estimate(judge, questions(), answered_keys(args.out)))
+            print(estimate(judge, questions(allowed=items.count), answered_keys(args.out)))
+            _report_bad(args.out, items, bad, allowed)
             return 0
-        _annotate(args, judge, items, pack, questions)
+        total = items.count * len(pack.perspectives)
+        outcome = _annotate(args, judge, total, functools.partial(questions, allowed=allowed))
+        failure = _failure(args, outcome)
+        if outcome.statuses and (failure or len(bad) > allowed):
+            print(collect(args.out))
+        _report_bad(args.out, items, bad, allowed)
+        if failure:
+            raise failure
     return _sum_up(args)
 
 
 def _annotate(
     args: argparse.Namespace,
     judge: Judge,
-    items: Items,
-    pack: PromptPack,
+    total: int,
     questions: Callable[..., Iterator[Question]],
-) -> None:
+) -> Outcome:
     outcome = Outcome()
-    total = items.count * len(pack.perspectives)
     with (
         Journal(args.out) as journal,
         PictureIndex(args.out) as index,
@@ -134,18 +165,29 @@ def _annotate(
             budget=budget_from(args),
             again=args.again,
         )
-        spent = journal.spent
-    stopped = outcome.statuses["budget_stopped"]
-    failure = outcome.failure()
-    if stopped or failure:
-        print(collect(args.out))
-    if stopped:
-        raise ConfigError(
-            f"--max-usd {args.max_usd}: {spent:.2f} USD are spent or may be, and the next question "
-            "is not covered; give more to go on"
+    return outcome
+
+
+def _report_bad(out: str, items: Items, bad: Sequence[BadExample], allowed: int) -> None:
+    """Lists what was left out; an error if that is more than may be."""
+    too_many = len(bad) > allowed
+    if bad and not too_many:
+        print(f"left out {len(bad)} bad examples:")
+    for line in report_bad(bad, out) if bad else ():
+        print(line, file=sys.stderr if too_many else sys.stdout)
+    if too_many:
+        raise BadExamplesError(items.path, bad, allowed, items.count)
+
+
+def _failure(args: argparse.Namespace, outcome: Outcome) -> MreError | None:
+    """What a run that was not answered in full ends with."""
+    if not outcome.statuses["budget_stopped"]:
+        return outcome.failure()
+    with Journal(args.out) as journal:
+        return ConfigError(
+            f"--max-usd {args.max_usd}: {journal.spent:.2f} USD are spent or may be, and the next "
+            "question is not covered; give more to go on"
         )
-    if failure:
-        raise failure
 
 
 def _sum_up(args: argparse.Namespace) -> int:

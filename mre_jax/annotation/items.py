@@ -6,7 +6,7 @@ otherwise by row. A set that is prepared already goes by the ids in its shards.
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -15,13 +15,16 @@ from mre_jax.data.example import decode_triplet
 from mre_jax.data.local_copy import local_copy
 from mre_jax.data.manifest import FILE, check_manifest
 from mre_jax.data.sources import open_source
-from mre_jax.data.sources.selection import read_triplets, select
+from mre_jax.data.sources.selection import Check, read_checked, select
 from mre_jax.data.sources.source import Source
 from mre_jax.data.tfrecord import read_records
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
 
 AUTO, PREPARED = "auto", "prepared"
+
+# Pictures are decoded by who makes them ready to be sent. An edit of another size can be judged.
+_CHECK = Check(decode=False, same_size=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +34,15 @@ class Items:
     Attributes:
         path: of the set.
         count: triplets.
-        read: starts reading them, as (name, triplet), in the order of the set.
+        read: starts reading them, as (name, triplet), in the order of the set. One that cannot be
+            read, or has no instruction, is its error.
+        notes: what is to be said of how the set is read.
     """
 
     path: str
     count: int
-    read: Callable[[], Iterator[tuple[str, Triplet]]]
+    read: Callable[[], Iterator[tuple[str, Triplet | DataError]]]
+    notes: Sequence[str] = ()
 
 
 def open_items(
@@ -97,10 +103,10 @@ def _of_source(source: Source, max_examples: int | None) -> Items:
         )
     count = len(select(len(source), max_examples))
 
-    def read() -> Iterator[tuple[str, Triplet]]:
-        return zip(names, read_triplets(source, max_examples=max_examples), strict=False)
+    def read() -> Iterator[tuple[str, Triplet | DataError]]:
+        return zip(names, read_checked(source, range(count), _CHECK), strict=False)
 
-    return Items(source.path, count, read)
+    return Items(source.path, count, read, getattr(source, "notes", ()))
 
 
 def _prepared(path: str, max_examples: int | None) -> Items:
@@ -108,7 +114,7 @@ def _prepared(path: str, max_examples: int | None) -> Items:
     manifest = check_manifest(folder)
     count = len(select(manifest.count, max_examples))
 
-    def triplets() -> Iterator[tuple[str, Triplet]]:
+    def triplets() -> Iterator[tuple[str, Triplet | DataError]]:
         for shard in manifest.shards:
             for number, record in enumerate(read_records(folder / shard.file)):
                 triplet, _ = decode_triplet(record, f"{shard.file}: record {number}")

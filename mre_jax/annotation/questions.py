@@ -1,5 +1,6 @@
 """What is asked about triplets."""
 
+import dataclasses
 import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,10 +9,13 @@ from typing import Any
 from etils import epath
 
 from mre_jax.annotation.items import Items
+from mre_jax.data.attempt import attempt
+from mre_jax.data.bad_examples import BadExample
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import DataError
+from mre_jax.image import decode_image
 from mre_jax.judges.picture import Encoding
-from mre_jax.judges.picture_index import Picture, PictureIndex
+from mre_jax.judges.picture_index import PictureIndex
 from mre_jax.judges.prompt_pack import PromptPack
 from mre_jax.judges.question import Question
 
@@ -24,6 +28,8 @@ def ask_about(
     index: PictureIndex | None = None,
     toy: bool = False,
     twice: int = 0,
+    bad: list[BadExample] | None = None,
+    allowed: int = 0,
 ) -> Iterator[Question]:
     """Yields the questions about all triplets, those about one triplet in a row.
 
@@ -34,44 +40,64 @@ def ask_about(
         index: what knows them by their hash before they are encoded.
         toy: add what the toy judge needs, from the set's metadata.jsonl files.
         twice: so many of the triplets are asked about a second time, evenly spread over the set.
+        bad: filled with the triplets that nothing can be asked about; None makes the first of them
+            an error.
+        allowed: when there are more than these in `bad`, the rest is looked at and not asked about.
 
     Raises:
-        DataError: naming the triplet whose pictures or metadata cannot be read.
+        DataError: naming the triplet whose metadata, or without `bad` whose pictures, cannot be
+            read.
     """
     index = PictureIndex() if index is None else index
-    for position, (name, triplet) in enumerate(items.read()):
-        extra = toy_extra(items.path, triplet) if toy else {}
-        where = triplet.where or name
-        files = triplet.original, triplet.edited
-        encode = functools.partial(_encode, encoding, files, where)
-        original: bytes | Picture
-        edited: bytes | Picture
-        if encoding == Encoding():  # as they are, which takes no time
-            original, edited = encode()
-        else:
-            original, edited = index.pictures(files, str(encoding), encode)
-        again = (position + 1) * twice // items.count > position * twice // items.count
-        for repeat in range(1 + again):
-            for perspective in pack.perspectives:
-                yield Question(
-                    item=name,
-                    perspective=perspective,
-                    pack=pack,
-                    instruction=triplet.instruction,
-                    original=original,
-                    edited=edited,
-                    extra=extra,
-                    encoding=str(encoding),
-                    repeat=repeat,
-                )
+    for position, (name, item) in enumerate(items.read()):
+        about = attempt(_about, name, item, pack, encoding, index)
+        if isinstance(about, DataError):
+            if bad is None:
+                raise about
+            bad.append(BadExample.of(items.path, position, about, name))
+        elif bad is None or len(bad) <= allowed:
+            again = (position + 1) * twice // items.count > position * twice // items.count
+            extra = toy_extra(items.path, item) if toy and isinstance(item, Triplet) else {}
+            for repeat in range(1 + again):
+                for question in about:
+                    yield dataclasses.replace(question, extra=extra, repeat=repeat)
+
+
+def _about(
+    name: str,
+    item: Triplet | DataError,
+    pack: PromptPack,
+    encoding: Encoding,
+    index: PictureIndex,
+) -> list[Question]:
+    """One question of each perspective about a triplet whose pictures can be sent."""
+    if isinstance(item, DataError):
+        raise item
+    files = item.original, item.edited
+    encode = functools.partial(_encode, encoding, files, item.where or name)
+    original, edited = index.pictures(files, str(encoding), encode)
+    _ = original.sha256  # encodes them now, unless that was done before
+    return [
+        Question(
+            item=name,
+            perspective=perspective,
+            pack=pack,
+            instruction=item.instruction,
+            original=original,
+            edited=edited,
+            encoding=str(encoding),
+        )
+        for perspective in pack.perspectives
+    ]
 
 
 def _encode(encoding: Encoding, files: Sequence[bytes], where: str) -> list[bytes]:
-    names = "original", "edited"
-    return [
-        encoding.encode(file, f"{where}: {name} picture")
-        for file, name in zip(files, names, strict=True)
-    ]
+    sent = []
+    for file, name in zip(files, ("original", "edited"), strict=True):
+        if encoding == Encoding():  # as they are: nobody is to be paid for half a picture
+            decode_image(file, f"{where}: {name} picture")
+        sent.append(encoding.encode(file, f"{where}: {name} picture"))
+    return sent
 
 
 def toy_extra(path: str, triplet: Triplet) -> Mapping[str, Any]:

@@ -30,9 +30,10 @@ class BadExample:
     id: str = ""
 
     @classmethod
-    def of(cls, source: Source, position: int, error: DataError) -> "BadExample":
-        folder = epath.Path(source.path).parent
-        return cls(position, str(error).replace(f"{folder}/", ""))
+    def of(cls, path: str, position: int, error: DataError, id: str = "") -> "BadExample":
+        """That of the source at `path` whose reading gave this error."""
+        folder = epath.Path(path).parent
+        return cls(position, str(error).replace(f"{folder}/", ""), id)
 
     def __str__(self) -> str:
         return self.reason
@@ -94,7 +95,7 @@ def parse_skip_bad(text: str) -> float:
 def find_bad(source: Source, positions: Sequence[int], check: Check) -> Iterator[BadExample | None]:
     """For each position the example if it is bad."""
     for position, item in zip(positions, read_checked(source, positions, check), strict=True):
-        yield BadExample.of(source, position, item) if isinstance(item, DataError) else None
+        yield BadExample.of(source.path, position, item) if isinstance(item, DataError) else None
 
 
 def with_ids(source: Source, bad: Sequence[BadExample]) -> list[BadExample]:

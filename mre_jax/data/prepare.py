@@ -293,7 +293,7 @@ def _watched(
     """Yields the triplets of a shard; notes them, and those that are bad, and tells the bar."""
     for position, item in zip(part, read_checked(source, part, check), strict=True):
         if isinstance(item, DataError):
-            note.bad.append(dataclasses.asdict(BadExample.of(source, position, item)))
+            note.bad.append(dataclasses.asdict(BadExample.of(source.path, position, item)))
         else:
             note.add(position, item)
             yield item

@@ -270,3 +270,71 @@ def test_kill_9_at_any_moment_loses_nothing_and_pays_what_was_under_way_at_most(
     verdicts = list(read_verdicts(journal))
     assert (len(verdicts), {v.status for v in verdicts}) == (36, {"ok"})
     assert KEY not in done.stdout + done.stderr + journal.read_text()
+
+
+def write_table(folder, *changes):
+    """Rows of a table; each change is of one of them."""
+    whole = picture()
+    for name, data in (("a.png", whole), ("b.png", picture()), ("cut.png", whole[:-30])):
+        (folder / name).write_bytes(data)
+    row = {"original": "a.png", "edited": "b.png"}
+    lines = [json.dumps(row | {"instruction": f"go {n}"} | c) for n, c in enumerate(changes)]
+    (folder / "t.jsonl").write_text("\n".join(lines) + "\n")
+    return folder / "t.jsonl"
+
+
+BAD = {"instruction": " "}, {"edited": "none.png"}, {"original": "cut.png"}
+
+
+def test_bad_rows_are_all_listed_and_left_out_on_request(annotate, server, tmp_path, capsys):
+    table = write_table(tmp_path, {}, BAD[0], {}, *BAD[1:])
+    journal, rewards = tmp_path / "j", tmp_path / "R.json"
+    words = [table, "--source", "table", "--judge", JUDGE, "--base-url", server.url]
+    words += ["--out", journal, "--rewards", rewards]
+    with pytest.raises(DataError, match=r"3 of 5 examples are bad; .*--skip-bad 3$"):
+        annotate(*words)
+    told = capsys.readouterr().err
+    assert "t.jsonl:2: the instruction is empty" in told
+    assert "t.jsonl:4: no picture" in told
+    assert "t.jsonl:5: original picture: damaged picture" in told
+    assert server.requests.total() == 3  # those before the first bad one are kept
+    assert not rewards.exists()
+    assert annotate(*words, "--skip-bad", 3) == 0
+    assert "left out 3 bad examples:\nt.jsonl:2: the instruction" in capsys.readouterr().out
+    assert server.requests.total() == 6  # nothing is paid twice
+    assert set(read_rewards(rewards)) == {"table-0000000", "table-0000002"}
+    with pytest.raises(DataError, match="3 of 5 examples are bad, and 1 may be left out"):
+        annotate(*words, "--skip-bad", "20%")
+
+
+@pytest.mark.parametrize("encoding", ["as-is", "jpeg:90"])
+def test_a_set_of_bad_rows_alone_asks_nothing(annotate, server, tmp_path, encoding):
+    table = write_table(tmp_path, *BAD)
+    words = [table, "--source", "table", "--judge", JUDGE, "--base-url", server.url]
+    with pytest.raises(DataError, match="3 of 3 examples are bad; are layout and columns"):
+        annotate(*words, "--out", tmp_path / "j", "--picture", encoding)
+    assert not server.requests
+
+
+def test_an_estimate_tells_the_bad_rows(annotate, tmp_path, capsys):
+    table = write_table(tmp_path, BAD[0], {}, {})
+    words = [table, "--source", "table", "--judge", JUDGE, "--out", tmp_path / "j", "--dry-run"]
+    with pytest.raises(DataError, match="1 of 3 examples are bad"):
+        annotate(*words)
+    assert "6 requests" in capsys.readouterr().out
+    assert annotate(*words, "--skip-bad", 1) == 0
+
+
+def test_pairs_of_a_folder_that_are_not_judged_are_told(annotate, toy, server, tmp_path, capsys):
+    folder = tmp_path / "toy"
+    shutil.copytree(toy / "triplets", folder)
+    pairs = json.loads((folder / "seeds.json").read_text())
+    name, (seed, *_) = pairs[0]
+    for side in "01":
+        (file,) = (folder / name).glob(f"{seed}_{side}.*")
+        shutil.copy(file, file.with_name(f"77_{side}{file.suffix}"))
+    (folder / "seeds.json").write_text(json.dumps([[name, [seed, "77"]], *pairs[1:]]))
+    words = [folder, "--judge", JUDGE, "--base-url", server.url, "--out", tmp_path / "j"]
+    annotate(*words)
+    told = "1 folders hold 2 pairs: one of each is taken for good, 1 are left out (seeds=all"
+    assert told in capsys.readouterr().out

@@ -122,7 +122,7 @@ class InstructPix2PixFolder:
         elif several and self._seeds == "one":
             yield (
                 f"{len(several)} folders hold {sum(several)} pairs: one of each is taken for good, "
-                f"{sum(several) - len(several)} are left out"
+                f"{sum(several) - len(several)} are left out (seeds=all reads them)"
             )
 
     def _read(self, name: str, pair: str | None) -> Triplet:
