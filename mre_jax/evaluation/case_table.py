@@ -13,7 +13,7 @@ from etils import epath
 
 from mre_jax.data.attempt import strict
 from mre_jax.data.names import safe_name
-from mre_jax.data.sources.picture import read_picture, resolve
+from mre_jax.data.sources.picture import embedded, read_picture, resolve
 from mre_jax.data.sources.plain_table import open_rows
 from mre_jax.errors import DataError
 from mre_jax.evaluation.case import Case, check_cases
@@ -113,10 +113,12 @@ def _picture(
     match first_cell(row, names):
         case bytes(data) | {"bytes": bytes(data)}:
             return write_picture(data, target.parent, target.name, where)
+        case str(text) if (found := embedded(text)) is not None:
+            return write_picture(found, target.parent, target.name, where)
         case str(path) | {"path": str(path)} if path:
-            file = resolve(path, folder)
+            file = resolve(path, folder, where)
             data = read_picture(file, where)
-            if "://" in str(file):
+            if "://" in str(file) or not file.exists():  # its accents are spelt otherwise there
                 return write_picture(data, target.parent, target.name, where)
             return Path(file)
     raise DataError(f"{where}: no picture in column {' or '.join(map(repr, names))}")

@@ -158,7 +158,9 @@ def _find_pairs(folder: epath.Path) -> dict[str, list[str]]:
     """The seeds of each subfolder, by the pictures that are there."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    names = sorted(
+        path.name for path in folder.iterdir() if path.is_dir() and not _is_clutter(path)
+    )
     return {name: _seeds_in(folder / name) for name in names}
 
 
@@ -182,9 +184,18 @@ def _read_index(folder: epath.Path) -> dict[str, list[str]]:
     return index
 
 
+def _is_clutter(path: epath.Path) -> bool:
+    """Whether a system has put it there: hidden, or what macOS packs beside the files of a zip."""
+    return path.name.startswith(".") or path.name == "__MACOSX"
+
+
 def _seeds_in(folder: epath.Path) -> list[str]:
     """The seeds of the pairs in a folder, in order."""
-    pictures = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    pictures = (
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not _is_clutter(path)
+    )
     return sorted({path.stem[:-2] for path in pictures if path.stem.endswith("_0")})
 
 
@@ -193,7 +204,7 @@ def _prompt_file(folder: epath.Path) -> epath.Path:
     prompt = folder / "prompt.json"
     if prompt.exists() or not folder.is_dir():
         return prompt
-    files = sorted(path.name for path in folder.iterdir())
+    files = sorted(path.name for path in folder.iterdir() if not _is_clutter(path))
     others = [name for name in files if name.endswith(".json")]
     if len(others) != 1:
         raise DataError(f"{folder}: want pictures *_0, *_1 and a prompt.json; it has {files}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from etils import epath
 
-from mre_jax.data.sources.rows import Row, existing
+from mre_jax.data.sources.rows import Row, existing, listed
 from mre_jax.data.sources.table_files import table_files
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.files import refuse_lfs_pointer
@@ -115,7 +115,7 @@ def _read_parquet(
 def check_columns(file: epath.Path, found: Sequence[str], columns: Collection[str]) -> None:
     """Refuses a file that lacks one of the columns."""
     if missing := [name for name in columns if name not in found]:
-        raise DataError(f"{file}: no column {missing[0]!r}; it has {', '.join(found)}")
+        raise DataError(f"{file}: no column {missing[0]!r}; it has {listed(found)}")
 
 
 def _parquet_files(path: epath.Path, split: str | None) -> list[epath.Path]:

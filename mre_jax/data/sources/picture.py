@@ -1,5 +1,11 @@
 """Picture files as bytes."""
 
+import base64
+import binascii
+import errno
+import re
+import unicodedata
+
 from etils import epath
 
 from mre_jax.errors import DataError
@@ -17,10 +23,10 @@ def read_picture(path: epath.Path, where: str) -> bytes:
     Raises:
         DataError: if it is missing, empty or larger than `MAX_BYTES`.
     """
-    data = _read(path, where)
-    if data is None:
-        raise DataError(f"{where}: no picture {path}")
-    return data
+    for spelling in _spellings(path):
+        if (data := _read(spelling, where)) is not None:
+            return data
+    raise DataError(f"{where}: no picture {str(path)[:_SHOWN]}")
 
 
 def find_picture(stem: epath.Path, where: str) -> bytes:
@@ -50,17 +56,60 @@ def _in_any_case(stem: epath.Path) -> list[epath.Path]:
     return [file for file in files if file.stem == stem.name and file.suffix.lower() in SUFFIXES]
 
 
-def resolve(path: str, folder: epath.Path) -> epath.Path:
-    """A path as a table has it: absolute, a URL, or relative to `folder`."""
-    return epath.Path(path) if "://" in path else folder / path
+def _spellings(path: epath.Path) -> list[epath.Path]:
+    """The path, and as other systems spell its letters: macOS takes an accent from its letter."""
+    forms = (unicodedata.normalize(form, str(path)) for form in ("NFC", "NFD"))
+    return [path, *(epath.Path(form) for form in dict.fromkeys(forms) if form != str(path))]
+
+
+def embedded(text: str) -> bytes | None:
+    """The picture that a text is itself, in base64 or as a data URI; None for a path.
+
+    Base64 has no dot, and no path is so long without one.
+    """
+    found = _BASE64.fullmatch(text)
+    if found is None or (found[1] is None and len(text) < _LONGEST_NAME):
+        return None
+    try:
+        return base64.b64decode(found[2])
+    except binascii.Error:
+        return None
+
+
+_BASE64 = re.compile(r"(data:[^,.]*;base64,)?([A-Za-z0-9+/\s]+={0,2}\s*)")
+_LONGEST_NAME = 256
+_SHOWN = 200
+
+
+def resolve(path: str, folder: epath.Path, where: str) -> epath.Path:
+    """A path as a table has it: absolute, in a bucket, or relative to `folder`.
+
+    Raises:
+        DataError: if it is one that nothing is fetched from, as https://...; `where` names it.
+    """
+    if "://" not in path:
+        return folder / path
+    try:
+        return epath.Path(path)
+    except KeyError:
+        raise DataError(
+            f"{where}: {path[:_SHOWN]} is on the web, from which no picture is fetched; fetch "
+            "them, and name the files"
+        ) from None
 
 
 def _read(path: epath.Path, where: str) -> bytes | None:
     """The file's content; None if there is no such file."""
     try:
         data = path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        return None
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
+        return None  # a text with a NUL, a ValueError, is no path of a file
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
+        if isinstance(error, PermissionError):
+            raise DataError(f"{where}: {path} may not be read") from None
+        raise
     if not data:
         raise DataError(f"{where}: {path} is empty")
     if is_lfs_pointer(data):

@@ -8,11 +8,11 @@ from etils import epath
 from mre_jax.data.rewards import PERSPECTIVES
 from mre_jax.data.sources.arrow_rows import ArrowRows
 from mre_jax.data.sources.parquet_rows import ParquetRows
-from mre_jax.data.sources.rows import Rows, existing
+from mre_jax.data.sources.rows import LOOKED, Rows, existing
 from mre_jax.data.sources.table import Columns, Table, nearest
 from mre_jax.data.sources.table_files import all_files
 from mre_jax.data.sources.tar_rows import KEY, TarRows, is_pattern
-from mre_jax.data.sources.text_rows import GZIP, CsvRows, open_json
+from mre_jax.data.sources.text_rows import PACKED, CsvRows, open_json
 from mre_jax.errors import ConfigError, DataError
 
 FIELDS = (
@@ -72,11 +72,11 @@ def plain_table(
 
 
 def _known_columns(rows: Rows) -> Sequence[str]:
-    """The columns of a table, or of its first row if only the rows know."""
+    """The columns of a table, or of its first rows if only the rows know."""
     if rows.columns is not None:
         return rows.columns
-    first = next(rows.read(range(1), ()), None)
-    return list(first[1]) if isinstance(first, tuple) else ()
+    first = rows.read(range(min(len(rows), LOOKED)), ())
+    return list(dict.fromkeys(name for row in first if isinstance(row, tuple) for name in row[1]))
 
 
 def _public_columns(there: Sequence[str], named: Columns) -> dict[str, str]:
@@ -93,7 +93,7 @@ def open_rows(path: epath.PathLike, split: str | None = None) -> Rows:
     """The rows of a table of any kind: by its suffix, or by what its folder holds.
 
     Args:
-        path: a CSV, TSV, JSON or JSON lines file, perhaps packed by gzip; a parquet or Arrow file;
+        path: a CSV, TSV, JSON or JSON lines file, perhaps packed; a parquet or Arrow file;
             a WebDataset archive, or several as "set-{0000..0012}.tar"; or a folder with files of
             one of the last three kinds, with a single file of the others, or with such a file
             called "metadata".
@@ -121,7 +121,8 @@ _TEXT_KINDS: Mapping[str, Any] = {
     **dict.fromkeys((".json", ".jsonl", ".ndjson"), open_json),
 }
 _FOLDER_KINDS: Mapping[str, Any] = {".parquet": ParquetRows, ".arrow": ArrowRows, ".tar": TarRows}
-_PACKED_TAR = (".tgz", ".tar.gz")
+_FILE_KINDS: Mapping[str, Any] = {**_TEXT_KINDS, **_FOLDER_KINDS, ".feather": ArrowRows}
+_PACKED_TAR = (".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 _DESCRIPTIONS = ("state.json", "dataset_info.json", "dataset_dict.json", "dataset_infos.json")
 
 
@@ -129,8 +130,11 @@ def _kind(file: epath.Path) -> Any:
     name = file.name.lower()
     if name.endswith(_PACKED_TAR):
         return TarRows
-    suffix = epath.Path(name.removesuffix(GZIP)).suffix
-    kinds = _TEXT_KINDS if name.endswith(GZIP) else {**_TEXT_KINDS, **_FOLDER_KINDS}
+    suffix = epath.Path(name).suffix
+    if suffix in PACKED:
+        suffix, kinds = epath.Path(name.removesuffix(suffix)).suffix, _TEXT_KINDS
+    else:
+        kinds = _FILE_KINDS
     if suffix not in kinds:
         raise DataError(f"{file}: want a table in {_kinds()}")
     return kinds[suffix]
@@ -164,7 +168,7 @@ def _single_table(folder: epath.Path) -> epath.Path:
 def _tables(folder: epath.Path, stem: str | None = None) -> list[epath.Path]:
     """The text tables of a folder, or one in parquet of that name; all, or those of that name."""
     files = sorted((path for path in folder.iterdir() if path.is_file()), key=str)
-    endings = tuple(_TEXT_KINDS) + tuple(suffix + GZIP for suffix in _TEXT_KINDS)
+    endings = tuple(suffix + packed for suffix in _TEXT_KINDS for packed in ("", *PACKED))
     endings += (".parquet",) if stem else ()
     return [
         file
@@ -177,4 +181,4 @@ def _tables(folder: epath.Path, stem: str | None = None) -> list[epath.Path]:
 
 def _kinds() -> str:
     texts = ", ".join(_TEXT_KINDS)
-    return f"{texts} (or {GZIP} of these), {', '.join(_FOLDER_KINDS)}"
+    return f"{texts} (or {', '.join(PACKED)} of these), {', '.join(_FOLDER_KINDS)}"

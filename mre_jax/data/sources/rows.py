@@ -12,6 +12,11 @@ Row: TypeAlias = tuple[str, Mapping[str, Any]]
 
 _T = TypeVar("_T")
 
+LOOKED = 16
+"""So many rows tell the columns where nothing else does: one of them may lack some."""
+
+_SHOWN = 20
+
 
 class Rows(Protocol):
     """The rows of a table.
@@ -36,6 +41,11 @@ class Rows(Protocol):
         A row that is none is its error; what makes the others unreadable too is raised.
         """
         ...
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, for a message."""
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 def existing(path: epath.PathLike) -> epath.Path:

@@ -11,8 +11,8 @@ from etils import epath
 from mre_jax.data.attempt import attempt
 from mre_jax.data.names import safe_id
 from mre_jax.data.sources.choice import choose_text
-from mre_jax.data.sources.picture import read_picture, resolve
-from mre_jax.data.sources.rows import Row, Rows
+from mre_jax.data.sources.picture import embedded, read_picture, resolve
+from mre_jax.data.sources.rows import Row, Rows, listed
 from mre_jax.data.sources.source import Keys
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
@@ -20,9 +20,9 @@ from mre_jax.errors import ConfigError, DataError
 Columns: TypeAlias = Mapping[str, str | Sequence[str]]
 """The column, or columns, that a field of `Triplet` is read from.
 
-A picture's cell holds its bytes, a struct of bytes and path, or a path. `scores` and `texts` are
-one column of lists or three columns; the columns of `id` are joined by "-". Of a list of
-instructions one is taken, by the example's id. "images[1]" is the second of a column of lists.
+A picture's cell holds its bytes, a struct of bytes and path, base64, or a path. `scores` and
+`texts` are one column of lists or three columns; the columns of `id` are joined by "-". Of a list
+of instructions one is taken, by the example's id. "images[1]" is the second of a column of lists.
 """
 
 
@@ -143,8 +143,10 @@ class Table:
         match self._cell(row, field, where):
             case bytes(data) | {"bytes": bytes(data)}:
                 return data
+            case str(text) if (found := embedded(text)) is not None:
+                return found
             case str(path) | {"path": str(path)} if path:
-                return read_picture(resolve(path, self._images), where)
+                return read_picture(resolve(path, self._images, where), where)
         (name,) = self._required[field]
         raise DataError(f"{where}: column {name!r} holds neither a picture nor a path")
 
@@ -181,7 +183,7 @@ def _check(field: str, names: Sequence[str], columns: Sequence[str] | None, path
     for name in names:
         if columns is not None and _steps(name, columns)[0] not in columns:
             near = nearest(name, columns)
-            raise DataError(f"{path}: no column {name!r}{near}; it has {', '.join(columns)}")
+            raise DataError(f"{path}: no column {name!r}{near}; it has {listed(columns)}")
 
 
 def _steps(name: str, columns: Sequence[str] | None) -> tuple[Any, ...]:

@@ -38,7 +38,9 @@ def table_files(
     files = all_files(root, suffix)
     splits = {_split(file, root) for file in files}
     if split is None and len(splits) > 1:
-        raise DataError(f"{root}: files of several splits, {sorted(splits)}; choose one")
+        raise DataError(
+            f"{root}: files of several splits, {sorted(splits)}; choose one by split=NAME"
+        )
     chosen = [file for file in files if split in (None, _split(file, root))]
     if splits == {""} and not chosen:
         raise DataError(f"{root}: its {suffix[1:]} files are of no split; leave {split!r} out")

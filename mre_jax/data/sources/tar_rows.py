@@ -19,7 +19,7 @@ from etils import epath
 from mre_jax.data.attempt import attempt
 from mre_jax.data.rewards import parse_json
 from mre_jax.data.sources.parquet_rows import between
-from mre_jax.data.sources.rows import Row, existing, pick
+from mre_jax.data.sources.rows import LOOKED, Row, existing, pick
 from mre_jax.data.sources.table_files import table_files
 from mre_jax.errors import DataError
 from mre_jax.files import refuse_lfs_pointer
@@ -57,11 +57,11 @@ class TarRows:
 
     @functools.cached_property
     def columns(self) -> Sequence[str]:
-        """Those of the first example."""
-        with _opened(self._files[0]) as archive:
-            for key, members in _examples(archive):
-                return list(_cells(archive, self._files[0], key, members, None))
-        return []
+        """Those of the first examples."""
+        _ = self._starts  # whose errors come first: in another order there are other columns
+        first = self.read(range(min(len(self), LOOKED)), ())
+        rows = (row[1] for row in first if not isinstance(row, DataError))
+        return list(dict.fromkeys(name for row in rows for name in row))
 
     def read(self, positions: Sequence[int], columns: Collection[str]) -> Iterator[Row | DataError]:
         for file, start, stop in zip(self._files, self._starts, self._starts[1:], strict=False):
@@ -75,8 +75,21 @@ class TarRows:
         starts = [0]
         for file in self._files:
             with _opened(file) as archive:
-                starts.append(starts[-1] + sum(1 for _ in _examples(archive)))
+                starts.append(starts[-1] + _count(archive, file))
         return starts
+
+
+def _count(archive: tarfile.TarFile, file: epath.Path) -> int:
+    """The examples of an archive, whose members must be neighbours."""
+    keys: set[str] = set()
+    for key, _ in _examples(archive):
+        if key in keys:
+            raise DataError(
+                f"{file}: the members of {key!r} are not side by side; pack it anew in the order "
+                "of their names, as tar --sort=name does"
+            )
+        keys.add(key)
+    return len(keys)
 
 
 def is_pattern(path: epath.PathLike) -> bool:
@@ -150,13 +163,13 @@ def _cells(
     file: epath.Path,
     key: str,
     members: Sequence[tuple[str, tarfile.TarInfo]],
-    columns: Collection[str] | None,
+    columns: Collection[str],
 ) -> Mapping[str, Any]:
-    """The cells of an example; of members that are no wanted column nothing is read."""
+    """The cells of an example; of members that are no wanted column, if any is, nothing is read."""
     cells: dict[str, Any] = {}
     for suffix, member in members:
         names = {suffix, _without_kind(suffix)} - {""}
-        if f".{suffix}".endswith(".json") or columns is None or names & {*columns}:
+        if f".{suffix}".endswith(".json") or not columns or names & {*columns}:
             value = _value(archive, member, suffix, f"{file} key {key}")
             entries = value if suffix == "json" and isinstance(value, dict) else {}
             cells = entries | cells | dict.fromkeys(sorted(names), value)

@@ -1,13 +1,19 @@
-"""Rows of text tables: CSV and TSV, JSON lines, and JSON lists; plain, or packed by gzip."""
+"""Rows of text tables: CSV and TSV, JSON lines, and JSON lists; plain, or packed.
 
+They are UTF-8, or UTF-16 that says so by its first two bytes, as spreadsheets write it.
+"""
+
+import bz2
 import codecs
 import contextlib
 import csv
 import functools
 import gzip
 import io
+import itertools
+import lzma
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from etils import epath
@@ -15,12 +21,32 @@ from etils import epath
 from mre_jax.data.attempt import attempt
 from mre_jax.data.rewards import parse_json
 from mre_jax.data.sources.rows import Row, existing, pick
-from mre_jax.errors import DataError
+from mre_jax.errors import ConfigError, DataError
 from mre_jax.files import refuse_lfs_pointer
+from mre_jax.image import MAX_BYTES
 from mre_jax.json_lines import parse_row
 
-GZIP = ".gz"
-_SEPARATORS = (",", ";", "\t")
+_SEPARATORS = (",", ";", "\t", "|")
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def _open_zst(file: IO[bytes]) -> IO[bytes]:
+    try:
+        import pyarrow  # Python has no reader of its own before 3.14
+    except ImportError:
+        raise ConfigError("reading .zst needs pyarrow: pip install 'mre_jax[data]'") from None
+    with pyarrow.CompressedInputStream(pyarrow.PythonFile(file, "r"), "zstd") as stream:
+        return io.BytesIO(stream.read())
+
+
+_PACKED: Mapping[str, Callable[[IO[bytes]], Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".zst": _open_zst,
+}
+PACKED = tuple(_PACKED)
+"""Suffixes of packed tables."""
 
 
 class TextRows:
@@ -72,6 +98,8 @@ class JsonlRows(TextRows):
 class JsonRows(TextRows):
     """A list of JSON objects, which is held in memory; rows are counted from 1.
 
+    An object that holds one such list beside other things, as {"data": [...]}, is taken for it.
+
     Raises:
         DataError: if the file holds something else.
     """
@@ -80,13 +108,14 @@ class JsonRows(TextRows):
         super().__init__(path)
         with _unpacked(self._file) as file:
             entries = parse_json(file.read(), self._file)
-        if not isinstance(entries, list):
+        inner = _lists_in(entries)
+        if not isinstance(entries, list) and len(inner) != 1:
             keys = f" with {', '.join(entries)}"[:80] if isinstance(entries, dict) else ""
             raise DataError(
                 f"{self.path}: want a list of objects, or JSON lines; it is one "
                 f"{type(entries).__name__}{keys}"
             )
-        self._entries = entries
+        self._entries = entries if isinstance(entries, list) else inner[0]
 
     def _items(self) -> Iterator[tuple[int, Any]]:
         return enumerate(self._entries, 1)
@@ -97,28 +126,41 @@ class JsonRows(TextRows):
         return where, item
 
 
+def _lists_in(entries: Any) -> list[list[Any]]:
+    """The lists of objects that an object holds."""
+    values = entries.values() if isinstance(entries, dict) else ()
+    return [
+        value
+        for value in values
+        if isinstance(value, list) and value and all(isinstance(one, dict) for one in value)
+    ]
+
+
 def open_json(path: epath.PathLike) -> TextRows:
     """A .json file, or one of JSON lines, whatever it is called: a list begins with "["."""
     file = existing(path)
     with _unpacked(file) as stream:
         begin = stream.read(256).removeprefix(codecs.BOM_UTF8).lstrip()
         stream.seek(0)
-        first = stream.readline().removeprefix(codecs.BOM_UTF8)
-    whole_line = not isinstance(attempt(parse_row, first, str(file)), DataError)
-    named_lines = ".json" not in [suffix.lower() for suffix in file.suffixes[-2:]]
-    return JsonlRows(path) if begin[:1] != b"[" and (whole_line or named_lines) else JsonRows(path)
+        first = attempt(parse_row, stream.readline().removeprefix(codecs.BOM_UTF8), str(file))
+        alone = not stream.read(256).strip()
+    if begin[:1] == b"[":
+        return JsonRows(path)
+    if ".json" not in [suffix.lower() for suffix in file.suffixes[-2:]]:
+        return JsonlRows(path)
+    whole = isinstance(first, DataError) or (alone and _lists_in(first))
+    return JsonRows(path) if whole else JsonlRows(path)
 
 
 class CsvRows(TextRows):
     """Separated values with a header; an empty cell is a missing one.
 
-    They are separated by commas, or by semicolons or tabs if the header has only those.
+    They are separated by commas, semicolons, tabs or bars: by what the header has most of.
     """
 
     @functools.cached_property
     def columns(self) -> Sequence[str]:
-        with _text(self._file) as file:
-            header = next(csv.reader(file, delimiter=self._separator), [])
+        _, header = next(self._records(), (0, []))
         if not header:
             raise DataError(f"{self.path}: no header in it")
         if repeated := {name for name in header if header.count(name) > 1}:
@@ -128,9 +170,8 @@ class CsvRows(TextRows):
     @functools.cached_property
     def _separator(self) -> str:
         with _text(self._file) as file:
-            first = file.readline()
-        found = [separator for separator in _SEPARATORS if separator in first]
-        return found[0] if len(found) == 1 else ","
+            first = next((line for line in file if line.strip()), "")
+        return max(_SEPARATORS, key=first.count)
 
     def _row(self, where: str, item: list[str]) -> Row:
         if len(item) != len(self.columns):
@@ -138,27 +179,49 @@ class CsvRows(TextRows):
         return where, {n: cell or None for n, cell in zip(self.columns, item, strict=True)}
 
     def _items(self) -> Iterator[tuple[int, list[str]]]:
-        """The last line of each record and its cells."""
+        return itertools.islice(self._records(), 1, None)
+
+    def _records(self) -> Iterator[tuple[int, list[str]]]:
+        """The last line of each record and its cells, the header first; blank lines do not count.
+
+        Strictly, as a quote that is never closed would swallow all rows behind it.
+        """
+        csv.field_size_limit(2 * MAX_BYTES)  # a cell may hold a picture in base64
         with _text(self._file) as file:
-            reader = csv.reader(file, delimiter=self._separator)
+            reader = csv.reader(file, delimiter=self._separator, strict=True)
             try:
-                next(reader, None)
                 yield from ((reader.line_num, cells) for cells in reader if cells)
             except csv.Error as error:
-                raise DataError(f"{self.path}:{reader.line_num}: not CSV ({error})") from None
+                raise DataError(
+                    f"{self.path}:{reader.line_num}: not CSV ({error}); a quote may be left open, "
+                    "or one within a cell not be doubled"
+                ) from None
 
 
 @contextlib.contextmanager
 def _unpacked(path: epath.Path) -> Iterator[IO[bytes]]:
+    """The file's content as UTF-8, as far as its begin tells how it is encoded."""
+    packed = path.suffix.lower()
     with path.open("rb") as file:
-        if path.suffix.lower() != GZIP:
-            yield file
+        if packed not in _PACKED:
+            yield _as_utf8(file, path)
             return
         try:
-            with gzip.GzipFile(fileobj=file) as unpacked:
-                yield unpacked  # type: ignore[misc]
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise DataError(f"{path}: damaged, or not gzip ({error})") from None
+            with _PACKED[packed](file) as unpacked:
+                yield _as_utf8(unpacked, path)
+        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise DataError(f"{path}: damaged, or not packed as {packed} ({error})") from None
+
+
+def _as_utf8(file: IO[bytes], path: epath.Path) -> IO[bytes]:
+    start = file.read(2)
+    file.seek(0)
+    if start not in _UTF16:
+        return file
+    try:
+        return io.BytesIO(file.read().decode("utf-16").encode())
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-16 text ({error.reason}); save it as UTF-8") from None
 
 
 @contextlib.contextmanager
@@ -168,4 +231,4 @@ def _text(path: epath.Path) -> Iterator[io.TextIOWrapper]:
         try:
             yield file
         except UnicodeDecodeError as error:
-            raise DataError(f"{path}: not UTF-8 text ({error.reason})") from None
+            raise DataError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from None

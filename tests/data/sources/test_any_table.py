@@ -1,8 +1,10 @@
 """Whatever form a table was given out in, the same examples come out, or the form is named."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import tarfile
 
 import pytest
@@ -227,6 +229,36 @@ def test_lists_and_lines_of_json_whatever_they_are_called(pictures, name, packed
             check(pictures)  # the only table in it
 
 
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_list_within_an_object_is_the_table(pictures, indent):
+    path = pictures / "set.json"
+    path.write_text(json.dumps({"version": 1, "data": text_rows(), "tags": ["x"]}, indent=indent))
+    assert [t.instruction for t in read(path)] == [f"edit {n}" for n in range(COUNT)]
+    path.write_text(json.dumps({"train": text_rows(), "test": text_rows()}, indent=indent))
+    with pytest.raises(DataError, match="it is one dict with train, test"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pack"),
+    [
+        (".gz", gzip.compress),
+        (".bz2", bz2.compress),
+        (".xz", lzma.compress),
+        (".zst", lambda data: pa.compress(data, "zstd", asbytes=True)),
+    ],
+)
+def test_packed_tables(pictures, suffix, pack):
+    lines = "".join(json.dumps(row) + "\n" for row in text_rows()).encode()
+    for name, data in (("set.csv", separated(",").encode()), ("set.jsonl", lines)):
+        path = pictures / f"{name}{suffix}"
+        path.write_bytes(pack(data))
+        assert [t.instruction for t in read(path)] == [f"edit {n}" for n in range(COUNT)]
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=f"damaged, or not packed as {suffix}"):
+            read(path)
+
+
 def test_json_that_is_no_table_is_named(pictures):
     path = pictures / "set.json"
     for text, message in (
@@ -240,7 +272,7 @@ def test_json_that_is_no_table_is_named(pictures):
             read(path)
     packed = pictures / "set.jsonl.gz"
     packed.write_bytes(gzip.compress(json.dumps(text_rows()[0]).encode() * 50)[:-20])
-    with pytest.raises(DataError, match=r"set\.jsonl\.gz: damaged, or not gzip"):
+    with pytest.raises(DataError, match=r"set\.jsonl\.gz: damaged, or not packed as"):
         read(packed)
 
 
@@ -334,3 +366,38 @@ def test_names_with_spaces_in_a_plain_folder(tmp_path):
     (triplet,) = read_triplets(open_source("folder", tmp_path), validate=True)
     assert (triplet.original_id, triplet.instruction) == ("IMG 0001", "edit 0")
     assert triplet.id.startswith("IMG-0001-")
+
+
+def test_an_archive_whose_first_example_lacks_something(tmp_path):
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        for number in range(3):
+            add(archive, f"{number}.original.png", BEFORE)
+            add(archive, f"{number}.edited.png", AFTER)
+            if number:
+                add(archive, f"{number}.json", b'{"instruction": "go"}')
+    bad, *whole = open_source("table", tmp_path / "set.tar").read(range(3))
+    assert "set.tar key 0: nothing in column 'instruction'" in str(bad)
+    assert [triplet.instruction for triplet in whole] == ["go", "go"]
+
+
+def test_an_archive_in_the_order_of_a_folder_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        for kind, data in (("original", BEFORE), ("edited", AFTER)):
+            for number in range(3):
+                add(archive, f"{number}.{kind}.png", data)
+    with pytest.raises(DataError, match="members of '0' are not side by side; pack it anew"):
+        open_source("table", tmp_path / "set.tar")
+
+
+def test_a_bad_first_line_hides_no_columns(pictures):
+    rows = [{"source_img": "a.png", "edited_img": "b c.png", "prompt": "go"}] * 2
+    lines = ["{", *map(json.dumps, rows)]
+    (pictures / "set.jsonl").write_text("\n".join(lines))
+    bad, *whole = open_source("table", pictures / "set.jsonl").read(range(3))
+    assert "set.jsonl:1: not JSON" in str(bad)
+    assert [triplet.instruction for triplet in whole] == ["go", "go"]
+
+
+def test_feather_is_arrow(tmp_path):
+    write_arrow(tmp_path / "set.feather", [row(n) for n in range(COUNT)], stream=False)
+    check(tmp_path / "set.feather")

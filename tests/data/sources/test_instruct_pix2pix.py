@@ -73,7 +73,8 @@ def test_one_pair_a_folder_is_chosen_by_seed_and_name_alone(several):
     assert widths(one(seed=1), range(40)) != everything
     assert widths(one(split="val"), range(2)) == everything[36:38]
     assert one().notes == [
-        "40 folders hold 120 pairs: one of each is taken for good, 80 are left out"
+        "40 folders hold 120 pairs: one of each is taken for good, 80 are left out "
+        "(seeds=all reads them)"
     ]
 
 
@@ -206,3 +207,15 @@ def test_wrong_options_name_what_there_is(tmp_path):
         open_source("magicbush", tmp_path)
     with pytest.raises(DataError, match="none: no such folder"):
         InstructPix2PixFolder(tmp_path / "none")
+
+
+def test_what_a_mac_packs_beside_is_no_example(several):
+    (several / "seeds.json").unlink()
+    plain = InstructPix2PixFolder(several)
+    (several / "__MACOSX").mkdir()
+    folder = next(
+        path for path in sorted(several.iterdir()) if path.is_dir() and path.name[0] != "_"
+    )
+    for name in ("._1_0.jpg", "._prompt.json", ".DS_Store"):
+        (folder / name).write_bytes(b"x")
+    assert InstructPix2PixFolder(several).keys() == plain.keys()

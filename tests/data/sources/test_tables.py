@@ -1,8 +1,11 @@
 """Tables with named columns, HIVE, and the plain folder."""
 
+import base64
 import csv
 import json
+import re
 import tracemalloc
+import unicodedata
 
 import pytest
 
@@ -217,7 +220,106 @@ def test_a_plain_folder_that_does_not_match_is_refused(plain):
         open_source("folder", plain)
     (plain / "original" / "a.png").unlink()
     (plain / "edited" / "a.png").unlink()
-    with pytest.raises(DataError, match="'a' is not both in original and in edited"):
-        open_source("folder", plain)
+    source = open_source("folder", plain)
+    bad, whole = source.read(range(2))
+    assert "a: nothing of this name in edited" in str(bad)
+    assert whole.id == "b"
+    assert source.keys().names == ["a", "b"]
     with pytest.raises(DataError, match="original: no such folder"):
         open_source("folder", plain / "edited")
+
+
+def test_a_plain_folder_of_two_systems_and_editors(plain):
+    for kind, form, suffix in (("original", "NFD", "PNG"), ("edited", "NFC", "png")):
+        (plain / kind / f"{unicodedata.normalize(form, 'é')}.{suffix}").write_bytes(BEFORE)
+    name = unicodedata.normalize("NFC", "é")
+    (plain / "instruction" / f"{name}.txt").write_bytes(b"\xef\xbb\xbfgo\r\n")
+    for clutter in (".DS_Store", "._é.png", "Thumbs.db"):
+        (plain / "original" / clutter).write_bytes(b"x")
+    triplets = list(read_triplets(open_source("folder", plain), validate=True))
+    assert [t.instruction for t in triplets] == ["edit a", "edit b", "go"]
+
+
+def test_paths_in_another_spelling_of_accents_are_found(tmp_path):
+    (tmp_path / f"{unicodedata.normalize('NFD', 'é')}.png").write_bytes(BEFORE)
+    name = unicodedata.normalize("NFC", "é")
+    table = tmp_path / "set.csv"
+    table.write_text(f"original,edited,instruction\n{name}.png,{name}.png,go\n")
+    (triplet,) = read_triplets(open_source("table", table))
+    assert triplet.original == BEFORE
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("https://example.com/a.png", r"set\.jsonl:1: https://example\.com/a\.png is on the web"),
+        ("a\0.png", r"set\.jsonl:1: no picture"),
+        ("a" * 300 + ".png", r"set\.jsonl:1: no picture \S{200}$"),
+        ("", r"column 'original' holds neither a picture nor a path"),
+    ],
+)
+def test_what_is_no_path_of_a_picture_is_one_bad_row(tmp_path, cell, message):
+    (tmp_path / "b.png").write_bytes(AFTER)
+    rows = [{"original": name, "edited": "b.png", "instruction": "go"} for name in (cell, "b.png")]
+    (tmp_path / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    bad, whole = open_source("table", tmp_path / "set.jsonl").read(range(2))
+    assert re.search(message, str(bad))
+    assert whole.original == AFTER
+
+
+def test_a_set_on_the_web_is_refused():
+    with pytest.raises(DataError, match=r"https://example\.com/set\.csv: is on the web"):
+        open_source("table", "https://example.com/set.csv")
+
+
+@pytest.mark.parametrize("prefix", ["", "data:image/png;base64,"])
+def test_pictures_in_base64(tmp_path, prefix):
+    large = picture(size=(400, 400), kind="BMP")
+    cells = [prefix + base64.b64encode(data).decode() for data in (large, large)]
+    table = tmp_path / "set.csv"
+    table.write_text(f'original,edited,instruction\n"{cells[0]}","{cells[1]}",go\n')
+    (triplet,) = read_triplets(open_source("table", table), validate=True)
+    assert (triplet.original, triplet.edited) == (large, large)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "original|edited|instruction\nb.png|b.png|a, b; c\n",
+        'original;edited;instruction;a note, free\nb.png;b.png;"a, b; c";\n',
+        '\n\noriginal,edited,instruction\n\nb.png,b.png,"a, b; c"\n',
+    ],
+)
+def test_separated_in_any_way(tmp_path, text):
+    (tmp_path / "b.png").write_bytes(BEFORE)
+    (tmp_path / "set.csv").write_text(text)
+    (triplet,) = read_triplets(open_source("table", tmp_path / "set.csv"))
+    assert triplet.instruction == "a, b; c"
+
+
+def test_a_quote_left_open_swallows_no_rows(tmp_path):
+    (tmp_path / "b.png").write_bytes(BEFORE)
+    table = tmp_path / "set.csv"
+    table.write_text('original,edited,instruction\nb.png,b.png,"go\nb.png,b.png,run\n')
+    with pytest.raises(DataError, match=r"set\.csv:3: not CSV .* a quote may be left open"):
+        list(read_triplets(open_source("table", table)))
+
+
+def test_text_in_utf_16_is_read_and_in_latin_1_refused(tmp_path):
+    (tmp_path / "b.png").write_bytes(BEFORE)
+    row = {"original": "b.png", "edited": "b.png", "instruction": "größer"}
+    header, cells = (",".join(part) for part in (row, row.values()))
+    for name, text in (
+        ("set.csv", f"{header}\r\n{cells}\r\n"),
+        ("set.jsonl", json.dumps(row, ensure_ascii=False) + "\n"),
+        ("set.json", json.dumps([row], ensure_ascii=False, indent=1)),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-16")
+        (triplet,) = read_triplets(open_source("table", tmp_path / name))
+        assert triplet.instruction == "größer"
+        (tmp_path / name).write_bytes(text.encode("utf-16")[:-1])
+        with pytest.raises(DataError, match="not UTF-16 text"):
+            list(read_triplets(open_source("table", tmp_path / name)))
+    (tmp_path / "set.csv").write_text(f"{header}\n{cells}\n", encoding="latin-1")
+    with pytest.raises(DataError, match=r"set\.csv: not UTF-8 text \(.*; save it as UTF-8"):
+        list(read_triplets(open_source("table", tmp_path / "set.csv")))
