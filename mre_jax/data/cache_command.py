@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mre_jax.data.augment import FILTERS
 from mre_jax.data.cache import DTYPES, KEPT
-from mre_jax.data.manifest import Manifest
+from mre_jax.data.manifest import SEVERAL, Manifest
 from mre_jax.data.prepare import prepare
 from mre_jax.data.prepared_source import PreparedSource
 from mre_jax.data.reward_text import CUTS
@@ -127,6 +127,11 @@ def report(maker: "CacheMaker", made: Manifest) -> Iterator[str]:
     """What is cached, and what rounding and the text window cost."""
     measured: Any = made.measured
     yield str(maker.cache)
+    if maker.cache.text is not None and (several := measured.get(SEVERAL)):
+        yield (
+            f"{several} examples have several instructions, of each of which the cache holds one; "
+            "leave the texts out to have one drawn in each epoch"
+        )
     yield from rounding_lines(measured["rounding"])
     for name, cut in measured.get("cut_texts", {}).items():
         yield f"{name}: {cut} of {measured['texts']} texts were cut to the encoder's window"

@@ -30,6 +30,9 @@ NAMES = (
 _OPTIONAL = ("original_id", "group")
 """Texts of a triplet that are written where they are not empty."""
 
+_INSTRUCTIONS = "instructions"
+"""All that it has, where there are several."""
+
 _LISTS = {"bytes_list": "bytes", "float_list": "float32", "int64_list": "int64"}
 
 
@@ -55,6 +58,8 @@ def encode_triplet(triplet: Triplet, extra: Mapping[str, Feature] | None = None)
         "scores": np.asarray(scores, np.float32),
         "texts": [text.encode() for text in texts],
     }
+    if triplet.instructions:
+        features[_INSTRUCTIONS] = [text.encode() for text in triplet.instructions]
     for name in _OPTIONAL:
         if value := getattr(triplet, name):
             features[name] = [value.encode()]
@@ -93,9 +98,12 @@ def decode_triplet(record: bytes, where: str = "record") -> tuple[Triplet, Featu
         source=texts["source"],
         where=where,
         original_id=optional.get("original_id", ""),
+        instructions=tuple(
+            _decode(text, _INSTRUCTIONS, where) for text in features.get(_INSTRUCTIONS, ())
+        ),
         group=optional.get("group", ""),
     )
-    known = (*NAMES, *_OPTIONAL)
+    known = (*NAMES, *_OPTIONAL, _INSTRUCTIONS)
     return triplet, {name: value for name, value in features.items() if name not in known}
 
 

@@ -17,7 +17,15 @@ from mre_jax.data.batch import Batch, Cached, Tokenize, TokenizeRewards
 from mre_jax.data.cache import Cache, choose_cache
 from mre_jax.data.cached_features import CachedRows
 from mre_jax.data.extra import of_data_extra
-from mre_jax.data.order import Draws, Order, draw, drop_conditions, member, positions
+from mre_jax.data.order import (
+    Draws,
+    Order,
+    draw,
+    drop_conditions,
+    instruction,
+    member,
+    positions,
+)
 from mre_jax.data.record_source import RecordSource
 from mre_jax.data.reward_text import SEPARATOR, Parts, reward_parts
 from mre_jax.data.rewards import Scores, Texts
@@ -113,11 +121,15 @@ class Loader:
 
     def find(self, where: Int64[np.ndarray, " b"]) -> Iterator[tuple[RecordSource, int]]:
         """The set, and the number of its record, that is read at each position."""
+        return ((self.sources[number], record) for number, record, _ in self._records(where))
+
+    def _records(self, where: Int64[np.ndarray, " b"]) -> Iterator[tuple[int, int, int]]:
+        """The number of the set, the record, and the set's epoch at each position."""
         order = self.order
         rows = zip(*order.locate(where), order.epochs(where), strict=True)
         for number, group, epoch in (map(int, row) for row in rows):
             members = self.sources[number].members(group)
-            yield self.sources[number], member(self.seed, members, epoch, group, number)
+            yield number, member(self.seed, members, epoch, group, number), epoch
 
     def batch(self, step: int) -> Batch:
         """The batch of one step, read here and now.
@@ -158,9 +170,11 @@ class Loader:
         cache = self.reads_cache
         pictures = _Pictures(self.augmentation, draws, flip) if cache is None else None
         rows = None if cache is None else CachedRows(cache, flip)
-        triplets = []
-        for slot, (source, record) in enumerate(self.find(where)):
-            triplet, features = source.read(record)
+        triplets, instructions = [], []
+        for slot, (number, record, epoch) in enumerate(self._records(where)):
+            triplet, features = self.sources[number].read(record)
+            texts = triplet.instructions or (triplet.instruction,)
+            instructions.append(instruction(self.seed, texts, epoch, record, number))
             if pictures is not None:
                 pictures.fill(slot, triplet)
             if rows is not None:
@@ -171,7 +185,7 @@ class Loader:
         return Batch(
             original=pictures.original if pictures else None,
             edited=pictures.edited if pictures else None,
-            instruction=[triplet.instruction for triplet in triplets] if has_texts else None,
+            instruction=instructions if has_texts else None,
             scores=np.array([triplet.scores or (0, 0, 0) for triplet in triplets], np.float32),
             reward_text=rewards if has_texts else None,
             present=np.array([triplet.scores is not None for triplet in triplets]),

@@ -28,6 +28,8 @@ REWARDED = "rewarded"
 INDEX = "index_sha256"
 """Of `measured`: of the file of `mre_jax.data.index`. Sets of earlier versions have none."""
 
+SEVERAL = "several_instructions"
+"""Of `measured`: how many examples have several, of which an epoch draws one."""
 GROUPS = "groups"
 """Of `measured`: how many examples an epoch reads, if it reads one of each group."""
 

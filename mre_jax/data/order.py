@@ -27,6 +27,7 @@ class Stream(enum.IntEnum):
     DROPOUT = 2
     NOISE = 3
     MEMBER = 4
+    INSTRUCTION = 5
 
 
 def positions(step: int, batch_size: int, host: int = 0, hosts: int = 1) -> Int64[np.ndarray, " b"]:
@@ -115,10 +116,19 @@ class Order:
 
 def member(seed: int, members: range, epoch: int, group: int, number: int = 0) -> int:
     """The one of a group's members that an epoch of set `number` reads."""
-    if len(members) == 1:
-        return members[0]
-    bits = np.random.Philox(key=_key(seed, Stream.MEMBER), counter=_counter(group, epoch, number))
-    return members[int(_uniform(bits.random_raw(1))[0] * len(members))]
+    return members[_draw_one(seed, Stream.MEMBER, len(members), group, epoch, number)]
+
+
+def instruction(seed: int, texts: Sequence[str], epoch: int, record: int, number: int = 0) -> str:
+    """The one of a record's instructions that an epoch of set `number` reads."""
+    return texts[_draw_one(seed, Stream.INSTRUCTION, len(texts), record, epoch, number)]
+
+
+def _draw_one(seed: int, stream: Stream, count: int, *where: int) -> int:
+    if count == 1:
+        return 0
+    bits = np.random.Philox(key=_key(seed, stream), counter=_counter(*where))
+    return int(_uniform(bits.random_raw(1))[0] * count)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,7 +29,7 @@ from mre_jax.data.bad_examples import (
 )
 from mre_jax.data.example import Features, encode_triplet
 from mre_jax.data.index import Index, index_digest, is_rewarded, make_index, write_index
-from mre_jax.data.manifest import GROUPS, INDEX, REWARDED, SKIPPED, Manifest, Shard
+from mre_jax.data.manifest import GROUPS, INDEX, REWARDED, SEVERAL, SKIPPED, Manifest, Shard
 from mre_jax.data.rewards import read_json
 from mre_jax.data.shards import Plan, is_whole, write_shard
 from mre_jax.data.sources.selection import WHOLE, Check, read_checked
@@ -211,6 +211,8 @@ def _write_shards(
     }
     if any(name for note in notes for name in note.groups):
         measured[GROUPS] = int(entries["group"][-1]) + 1
+    if several := sum(note.several for note in notes):
+        measured[SEVERAL] = several
     if bad:
         measured[SKIPPED] = [dataclasses.asdict(one) for one in with_ids(source, bad)]
     if extender:
@@ -244,6 +246,7 @@ class _Note:
         shard: of `Shard`.
         positions, ids, scores, groups: of its examples.
         bad: those that were left out.
+        several: examples with several instructions.
         measured: of the extender.
     """
 
@@ -253,6 +256,7 @@ class _Note:
     scores: list[Any] = dataclasses.field(default_factory=list)
     groups: list[str] = dataclasses.field(default_factory=list)
     bad: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    several: int = 0
     measured: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def add(self, position: int, triplet: Triplet) -> None:
@@ -260,6 +264,7 @@ class _Note:
         self.ids.append(triplet.id)
         self.scores.append(triplet.scores)
         self.groups.append(triplet.group)
+        self.several += bool(triplet.instructions)
 
 
 def _note_path(folder: epath.Path, index: int) -> epath.Path:

@@ -27,7 +27,7 @@ from mre_jax.data.bad_examples import (
 )
 from mre_jax.data.cache_command import add_cache_options, make_cache_maker, report
 from mre_jax.data.join import THRESHOLD, Judged, join
-from mre_jax.data.manifest import SKIPPED
+from mre_jax.data.manifest import SEVERAL, SKIPPED
 from mre_jax.data.prepare import Spread, prepare
 from mre_jax.data.rewards import read_rewards
 from mre_jax.data.shards import SHARD_BYTES, plan_shards
@@ -170,6 +170,8 @@ def run(args: argparse.Namespace) -> int:
         f"{args.out}: {manifest.count} examples in {len(manifest.shards)} shards, "
         f"{manifest.bytes / 1e6:.1f} MB, {manifest.hash[:16]}"
     )
+    if several := manifest.measured.get(SEVERAL):
+        print(f"{several} examples have several instructions: an epoch draws one of each")
     if skipped := manifest.measured.get(SKIPPED):
         print(f"left out {len(skipped)} bad examples:")
         for line in report_bad([BadExample(**one) for one in skipped], args.out):

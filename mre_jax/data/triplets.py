@@ -25,6 +25,8 @@ class Triplet:
         texts: what is wrong in each of these perspectives.
         original_id: the id in its set, where that is of another form and `id` was made of it.
         source: the name of the set it comes from.
+        instructions: all of those that an epoch draws one of, `instruction` among them; () if it
+            has that one alone. Where only one can stand, as in a cache of texts, it is that one.
         group: what it shares with the examples of which an epoch reads one, as the pairs of a
             folder; "" if it is always read.
         where: file and row it was read from, for messages.
@@ -44,6 +46,7 @@ class Triplet:
     texts: Texts | None = None
     original_id: str = ""
     source: str = ""
+    instructions: tuple[str, ...] = ()
     group: str = ""
     where: str = dataclasses.field(default="", compare=False)
     same_size: bool = dataclasses.field(default=True, compare=False)
@@ -57,8 +60,9 @@ class Triplet:
         for name in ("original", "edited"):
             if not isinstance(getattr(self, name), bytes) or not getattr(self, name):
                 raise DataError(f"{where}: no {name} picture")
-        if not isinstance(self.instruction, str):
-            raise DataError(f"{where}: the instruction {self.instruction!r} is not a text")
+        for instruction in (self.instruction, *self.instructions):
+            if not isinstance(instruction, str):
+                raise DataError(f"{where}: the instruction {instruction!r} is not a text")
         for name in ("original_caption", "edited_caption"):
             if not isinstance(getattr(self, name), str | None):
                 raise DataError(f"{where}: {name} {getattr(self, name)!r} is not a text")

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Option = TypeVar("Option")
 
@@ -13,8 +13,8 @@ def choose(options: Sequence[Option], seed: int, name: str, what: str) -> Option
     return options[int.from_bytes(digest[:8], "big") % len(options)]
 
 
-def choose_text(value: object, seed: int, name: str) -> object:
-    """One of a list of instructions; anything else as it is."""
+def choose_text(value: object, seed: int, name: str) -> tuple[Any, tuple[Any, ...]]:
+    """One of a list of instructions, and all of several; anything else as it is, and none."""
     if isinstance(value, list) and value:
-        return choose(value, seed, name, "edit")
-    return value
+        return choose(value, seed, name, "edit"), tuple(value) if len(value) > 1 else ()
+    return value, ()

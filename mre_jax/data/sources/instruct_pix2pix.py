@@ -46,7 +46,8 @@ class InstructPix2PixFolder:
         seeds: "drawn"; "one" takes one pair of each folder for good, a function of `seed` and the
             folder's name; "all" takes each pair as an example of its own, so that an epoch reads
             all.
-        seed: of this choice, and of the choice of an instruction where `edit` is a list.
+        seed: of this choice, and of the choice of an instruction where `edit` is a list and only
+            one can stand; see `Triplet.instructions`.
 
     Raises:
         ConfigError: for an unknown split or choice of seeds.
@@ -135,11 +136,13 @@ class InstructPix2PixFolder:
         if not isinstance(prompt, dict):
             raise DataError(f"{prompt_file}: want an object, got {type(prompt).__name__}")
         where = f"{folder} (seed {pair})"
+        instruction, several = self._instructions(prompt, name, str(prompt_file))
         return Triplet(
             id=self._id(name, pair),
             original=find_picture(original, where),
             edited=find_picture(edited, where),
-            instruction=self._instruction(prompt, name, str(prompt_file)),
+            instruction=instruction,
+            instructions=several,
             original_caption=prompt.get("input", prompt.get("caption")),
             edited_caption=prompt.get("output"),
             source=self.name,
@@ -147,11 +150,15 @@ class InstructPix2PixFolder:
             where=where,
         )
 
-    def _instruction(self, prompt: dict[str, Any], name: str, where: str) -> str:
-        edit = choose_text(prompt.get("edit"), self._seed, name)
-        if not isinstance(edit, str):
-            raise DataError(f"{where}: 'edit' is {edit!r}; want a text or a list of texts")
-        return edit
+    def _instructions(
+        self, prompt: dict[str, Any], name: str, where: str
+    ) -> tuple[str, tuple[str, ...]]:
+        edit, several = choose_text(prompt.get("edit"), self._seed, name)
+        if not all(isinstance(text, str) for text in (edit, *several)):
+            raise DataError(
+                f"{where}: 'edit' is {prompt.get('edit')!r}; want a text or a list of texts"
+            )
+        return edit, several
 
 
 def _find_pairs(folder: epath.Path) -> dict[str, list[str]]:

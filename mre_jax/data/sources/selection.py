@@ -101,7 +101,8 @@ class Check:
         """
         if triplet.same_size != self.same_size:
             triplet = dataclasses.replace(triplet, same_size=self.same_size)
-        if self.instruction and not triplet.instruction.strip():
+        asked = (triplet.instruction, *triplet.instructions)
+        if self.instruction and not all(text.strip() for text in asked):
             raise DataError(f"{triplet.where or triplet.id}: the instruction is empty")
         if self.decode:
             triplet.images()

@@ -22,7 +22,7 @@ Columns: TypeAlias = Mapping[str, str | Sequence[str]]
 
 A picture's cell holds its bytes, a struct of bytes and path, base64, or a path. `scores` and
 `texts` are one column of lists or three columns; the columns of `id` are joined by "-". Of a list
-of instructions one is taken, by the example's id. "images[1]" is the second of a column of lists.
+of instructions each epoch draws one. "images[1]" is the second of a column of lists.
 """
 
 
@@ -102,13 +102,14 @@ class Table:
     def _triplet(self, where: str, row: Mapping[str, Any], position: int) -> Triplet:
         scores, name = self._scores(row, where), self._id(row, where, position)
         id_ = safe_id(name)
-        instruction: Any = choose_text(self._cell(row, "instruction", where), 0, name)
+        instruction, several = choose_text(self._cell(row, "instruction", where), 0, name)
         return Triplet(
             id=id_,
             original_id="" if id_ == name else name,
             original=self._picture(row, "original", where),
             edited=self._picture(row, "edited", where),
             instruction=instruction,
+            instructions=several,
             original_caption=self._cell(row, "original_caption", where),
             edited_caption=self._cell(row, "edited_caption", where),
             scores=scores,
