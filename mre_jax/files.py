@@ -1,4 +1,6 @@
-"""Writing files that are never seen half-written, on a disk or in a bucket."""
+"""Files on a disk or in a bucket: written so that they are never seen half-written, refused by name
+where they are something else.
+"""
 
 import contextlib
 import errno
@@ -6,7 +8,7 @@ import io
 import os
 import uuid
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Self
 
 import filelock
 from etils import epath
@@ -14,6 +16,14 @@ from etils import epath
 from mre_jax.errors import BusyError, DataError
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+@epath.register_path_cls(("http://", "https://"))
+class _OnTheWeb:
+    """What `epath.Path` makes of an address: its error, wherever a path is wanted."""
+
+    def __new__(cls, path: str) -> Self:
+        raise DataError(f"{path[:200]} is on the web, where no file is read or written; fetch it")
 
 
 def write_atomically(path: epath.PathLike, data: bytes | str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import mre_jax
+from mre_jax import cli
 from mre_jax.errors import BusyError, DataError
 from mre_jax.files import locked, refuse_lfs_pointer
 
@@ -21,6 +22,25 @@ def test_a_git_lfs_pointer_is_named_and_everything_else_passes(tmp_path):
     refuse_lfs_pointer(path)
     refuse_lfs_pointer(tmp_path)
     refuse_lfs_pointer(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["data", "verify", "https://example.com/set"],
+        ["prepare", "table", "http://example.com/set.csv", "--out", "out"],
+        ["annotate", "https://example.com/set", "--judge", "toy", "--out", "j"],
+        ["edit", "https://example.com/a.jpg", "go", "--model", "M", "-o", "o.png"],
+    ],
+)
+def test_an_address_on_the_web_is_refused_wherever_a_file_is_wanted(
+    words, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 65
+    error = capsys.readouterr().err
+    assert "://example.com/" in error
+    assert len(error.splitlines()) == 1
 
 
 def test_no_module_needs_a_system_with_fcntl():

@@ -169,8 +169,8 @@ def _annotate(
 
 
 def _report_bad(out: str, items: Items, bad: Sequence[BadExample], allowed: int) -> None:
-    """Lists what was left out; an error if that is more than may be."""
-    too_many = len(bad) > allowed
+    """Lists what was left out; an error if that is more than may be, or all there is."""
+    too_many = len(bad) > allowed or len(bad) == items.count
     if bad and not too_many:
         print(f"left out {len(bad)} bad examples:")
     for line in report_bad(bad, out) if bad else ():

@@ -196,7 +196,7 @@ def _write_shards(
                 bar.update(len(plan.part(index)))
             notes.append(note)
     bad = [BadExample(**one) for note in notes for one in note.bad]
-    if len(bad) > allowed:
+    if len(bad) > allowed or len(bad) == len(plan.positions):
         raise BadExamplesError(source.path, bad, allowed, len(plan.positions))
     if not all(note.ids for note in notes):
         raise DataError(

@@ -312,7 +312,7 @@ def test_a_set_of_bad_rows_alone_asks_nothing(annotate, server, tmp_path, encodi
     table = write_table(tmp_path, *BAD)
     words = [table, "--source", "table", "--judge", JUDGE, "--base-url", server.url]
     with pytest.raises(DataError, match="3 of 3 examples are bad; are layout and columns"):
-        annotate(*words, "--out", tmp_path / "j", "--picture", encoding)
+        annotate(*words, "--out", tmp_path / "j", "--picture", encoding, "--skip-bad", 3)
     assert not server.requests
 
 

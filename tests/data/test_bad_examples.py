@@ -187,3 +187,9 @@ def test_the_error_crosses_processes():
     error = BadExamplesError("set", [BadExample(3, "row 3")], 0, 5)
     again = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert (str(again), again.bad) == (str(error), error.bad)
+
+
+def test_a_set_of_bad_rows_alone_is_none(tmp_path, capsys):
+    table = write_rows(tmp_path, {number: ({"instruction": ""}, "") for number in range(COUNT)})
+    assert prepare(table, tmp_path / "out", "--skip-bad", "100") == 65
+    assert "12 of 12 examples are bad; are layout and columns" in capsys.readouterr().err

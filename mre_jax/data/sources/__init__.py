@@ -16,7 +16,7 @@ from mre_jax.data.sources.plain_folder import PlainFolder
 from mre_jax.data.sources.plain_table import plain_table
 from mre_jax.data.sources.source import Source
 from mre_jax.data.sources.table import nearest
-from mre_jax.errors import ConfigError, DataError
+from mre_jax.errors import ConfigError
 
 SOURCES: dict[str, Callable[..., Source]] = {
     "instruct_pix2pix": InstructPix2PixFolder,
@@ -53,8 +53,4 @@ def open_source(name: str, path: epath.PathLike, /, **options: Any) -> Source:
                 f"source {name} has no option {option!r}; it has {', '.join(known)}"
                 f"{nearest(option, known)}"
             )
-    try:
-        epath.Path(path)
-    except KeyError:
-        raise DataError(f"{path}: is on the web, from which nothing is fetched; fetch it") from None
     return SOURCES[name](path, **options)

@@ -85,17 +85,16 @@ def resolve(path: str, folder: epath.Path, where: str) -> epath.Path:
     """A path as a table has it: absolute, in a bucket, or relative to `folder`.
 
     Raises:
-        DataError: if it is one that nothing is fetched from, as https://...; `where` names it.
+        DataError: if it is on the web, or nowhere that is known; `where` names it.
     """
     if "://" not in path:
         return folder / path
     try:
         return epath.Path(path)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
     except KeyError:
-        raise DataError(
-            f"{where}: {path[:_SHOWN]} is on the web, from which no picture is fetched; fetch "
-            "them, and name the files"
-        ) from None
+        raise DataError(f"{where}: {path[:_SHOWN]} is no path of a file") from None
 
 
 def _read(path: epath.Path, where: str) -> bytes | None:

@@ -268,7 +268,7 @@ def test_what_is_no_path_of_a_picture_is_one_bad_row(tmp_path, cell, message):
 
 
 def test_a_set_on_the_web_is_refused():
-    with pytest.raises(DataError, match=r"https://example\.com/set\.csv: is on the web"):
+    with pytest.raises(DataError, match=r"https://example\.com/set\.csv is on the web"):
         open_source("table", "https://example.com/set.csv")
 
 
