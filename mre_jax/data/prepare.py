@@ -189,7 +189,8 @@ def _write_shards(
                         _note_path(folder, written).unlink(missing_ok=True)
                     raise DataError(
                         f"{source.path}: id {name!r} stands in the set twice, as example {first} "
-                        f"and {position} (counted from 0)"
+                        f"and {position} (counted from 0); give them ids of their own: of a table "
+                        'by --option columns={"id": ["COLUMN", "OTHER"]}'
                     )
                 places[name] = position, index
             if index not in missing:

@@ -70,6 +70,15 @@ class Triplet:
             object.__setattr__(self, "scores", check_scores(self.scores, where))
         if self.texts is not None:
             object.__setattr__(self, "texts", check_texts(self.texts, where))
+        captions = self.original_caption or "", self.edited_caption or ""
+        asked = self.instruction, *self.instructions
+        for text in (self.original_id, self.group, *asked, *captions, *(self.texts or ())):
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise DataError(
+                    f"{where}: {text[:80]!r} is no Unicode text ({error.reason})"
+                ) from None
 
     def original_image(self) -> Image.Image:
         """The picture before the edit as upright 8-bit RGB.

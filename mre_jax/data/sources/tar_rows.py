@@ -59,8 +59,12 @@ class TarRows:
     def columns(self) -> Sequence[str]:
         """Those of the first examples."""
         _ = self._starts  # whose errors come first: in another order there are other columns
-        first = self.read(range(min(len(self), LOOKED)), ())
-        rows = (row[1] for row in first if not isinstance(row, DataError))
+        if not len(self):
+            raise DataError(f"{self.path}: no examples in it")
+        first = list(self.read(range(min(len(self), LOOKED)), ()))
+        rows = [row[1] for row in first if not isinstance(row, DataError)]
+        if not rows:
+            raise next(row for row in first if isinstance(row, DataError))
         return list(dict.fromkeys(name for row in rows for name in row))
 
     def read(self, positions: Sequence[int], columns: Collection[str]) -> Iterator[Row | DataError]:
@@ -140,7 +144,7 @@ def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, str, tarfile.TarIn
         archive.members = []  # type: ignore[attr-defined]  # or it keeps the header of every file
         folder, _, name = member.name.rpartition("/")
         stem, _, suffix = name.partition(".")
-        if member.isfile() and stem and suffix:
+        if stem and suffix and (member.isfile() or member.islnk() or member.issym()):
             yield f"{folder}/{stem}".lstrip("./"), suffix.lower(), member
     if archive.fileobj is not None:
         archive.fileobj.seek(archive.offset)
@@ -183,6 +187,10 @@ def _without_kind(suffix: str) -> str:
 
 
 def _value(archive: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, where: str) -> Any:
+    if not member.isfile():
+        raise DataError(
+            f"{where}: {suffix} is a link; pack the file, by tar --dereference --hard-dereference"
+        )
     if member.size > MAX_BYTES:
         raise DataError(
             f"{where}: {suffix} has {member.size >> 20} MiB, more than {MAX_BYTES >> 20} MiB"

@@ -190,7 +190,9 @@ def test_members_of_archives_are_never_written_and_links_not_followed(tmp_path):
             add(archive, f"{name}.edit_prompt.txt", b"edit 1")
         add(archive, "link.original_image.png", b"", type=tarfile.SYMTYPE, linkname="/etc/passwd")
     before = sorted(tmp_path.rglob("*"))
-    assert len(check(path, [0, 1, 1])) == 3
+    *whole, link = open_source("table", path).read(range(4))
+    assert [triplet.instruction for triplet in whole] == ["edit 0", "edit 1", "edit 1"]
+    assert "key link: original_image.png is a link" in str(link)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -401,3 +403,33 @@ def test_a_bad_first_line_hides_no_columns(pictures):
 def test_feather_is_arrow(tmp_path):
     write_arrow(tmp_path / "set.feather", [row(n) for n in range(COUNT)], stream=False)
     check(tmp_path / "set.feather")
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_a_link_in_an_archive_is_one_bad_row(tmp_path, kind):
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        for number in range(2):
+            add(archive, f"{number}.original.png", BEFORE)
+            if number:
+                add(archive, f"{number}.edited.png", b"", type=kind, linkname="0.original.png")
+            else:
+                add(archive, f"{number}.edited.png", AFTER)
+            add(archive, f"{number}.instruction.txt", b"go")
+    whole, bad = open_source("table", tmp_path / "set.tar").read(range(2))
+    assert whole.edited == AFTER
+    assert "set.tar key 1: edited.png is a link; pack the file" in str(bad)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ((), "no examples in it"),
+        ((("0.original.png", BEFORE), ("0.instruction.txt", b"\xf6")), "key 0: .* not UTF-8 text"),
+    ],
+)
+def test_an_archive_without_a_whole_example_says_what_is_wrong(tmp_path, members, message):
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        for name, data in members:
+            add(archive, name, data)
+    with pytest.raises(DataError, match=message):
+        open_source("table", tmp_path / "set.tar")
