@@ -148,8 +148,14 @@ def open_json(path: epath.PathLike) -> TextRows:
         return JsonRows(path)
     if ".json" not in [suffix.lower() for suffix in file.suffixes[-2:]]:
         return JsonlRows(path)
-    whole = isinstance(first, DataError) or (alone and _lists_in(first))
-    return JsonRows(path) if whole else JsonlRows(path)
+    is_row = not isinstance(first, DataError) and not (alone and _holds_rows(first))
+    return JsonlRows(path) if is_row else JsonRows(path)
+
+
+def _holds_rows(entries: dict[str, Any]) -> bool:
+    """Whether an object is a table itself, in whatever form, and no row of one."""
+    nested = all(isinstance(value, dict | list) for value in entries.values())
+    return nested or bool(_lists_in(entries))
 
 
 class CsvRows(TextRows):

@@ -265,6 +265,8 @@ def test_json_that_is_no_table_is_named(pictures):
     path = pictures / "set.json"
     for text, message in (
         (json.dumps({"data": [1]}, indent=1), r"want a list of objects.*one dict with data"),
+        (json.dumps({"a": text_rows()[0], "b": text_rows()[1]}), "it is one dict with a, b"),
+        (json.dumps({"original": ["a.png"], "edited": ["b.png"]}), "one dict with original, edit"),
         ("[1]", r"set\.json:1: want a JSON object, got int"),
         ("[", r"set\.json: not JSON"),
         ("", r"set\.json: not JSON"),
