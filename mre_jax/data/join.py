@@ -227,7 +227,8 @@ def _report(
 def _is_ambiguous(kind: str, key: str, position: int, keys: Keys) -> bool:
     """Whether the key means a folder of several pairs, and not one of these."""
     if kind == "row" and keys.names is not None:
-        key = keys.aliases.get(position, keys.names[position])
+        names = keys.names[position], keys.aliases.get(position)
+        return any(name in keys.ambiguous for name in names)
     return key in keys.ambiguous
 
 

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from mre_jax.data.attempt import strict
 from mre_jax.data.join import join
 from mre_jax.data.reward_text import measure_truncation, reward_parts
 from mre_jax.data.rewards import Reward, read_rewards
@@ -15,6 +16,7 @@ from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.toyworld.dataset import Settings, write_dataset
 from tests.data.pictures import AFTER, BEFORE
+from tests.data.sources.test_instruct_pix2pix import write_set
 
 
 class Named:
@@ -171,3 +173,25 @@ def test_the_toy_world_end_to_end(tmp_path):
     parts = [reward_parts(t.texts, t.scores) for t in triplets]
     report = measure_truncation(parts, lambda texts: [len(t.split()) + 2 for t in texts], limit=77)
     assert (report.texts, report.cut) == (36, (0, 0, 0))
+
+
+@pytest.mark.parametrize("judged_by", ["one", "drawn", "all"])
+@pytest.mark.parametrize("read_by", ["one", "drawn", "all"])
+def test_rewards_by_folder_or_by_pair_meet_their_pictures_however_pairs_are_read(
+    tmp_path, judged_by, read_by
+):
+    folders = {"0000001": ("5",), "0000002": ("1", "2", "3"), "0000003": ("7", "8")}
+    write_set(tmp_path, folders)
+    judged, source = (
+        {triplet.id: triplet.original for triplet in strict(made.read(range(len(made))))}
+        for made in (open_set(tmp_path, judged_by), open_set(tmp_path, read_by))
+    )
+    met = join(open_set(tmp_path, read_by), rewards(*judged), threshold=0.01)
+    assert len(met) == min(len(source), len(judged))
+    for triplet in strict(met.read(range(len(met)))):
+        assert triplet.texts is not None
+        assert judged[triplet.texts[0]] == triplet.original
+
+
+def open_set(folder, seeds):
+    return open_source("instruct_pix2pix", folder, seeds=seeds)

@@ -131,6 +131,10 @@ def test_tables_of_text_name_their_pictures(tmp_path):
     assert case.id == "a-b" and case.original == tmp_path / "cat.png"
     for change, message in (
         ({"image": "dog.png"}, r"table\.jsonl:1: no picture"),
+        (
+            {"image": "https://a.org/dog.png"},
+            r"table\.jsonl:1: https://a\.org/dog\.png is on the web",
+        ),
         ({"image": 3}, "no picture in column 'image'"),
         ({"instruction": None}, "no text in column 'instruction'"),
     ):

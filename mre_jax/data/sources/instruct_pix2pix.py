@@ -91,9 +91,9 @@ class InstructPix2PixFolder:
             total=len(names),
             names=ids,
             aliases={
-                position: names[row]
+                position: names[row] if ids[position] != names[row] else f"{names[row]}_{pair}"
                 for position, (row, pair) in enumerate(self._examples)
-                if (row, pair) in judged and ids[position] != names[row]
+                if pair is not None and (row, pair) in judged
             },
             elsewhere={*names[: inside.start], *names[inside.stop :]},
             ambiguous={name for name, pairs in self._index.items() if len(pairs) > 1},

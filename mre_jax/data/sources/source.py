@@ -17,7 +17,8 @@ class Keys:
         total: rows of the whole set.
         names: the folder or the id of each example; None if the set has no names.
         aliases: of the examples at these positions, the name by which a reward may call them too:
-            the folder's, of the one among its pairs that a reward by folder is taken for.
+            the folder's, of the one among its pairs that a reward by folder is taken for; or that
+            of the pair, if the example has the folder's.
         elsewhere: names that the chosen split leaves out.
         ambiguous: names that hold several pairs, of which a reward describes one.
     """
