@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import sys
 from collections.abc import Iterator
 
 import jax
@@ -78,19 +79,38 @@ class HeldOutLoss:
         self._loader, self._loss, self._frozen, self._layout = loader, loss, frozen, layout
         epoch = round(loader.steps_per_epoch * loader.batch_size)
         self._count = min(config.validation.examples, epoch)
+        self._told = False
 
     def __call__(self, state: State) -> dict[str, float]:
         """Of the moving average, or of the parameters where there is none.
 
         Returns:
             "held_out_loss", the mean of the examples' unweighted losses, and their means by quarter
-            of the timesteps.
+            of the timesteps. It is not finite if that of an example is not, which is said once.
         """
         params = state["ema"] or state["params"]
         sums = [self._loss(params, self._frozen, batch, self._count) for batch in self._batches()]
-        losses, counts = np.sum(jax.device_get(sums), axis=0)
+        by_batch = np.array(jax.device_get(sums))
+        self._tell_bad(np.flatnonzero(~np.isfinite(by_batch).all(axis=(1, 2))).tolist())
+        losses, counts = by_batch.sum(axis=0)
         rows = by_bin("held_out_loss_time", [(losses, counts)])
         return {"held_out_loss": float(losses.sum() / counts.sum()), **rows}
+
+    def _tell_bad(self, steps: list[int]) -> None:
+        """Names the examples of the first batch whose loss is not finite, on one process."""
+        if not steps or self._told:
+            return
+        self._told = True
+        if jax.process_index() == 0:
+            where = positions(steps[0], self._loader.batch_size)
+            last = self._count - steps[0] * self._loader.batch_size
+            found = list(self._loader.find(where))[:last]
+            ids = ", ".join(f"{source[record].id} of {source.path}" for source, record in found)
+            print(
+                f"warning: the held-out loss is not finite, in {len(steps)} of its batches; mend "
+                f"or leave out what is bad of the first: {ids}",
+                file=sys.stderr,
+            )
 
     def _batches(self) -> Iterator[Batch]:
         steps = -(-self._count // self._loader.batch_size)

@@ -96,3 +96,24 @@ def test_a_set_that_is_trained_on_is_no_held_out_one(config, shards):
     _, training = open_data(config)
     with pytest.raises(ConfigError, match=r"validation.data: .* is trained on"):
         open_held_out(dataclasses.replace(config, validation=validation), training)
+
+
+def test_examples_of_a_loss_that_is_not_finite_are_named_once(config, held_out, capsys):
+    layout = Layout.of(config.mesh, make_mesh(config.mesh, jax.devices()[:1]))
+    _, training = open_data(config)
+    loader = dataclasses.replace(
+        open_held_out(config, training), tokenize=lambda texts: np.zeros((len(texts), 4), np.int32)
+    )
+
+    def loss(params, frozen, batch, count):
+        del params, frozen, count
+        bad = int(np.asarray(batch.positions)[0]) == 8
+        return np.full(4, np.nan if bad else 1.0), np.ones(4)
+
+    measure = HeldOutLoss(config, loader, loss, None, layout)
+    for _ in range(2):
+        assert np.isnan(measure({"ema": {}, "params": {}})["held_out_loss"])
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "not finite" in line)
+    assert "in 1 of its batches" in line
+    ids = [source[record].id for source, record in loader.find(np.arange(8, EXAMPLES))]
+    assert line.endswith(", ".join(f"{example} of {held_out}" for example in ids))
