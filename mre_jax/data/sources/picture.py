@@ -104,7 +104,7 @@ def _read(path: epath.Path, where: str) -> bytes | None:
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
         return None  # a text with a NUL, a ValueError, is no path of a file
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
             return None
         if isinstance(error, PermissionError):
             raise DataError(f"{where}: {path} may not be read") from None

@@ -22,11 +22,13 @@ Columns: TypeAlias = Mapping[str, str | Sequence[str]]
 
 A picture's cell holds its bytes, a struct of bytes and path, base64, or a path. `scores` and
 `texts` are one column of lists or three columns; the columns of `id` are joined by "-". Of a list
-of instructions each epoch draws one. "images[1]" is the second of a column of lists.
+of instructions each epoch draws one. "images[1]" is the second of a column of lists, "sample.text"
+the entry of a column of objects, "turns[0].text" both.
 """
 
 
-_ELEMENT = re.compile(r"(.+)\[(\d+)\]")
+_PATH = re.compile(r"[^.\[\]]+(\.[^.\[\]]+|\[\d+\])*")
+_STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 
 
 class Table:
@@ -121,7 +123,7 @@ class Table:
     def _cells(self, row: Mapping[str, Any], field: str, where: str) -> list[Any] | None:
         """The cells of a field, none of them empty; None for an optional field without any."""
         names = self._required.get(field) or self._optional.get(field, ())
-        cells = [_walk(row, self._steps[name]) for name in names]
+        cells = [_walk(row, name, self._steps[name]) for name in names]
         missing = [name for name, cell in zip(names, cells, strict=True) if cell is None]
         if missing and (field in self._required or len(missing) < len(names)):
             raise DataError(f"{where}: nothing in column {missing[0]!r}")
@@ -161,7 +163,7 @@ class Table:
     def _texts(self, row: Mapping[str, Any], where: str, *, judged: bool) -> Any:
         """The texts from one cell or three; of a judged example, an empty cell is a text."""
         names = self._required.get("texts") or self._optional.get("texts", ())
-        found = [_walk(row, self._steps[name]) for name in names]
+        found = [_walk(row, name, self._steps[name]) for name in names]
         if len(names) < 3 or not any(name in row for name in names):
             return self._cell(row, "texts", where)
         cells = ["" if cell is None else cell for cell in found]
@@ -189,17 +191,21 @@ def _check(field: str, names: Sequence[str], columns: Sequence[str] | None, path
 
 def _steps(name: str, columns: Sequence[str] | None) -> tuple[Any, ...]:
     """The column, and the way into its cells, that a name such as "images[1]" means."""
-    match = _ELEMENT.fullmatch(name)
-    if match is None or name in (columns or ()):
+    if name in (columns or ()) or not _PATH.fullmatch(name):
         return (name,)
-    return match[1], int(match[2])
+    return tuple(int(index) if index else entry for index, entry in _STEP.findall(name))
 
 
-def _walk(row: Mapping[str, Any], steps: Sequence[Any]) -> Any:
-    """A cell, or one of the list that it holds; None if there is none."""
+def _walk(row: Mapping[str, Any], name: str, steps: Sequence[Any]) -> Any:
+    """A cell, or what the steps behind the first lead to in it; None if there is nothing."""
+    if name in row:
+        return row[name]
     cell = row.get(steps[0])
     for step in steps[1:]:
-        cell = cell[step] if isinstance(cell, list) and step < len(cell) else None
+        if isinstance(step, int):
+            cell = cell[step] if isinstance(cell, list) and step < len(cell) else None
+        else:
+            cell = cell.get(step) if isinstance(cell, dict) else None
     return cell
 
 

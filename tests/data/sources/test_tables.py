@@ -323,3 +323,39 @@ def test_text_in_utf_16_is_read_and_in_latin_1_refused(tmp_path):
     (tmp_path / "set.csv").write_text(f"{header}\n{cells}\n", encoding="latin-1")
     with pytest.raises(DataError, match=r"set\.csv: not UTF-8 text \(.*; save it as UTF-8"):
         list(read_triplets(open_source("table", tmp_path / "set.csv")))
+
+
+def nested_row(number):
+    turns = [{"text": f"edit {number}", "lang": "en"}]
+    return {"sample": {"before": "b.png", "after": "b.png"}, "turns": turns, "n.o": number}
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_cells_within_cells(tmp_path, kind):
+    (tmp_path / "b.png").write_bytes(BEFORE)
+    path = tmp_path / f"set.{kind}"
+    if kind == "parquet":
+        write_parquet(path, [nested_row(n) for n in range(3)])
+    else:
+        path.write_text("".join(json.dumps(nested_row(n)) + "\n" for n in range(3)))
+    columns = {
+        "id": "n.o",
+        "original": "sample.before",
+        "edited": "sample.after",
+        "instruction": "turns[0].text",
+    }
+    triplets = list(read_triplets(open_source("table", path, columns=columns)))
+    assert [(t.id, t.instruction) for t in triplets] == [(str(n), f"edit {n}") for n in range(3)]
+    bad, *_ = open_source("table", path, columns=columns | {"edited": "sample.x"}).read(range(3))
+    assert "nothing in column 'sample.x'" in str(bad)
+
+
+def test_a_link_to_itself_is_one_bad_row(tmp_path):
+    (tmp_path / "b.png").write_bytes(BEFORE)
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "set.csv").write_text(
+        "original,edited,instruction\nloop.png,b.png,go\nb.png,b.png,go\n"
+    )
+    bad, whole = open_source("table", tmp_path / "set.csv").read(range(2))
+    assert "set.csv:2: no picture" in str(bad)
+    assert whole.instruction == "go"
