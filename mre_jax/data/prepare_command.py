@@ -39,6 +39,8 @@ from mre_jax.errors import ConfigError
 from mre_jax.weights.arguments import add_base, add_lora
 
 _FORMAT = 1
+_UNSAID = "seeds", "one"
+"""The option that an earlier version had for good, and so did not write down."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -245,7 +247,7 @@ def _settings(args: argparse.Namespace, options: dict[str, Any], source: Source)
     return {
         "format": _FORMAT,
         "source": args.source,
-        "options": options,
+        "options": {key: value for key, value in options.items() if (key, value) != _UNSAID},
         "examples": len(source),
         "max_examples": args.max_examples,
         "part": args.shard,

@@ -121,3 +121,14 @@ def test_groups_are_found_in_the_records_if_the_index_was_lost(prepared, capsys)
     again = RecordSource(prepared)
     assert [again.members(group) for group in range(again.groups)] == begins
     assert "reading all" in capsys.readouterr().err
+
+
+def test_one_pair_a_folder_goes_on_with_a_set_of_an_earlier_version(tmp_path):
+    """Which took one without being asked, and so noted no option."""
+    write_set(tmp_path / "in", FOLDERS)
+    words = ["prepare", "instruct_pix2pix", f"{tmp_path}/in", "--out", f"{tmp_path}/out"]
+    words += ["--option", "seeds=one", "--sizes", "any"]
+    assert cli.main(words) == 0
+    manifest = check_manifest(tmp_path / "out")
+    assert manifest.settings["options"] == {}
+    assert manifest.count == len(FOLDERS)

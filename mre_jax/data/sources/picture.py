@@ -94,7 +94,9 @@ def resolve(path: str, folder: epath.Path, where: str) -> epath.Path:
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
     except KeyError:
-        raise DataError(f"{where}: {path[:_SHOWN]} is no path of a file") from None
+        raise DataError(
+            f"{where}: nothing is read from {path[:_SHOWN]}; give a path, or one of a bucket"
+        ) from None
 
 
 def _read(path: epath.Path, where: str) -> bytes | None:
