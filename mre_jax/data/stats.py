@@ -36,6 +36,7 @@ class Stats(RewardStats):
         shards: files.
         bytes: of them.
         groups: examples that an epoch reads, if it reads one of each group; 0 if it reads all.
+        several: examples with several instructions.
         skipped: bad examples that were left out, as the manifest tells them.
         sources: examples by the set they come from.
         sizes: examples by "width x height" of the original picture.
@@ -51,6 +52,7 @@ class Stats(RewardStats):
     shards: int = 0
     bytes: int = 0
     groups: int = 0
+    several: int = 0
     skipped: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     examples: int = 0
     captioned: int = 0
@@ -146,6 +148,7 @@ def _add(stats: Stats, triplet: Triplet) -> None:
     size, kind = _picture(triplet)
     stats.sizes[size] += 1
     stats.formats[kind] += 1
+    stats.several += bool(triplet.instructions)
     stats.captioned += bool(triplet.original_caption and triplet.edited_caption)
     stats.instruction_words[len(triplet.instruction.split())] += 1
     stats.add_reward(triplet.scores, triplet.texts)
@@ -168,6 +171,8 @@ def _lines(stats: Stats) -> Iterator[str]:
     )
     if stats.groups:
         yield f"groups: {stats.groups}, of each of which an epoch reads one example"
+    if stats.several:
+        yield f"with several instructions: {stats.several}, of each of which an epoch draws one"
     if stats.skipped:
         yield f"left out as bad: {len(stats.skipped)}, the first {stats.skipped[0]['reason']}"
     yield f"judged: {stats.judged}; with both captions: {stats.captioned}"

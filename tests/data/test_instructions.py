@@ -13,6 +13,7 @@ from mre_jax.data.prepared_source import PreparedSource
 from mre_jax.data.record_source import RecordSource
 from mre_jax.data.sources import open_source
 from mre_jax.data.sources.selection import WHOLE, read_checked
+from mre_jax.data.stats import collect
 from mre_jax.errors import DataError
 from tests.data.pictures import AFTER, BEFORE
 
@@ -61,6 +62,7 @@ def test_the_set_keeps_them_all_and_tells_their_number(prepared):
     assert source[0].instruction in TEXTS
     assert (source[1].instruction, source[1].instructions) == ("walk", ())
     assert check_manifest(prepared).measured["several_instructions"] == COUNT // 2
+    assert collect(prepared).several == COUNT // 2
     (again,) = PreparedSource(prepared).read([2])
     assert again.instructions == TEXTS
 
