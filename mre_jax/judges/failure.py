@@ -20,6 +20,8 @@ _NO_MONEY = {
     "billing_hard_limit_reached",
     "billing_not_active",
     "arrearage",
+    "budget_exceeded",
+    "exceeded_current_quota_error",
 }
 _FILTERED = {
     "content_filter",
@@ -33,11 +35,14 @@ _NAMES = ("param", "loc", "field", "path")
 _CODES = ("code", "type", "status")
 _DEEPEST = 8
 
+_AGAIN = (408, 409, 421, 423, 424, 425, 429, 498, 499)  # and those from 500 on
 _SETTINGS = {
+    "api": r"only (?:supported|available) in v1/",
     "max_tokens_field": r"\bmax_(?:completion_|output_|new_)?tokens\b|\bmaxOutputTokens\b",
     "temperature": r"\btemperature\b",
     "form": r"response_?format|json_?(?:schema|object|mode)|response_?schema|text\.format|"
-    r"structured.?output|guided|\bgrammar\b|\benum\b|additional_?properties",
+    r"structured.?output|guided|\bgrammar\b|\benum\b|additional_?properties|"
+    r"handle the requested parameters",
     "seed": r"\bseed\b",
     "detail": r"image_url\.detail|image\.detail|['\"`]detail['\"`]|^detail$",
     "system": r"\bsystem['\"`]? ?(?:role|message|prompt|instruction)|role['\"`]?:? ?['\"`]?system|"
@@ -47,7 +52,8 @@ _SETTINGS = {
     r"(?:image|vision|multi-?modal)\w*[^.]{0,30}(?:not |un)(?:supported|enabled|allowed)|"
     r"image_url is only supported|invalid value: .?(?:image_url|input_image)|"
     r"unknown variant .?(?:image_url|input_image)|not a (?:vision|multi-?modal)|"
-    r"at most \d+ image|content['\"`]?[^.]{0,20}must be a string",
+    r"at most \d+ image|content['\"`]?[^.]{0,20}must be a string|"
+    r"(?:endpoints found that support|required for) image input",
 }
 """Settings of a judge, and what an error says where it is about one."""
 
@@ -56,17 +62,36 @@ _ONE_PICTURE = re.compile(
 )
 _TOO_LONG = re.compile(
     r"context.{0,3}(?:length|window|size)|maximum context|too many (?:input )?tokens|"
-    r"(?:prompt|input) is too long",
+    r"(?:prompt|input) is too long|image exceeds",
     re.I,
 )
 _MODEL = re.compile(
-    r"model.{0,80}(?:not found|not exist|no such|unknown|not available|not loaded)|"
-    r"(?:unknown|invalid|no such|not find)(?: the)? model",
+    r"(?:model|deployment).{0,80}"
+    r"(?:not found|not exist|no such|unknown|not available|not loaded|decommissioned|retired)|"
+    r"(?:unknown|invalid|no such|not find)(?: the)? model|no models? (?:is )?loaded|^model: \S+$|"
+    r"no endpoints found matching",
     re.I | re.S,
 )
-_KEY = re.compile(r"api.?key.{0,30}(?:not valid|invalid|incorrect|missing)|invalid api.?key", re.I)
+_KEY = re.compile(
+    r"api.?key.{0,30}(?:not valid|invalid|incorrect|missing)|invalid api.?key|"
+    r"(?:missing|invalid) authorization header",
+    re.I,
+)
+_MONEY = re.compile(
+    r"credit balance is too low|insufficient \w*\W?(?:balance|credit|fund)|all available credits",
+    re.I,
+)
+_FLAGGED = re.compile(
+    r"\bflagged\b|usage (?:guidelines|polic)|content polic|\u654f\u611f|"
+    r"(?:unsafe|inappropriate|sensitive) content",
+    re.I,
+)
+_NO_SUCH_ADDRESS = re.compile(
+    r"(?:unexpected|unknown|no such|invalid) (?:endpoint|route|path\b|url|request url)", re.I
+)
 _REFUSES = re.compile(
-    r"unknown|unexpected|unsupported|not support|unrecognized|not permitted|extra", re.I
+    r"unknown|unexpected|unsupported|not support|unrecognized|not permitted|extra|missing data",
+    re.I,
 )
 _TOO_MUCH = re.compile(r"too (?:large|big|high)|less than|at most|exceed|maximum|<=", re.I)
 
@@ -81,8 +106,9 @@ class Failure:
             request, and it would be again), "stop" (so would every other).
         text: one line.
         wait: seconds that the server asks for, if it does.
-        about: of a "stop": "money", "key", "address", "model", "pictures", or the judge's setting
-            that is refused; of others "address" if nobody there speaks the protocol.
+        about: of a "stop": "money", "key", "address", "certificate", "model", "pictures", or the
+            judge's setting that is refused; of others "address" if nobody there speaks the
+            protocol.
     """
 
     kind: str
@@ -96,7 +122,7 @@ def read_failure(error: Exception) -> Failure:
     import openai
 
     if isinstance(error, openai.APITimeoutError):
-        return Failure("lost", "no answer in time")
+        return Failure("lost", "no answer in time; give --judge-option timeout=N with more seconds")
     if isinstance(error, openai.APIConnectionError):
         return _of_connection(error.__cause__ or error)
     if isinstance(error, openai.APIStatusError):
@@ -110,26 +136,26 @@ def read_refusal(status: int, body: str, headers: Mapping[str, str] | None = Non
     Args:
         status: of HTTP.
         body: as it came.
-        headers: of the response, for the wait they may ask for.
+        headers: of the response; they, or the body, may ask to wait.
     """
     error = _Error.read(body)
     text = redact(f"{status}: {error.text}")[:300]
-    if status == 402 or error.codes & _NO_MONEY:
+    if status == 402 or error.codes & _NO_MONEY or _MONEY.search(error.text):
         return Failure("stop", text, about="money")
-    if status in (401, 403) or (status == 400 and _KEY.search(error.text)):
-        return Failure("stop", text, about="key")
-    if error.codes & _FILTERED:
+    if error.codes & _FILTERED or (400 <= status < 500 and _FLAGGED.search(error.text)):
         return Failure("filtered", text)
-    if status in (404, 405, 501) or 300 <= status < 400:
-        return Failure("stop", text, about="model" if error.names_model else "address")
-    if status in (408, 409, 425, 429) or (status >= 500 and not error.refuses):
-        wait = retry_after(headers or {}, datetime.datetime.now(datetime.UTC))
+    about = error.about
+    if status in (401, 403) or (status == 400 and _KEY.search(error.text)):
+        return Failure("stop", text, about="model" if about == "model" else "key")
+    if status in (404, 405, 410, 501) or 300 <= status < 400 or _NO_SUCH_ADDRESS.search(error.text):
+        named = about if about in ("api", "model", "pictures", "form") else "address"
+        return Failure("stop", text, about=named)
+    if status in _AGAIN or (status >= 500 and not error.refuses):
+        wait = retry_after(headers or {}, body, datetime.datetime.now(datetime.UTC))
         return Failure("limited" if status == 429 else "broken", text, wait)
-    if status == 413 or _TOO_LONG.search(error.text):
-        return Failure("refused", f"{text} (send smaller pictures)")
-    if about := "model" if error.names_model else error.setting:
-        return Failure("stop", text, about=about)
-    return Failure("refused", text)
+    if status == 413 or (_TOO_LONG.search(error.text) and "max_tokens" not in error.names):
+        return Failure("refused", f"{text} (send smaller pictures, as jpeg:85:512)")
+    return Failure("stop", text, about=about) if about else Failure("refused", text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +201,13 @@ class _Error:
         return "setting" if any(code.startswith("unsupported") for code in self.codes) else ""
 
     @property
-    def names_model(self) -> bool:
+    def about(self) -> str:
+        """What every request would be refused for; "" if that is not said."""
+        setting = self.setting
+        return "model" if setting not in ("api", "pictures") and self._names_model else setting
+
+    @property
+    def _names_model(self) -> bool:
         return (
             "model" in self.names
             or any(code.startswith("model_not_found") for code in self.codes)
@@ -219,8 +251,11 @@ def _json_of(text: str) -> Any:
 
 def _of_connection(cause: BaseException) -> Failure:
     text = f"connection: {redact(str(cause)) or 'lost'}"
-    if re.search(r"\bSSL\b|CERTIFICATE|UnsupportedProtocol", f"{type(cause).__name__} {text}"):
+    kind = type(cause).__name__
+    if "CERTIFICATE_VERIFY" in text:
+        return Failure("stop", text, about="certificate")
+    if re.search(r"\bSSL\b|UnsupportedProtocol|TooManyRedirects", f"{kind} {text}"):
         return Failure("stop", text, about="address")
-    if "Connect" in type(cause).__name__:
+    if "Connect" in kind:
         return Failure("broken", text, about="address")
     return Failure("lost", text)

@@ -26,6 +26,7 @@ _FAILURES = 8  # requests for one question that were not answered
 _FAILURES_AT_FIRST = 3  # to connect to a server that has not answered before
 _WAITS = 50  # times that the server asks to wait
 _LONG_WAIT = 60.0
+_PATIENCE = {"lost": 1}  # so many requests without an answer are told of, once a kind
 _SHORT_ANSWER, _LONG_ANSWER = 300, 4000
 
 _LATER = {"api": "chat", "system": "system"}
@@ -113,6 +114,7 @@ class OpenAIJudge:
         )
         self._key_name = key_name
         self._answered = False
+        self._told: set[str] = set()
         self._echo = model_echo or model
         self._address = server_address(base_url)
         self._pace = pace or Pace(requests_per_minute, tokens_per_minute)
@@ -187,7 +189,7 @@ class OpenAIJudge:
             return
         raise ConfigError(
             f"asked {self.request.model!r}, and {model!r} answered: scores of several models do "
-            f"not go together; set model_echo={model} if that is the same one"
+            f"not go together; give --judge-option model_echo={model} if that is the same one"
         )
 
     async def complete(self, message: Message, most: int = 0) -> Said | Failure:
@@ -280,12 +282,13 @@ class OpenAIJudge:
             return read_failure(error)
 
     async def _wait(self, failure: Failure, tally: "_Tally") -> None:
-        if failure.wait is None:
-            wait = back_off(tally.waits if failure.kind == "limited" else tally.failures)
-        else:
-            wait = failure.wait
+        tries = tally.waits if failure.kind == "limited" else tally.failures
+        wait = back_off(tries) if failure.wait is None else failure.wait
         if wait > _LONG_WAIT:
             _log.warning("the server asks to wait %.0f s (%s)", wait, failure.text)
+        elif tries >= _PATIENCE.get(failure.kind, 4) and failure.kind not in self._told:
+            self._told.add(failure.kind)
+            _log.warning("no answer yet after %d requests (%s)", tries, failure.text)
         if failure.kind == "limited":
             self._pace.pause(wait)  # it holds for all
         else:

@@ -5,6 +5,7 @@ import datetime
 import email.utils
 import math
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -12,6 +13,12 @@ from mre_jax.errors import BusyError, ConfigError
 
 _MINUTE = 60.0
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
+
+_SAID = re.compile(
+    r"(?:(?:again|retry) (?:in|after)|retry_?delay\W+) ?(?=\d)"
+    r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(ms|s| ?sec))?",
+    re.I,
+)
 
 
 class HaltedError(BusyError):
@@ -105,11 +112,12 @@ def back_off(failures: int, uniform: Callable[[], float] = random.random) -> flo
     return longest * (0.5 + 0.5 * uniform())
 
 
-def retry_after(headers: Mapping[str, str], now: datetime.datetime) -> float | None:
+def retry_after(headers: Mapping[str, str], body: str, now: datetime.datetime) -> float | None:
     """Seconds that a server asks to wait, of any length; None if it does not say.
 
     Args:
         headers: of the response.
+        body: of it, which says so where the headers do not: "try again in 7m12s".
         now: the time, with a zone.
     """
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
@@ -122,7 +130,16 @@ def retry_after(headers: Mapping[str, str], now: datetime.datetime) -> float | N
     try:
         date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
     except (TypeError, ValueError):
-        return None
+        return _said_wait(body)
     if date.tzinfo is None:
         date = date.replace(tzinfo=datetime.UTC)
     return max(0.0, (date - now).total_seconds())
+
+
+def _said_wait(text: str) -> float | None:
+    match = _SAID.search(text)
+    if match is None or not any(match.groups()):
+        return None
+    hours, minutes, seconds, unit = match.groups(default="0")
+    rest = float(seconds) / (1000 if unit.lower() == "ms" else 1)
+    return int(hours) * 3600 + int(minutes) * 60 + rest

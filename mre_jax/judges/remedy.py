@@ -1,7 +1,7 @@
 """What a user does about a server that refuses every request."""
 
 from mre_jax.judges.failure import Failure
-from mre_jax.judges.request import FORMS, TOKEN_FIELDS, RequestSettings
+from mre_jax.judges.request import APIS, FORMS, TOKEN_FIELDS, RequestSettings
 
 
 def remedy(failure: Failure, used: RequestSettings, address: str, key_name: str) -> str:
@@ -23,6 +23,11 @@ def remedy(failure: Failure, used: RequestSettings, address: str, key_name: str)
                 f"{address}{used.path} does not answer as this API does ({text}); check base_url, "
                 "which ends in /v1 with most servers, and --judge-option api"
             )
+        case "certificate":
+            return (
+                f"the certificate of {address} is not trusted here ({text}); if it is yours, name "
+                "its file in the environment variable SSL_CERT_FILE"
+            )
         case "model":
             return (
                 f"the server does not know model {used.model!r} ({text}); take one that it lists "
@@ -42,6 +47,8 @@ def _option(failure: Failure, used: RequestSettings) -> str:
             return "temperature=null, or another number"
         case "seed" | "detail":
             return f"{failure.about}=null"
+        case "api":
+            return f"api={next(name for name in APIS if name != used.api)}"
         case "system":
             return "system=user"
         case "max_tokens":

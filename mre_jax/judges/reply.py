@@ -19,8 +19,14 @@ _STOPS = {
     "length": "length",
     "max_tokens": "length",
     "max_output_tokens": "length",
+    "model_length": "length",
     "content_filter": "content_filter",
     "safety": "content_filter",
+    "recitation": "content_filter",
+    "prohibited_content": "content_filter",
+    "blocklist": "content_filter",
+    "sensitive": "content_filter",
+    "refusal": "content_filter",
     "error": "error",
 }
 
@@ -85,7 +91,7 @@ def read_said(body: bytes | str) -> Said | Failure:
     if not isinstance(values, dict):
         return _strange(f"not an answer of this protocol: {redact(text)[:200]!r}")
     said = _of_response(values) if "output" in values else _of_completion(values)
-    if said is None and _error_of(values):
+    if (said is None or said.stop == "error") and _error_of(values):
         return read_refusal(_status_of(values), json.dumps(values))
     if said is None or said.stop == "error":
         return _strange(f"not an answer of this protocol: {redact(text)[:200]!r}")
@@ -188,6 +194,8 @@ def _parts(content: Any, kinds: tuple[str, ...]) -> str:
     """A text, or the parts of these kinds joined."""
     if isinstance(content, str):
         return content
+    if isinstance(content, dict):  # a part alone, or the answer as an object
+        return _part(content, kinds) if "type" in content else json.dumps(content)
     parts = content if isinstance(content, list) else []
     return "".join(_part(part, kinds) for part in parts)
 
@@ -263,20 +271,25 @@ def _strange(text: str) -> Failure:
 
 
 def _error_of(values: Mapping[str, Any]) -> Any:
-    named = values.get("error") or values.get("detail")
+    named = values.get("error") or values.get("detail") or _error_of_choice(values)
     return named or (values.get("object") == "error" and values.get("message"))
+
+
+def _error_of_choice(values: Mapping[str, Any]) -> Any:
+    choices = values.get("choices")
+    return _dict(choices[0]).get("error") if isinstance(choices, list) and choices else None
 
 
 def _status_of(values: Mapping[str, Any]) -> int:
     """The status that an error under status 200 stands for; that of a gateway if it has none."""
-    for code in (_dict(values.get("error")).get("code"), values.get("code"), values.get("status")):
+    for code in (_dict(_error_of(values)).get("code"), values.get("code"), values.get("status")):
         if isinstance(code, int | str) and str(code).isdigit() and 400 <= int(code) <= 599:
             return int(code)
     return 502
 
 
 def _stop(reason: Any) -> str:
-    return _STOPS.get(str(reason).lower(), "")
+    return _STOPS.get(str(reason).lower().partition(":")[0], "")
 
 
 def _dict(value: Any) -> Mapping[str, Any]:

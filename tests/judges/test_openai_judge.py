@@ -5,13 +5,15 @@ import json
 import logging
 from pathlib import Path
 
+import openai
 import pytest
 
 from mre_jax.errors import BusyError, ConfigError, DataError
+from mre_jax.judges.failure import Failure, read_failure
 from mre_jax.judges.journal import read_verdicts
 from mre_jax.judges.judge import make_judge
 from mre_jax.judges.pace import Pace
-from mre_jax.judges.reply import read_said
+from mre_jax.judges.reply import read_reply, read_said
 from mre_jax.judges.request import Message
 from tests.judges.conftest import KEY
 from tests.judges.questions import EDITED, ORIGINAL, question
@@ -119,6 +121,12 @@ def test_a_slow_server_is_asked_again_and_may_have_been_paid(ask, server):
     (verdict,) = ask([question(1, "slow", 1)], timeout=3.0).values()
     assert (verdict.status, verdict.requests) == ("ok", 2)
     assert verdict.usd > ONE
+
+
+def test_a_server_that_makes_wait_is_told_of_once(ask, server, caplog):
+    """A bar that stands still for an hour says nothing about a limit or a slow server."""
+    ask([question(n, "429_plain", 6) for n in range(5)], concurrency=5)
+    assert [r.getMessage()[:30] for r in caplog.records] == ["no answer yet after 4 requests"]
 
 
 def test_a_server_that_is_not_there_is_told_soon(ask, time):
@@ -387,6 +395,7 @@ def test_a_server_of_the_older_field_gets_it_once_it_has_refused_the_newer(ask, 
         (lambda body: (405, b"<html>no</html>"), {}, "base_url"),
         (lambda body: (404, {"detail": "Not Found"}), {"api": "responses"}, r"/v1/responses"),
         (lambda body: (400, {"message": "not a multimodal model"}), {}, "takes no pictures"),
+        (lambda body: (404, {"error": "only supported in v1/responses"}), {}, "api=responses"),
     ],
 )
 def test_a_setting_that_is_refused_is_named_with_its_cure(ask, server, refuses, options, message):
@@ -394,6 +403,22 @@ def test_a_setting_that_is_refused_is_named_with_its_cure(ask, server, refuses, 
     with pytest.raises(ConfigError, match=message):
         ask([question(n) for n in range(50)], concurrency=4, **options)
     assert len(server.bodies) <= 12
+
+
+@pytest.mark.parametrize(
+    ("cause", "message"),
+    [
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate", "SSL_CERT_FILE"),
+        ("[SSL: WRONG_VERSION_NUMBER] wrong version number", "check base_url"),
+    ],
+)
+def test_a_connection_that_can_never_be_is_told_with_its_cure(cause, message):
+    error = openai.APIConnectionError(request=None)
+    error.__cause__ = OSError(cause)
+    failure = read_failure(error)
+    judge = make_judge(f"openai:{MODEL}", offline=True)
+    assert failure.kind == "stop"
+    assert message in judge.remedy(failure)
 
 
 @pytest.mark.parametrize(
@@ -500,3 +525,29 @@ def test_answers_of_one_api_are_not_those_of_the_other(ask, server):
     ask([question()])
     ask([question()], api="responses")
     assert server.requests.total() == 2
+
+
+def completion(content, reason="stop", **choice):
+    message = {"role": "assistant", "content": content}
+    return json.dumps({"choices": [{"message": message, "finish_reason": reason, **choice}]})
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (completion({"score": 4, "bad": ""}), "ok"),
+        (completion({"type": "text", "text": "{'score': 4, 'bad': ''}"}), "ok"),
+        (completion("", "content_filter: PROHIBITED_CONTENT"), "content_filter"),
+        (completion("", "RECITATION"), "content_filter"),
+        (completion("{'score': 4, 'ba", "model_length"), "truncated"),
+    ],
+)
+def test_answers_of_other_shapes_are_read(body, status):
+    assert read_reply(read_said(body), question(0).prompt).status == status
+
+
+def test_an_error_in_the_place_of_a_choice_is_one():
+    """It was taken for a wrong address, which ended the run."""
+    error = {"code": 429, "message": "upstream is busy"}
+    failure = read_said(completion("", "error", error=error))
+    assert failure == Failure("limited", "429: upstream is busy")

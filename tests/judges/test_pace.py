@@ -83,4 +83,22 @@ def test_waits_grow_and_are_scattered():
     ],
 )
 def test_what_the_server_asks_for(headers, seconds):
-    assert retry_after(headers, NOW) == seconds
+    assert retry_after(headers, "", NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds"),
+    [
+        ("Limit 200, Used 200. Please try again in 7m12s.", 432),
+        ("Please try again in 1h2m3.5s.", 3723.5),
+        ("Please try again in 250ms.", 0.25),
+        ("Please retry after 26 seconds.", 26),
+        ('{"@type": "RetryInfo", "retryDelay": "45s"}', 45),
+        ("please try again later", None),
+        ("try again in 5 whole days", None),
+    ],
+)
+def test_what_a_server_asks_for_in_words(body, seconds):
+    """Such a server sends no header; asked sooner, it counts the request against the limit."""
+    assert retry_after({}, body, NOW) == seconds
+    assert retry_after({"retry-after": "7"}, body, NOW) == 7
