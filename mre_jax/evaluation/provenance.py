@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mre_jax.errors import DataError
+from mre_jax.judges.openai_client import OPENAI
 
 if TYPE_CHECKING:
     from mre_jax.evaluation.results import Result
@@ -24,6 +25,9 @@ _TOLD = ("pack", "max_tokens_field", "human", "judged", "replay")
 """Told and not compared: what a pack is called (its prompts' hashes are), a field that has one
 meaning under two names, hashes of files that may have grown (`measure` says whose scores), and
 whose edits people's scores are sought for."""
+
+_USUAL = {"api": "chat", "system": "system", "base_url": OPENAI}
+"""What goes without saying where settings are told in a line."""
 
 _PLURALS = {"measure": "judges or networks,", "prompt_hash": "prompts,"}
 
@@ -120,16 +124,15 @@ def add_side_by_side(parser: argparse.ArgumentParser) -> None:
 
 
 def describe(row: "Result") -> str:
-    """Who measured a row and how, in one line."""
+    """Who measured a row and how, as far as it is not as usual, in one line."""
     measure = row.measure or "unknown"
     if row.people:  # whom no settings are sent to
         return measure
     first = ("pack", "pictures")
     told = {name: row.provenance.get(name) for name in [*first, *row.provenance]}
+    unsaid = {**_USUAL, "model": row.measure, "max_tokens_field": told.get("max_tokens_field")}
     parts = [
-        f"{name} {value}"
-        for name, value in told.items()
-        if value is not None and (name, value) != ("model", row.measure)
+        f"{name} {value}" for name, value in told.items() if value not in (None, unsaid.get(name))
     ]
     return f"{measure} ({', '.join(parts)})" if parts else measure
 

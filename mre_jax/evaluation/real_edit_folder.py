@@ -43,7 +43,7 @@ def read_real_edit(folder: Path | str) -> list[Case]:
     if not path.is_file() or not photos.is_dir():
         raise DataError(
             f"{folder}: not laid out as Real-Edit; want images/ and instructions.json in it, or "
-            "Real-Edit/ and real_edit_instruct.json"
+            f"Real-Edit/ and real_edit_instruct.json{_toy_benchmark(folder)}"
         )
     scenes_path = folder / _SCENES
     entries = read_json(path)
@@ -68,6 +68,11 @@ def read_real_edit(folder: Path | str) -> list[Case]:
                 )
             )
     return check_cases(cases, path)
+
+
+def _toy_benchmark(folder: Path) -> str:
+    inner = folder / "benchmark"
+    return f"; {inner} is" if inner.is_dir() else ""
 
 
 def _first(folder: Path, names: Sequence[str]) -> Path:

@@ -179,7 +179,8 @@ def correlation_lines(
 def _ranking(which: str, rows: Sequence[Result], bootstrap: Bootstrap | None) -> str:
     """One judge's order of the systems, with the ranks of the interval."""
     found = rank_systems(rows, bootstrap)
-    return f"    ranking by the {which} judge: {', '.join(_place(one) for one in found)}"
+    by = f"the {which} judge, {rows[0].measure}"
+    return f"    ranking by {by}: {', '.join(_place(one) for one in found)}"
 
 
 def _place(one: Ranked) -> str:

@@ -148,8 +148,10 @@ def _ratings(row: Any, where: str) -> Iterator[Rating]:
 
 
 def _needed(row: Mapping[str, Any], name: str, where: str) -> None:
-    if row.get(name) in (None, ""):
-        raise DataError(f"{where}: nothing in {name!r}; it has {', '.join(map(str, row))}")
+    if name not in row:
+        raise DataError(f"{where}: no column {name!r}; it has {', '.join(map(str, row))}")
+    if row[name] in (None, ""):
+        raise DataError(f"{where}: nothing in {name!r}")
 
 
 def _rating(row: Mapping[str, Any], perspective: str, score: Any, where: str) -> Rating:

@@ -8,7 +8,7 @@ box; a chart scales with the width it is given.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from mre_jax.report.markup import Markup, join, number, tag
+from mre_jax.report.markup import Markup, join, number, tag, visible
 
 COLOURS = ("#31688e", "#2a9d6a", "#b5651d", "#8e4585", "#7a7a28", "#a83240")
 """One a series, in turn."""
@@ -180,6 +180,7 @@ def _points_of(one: Series) -> list[tuple[float, float]]:
 
 
 def _shortened(label: str) -> str:
+    label = visible(label)  # as long as it will be shown
     return label if len(label) <= _LETTERS else f"{label[: _LETTERS - 1]}…"
 
 

@@ -91,6 +91,13 @@ def test_a_row_keeps_its_settings_in_plain(tmp_path):
     assert read_results(tmp_path / "r.jsonl") == judged()
     assert describe(judged()[0]).startswith("toy-1 (pack paper-evaluation, pictures as-edited, ")
     assert "seed" not in describe(judged()[0])
+    # What is as usual would make the note under every table three lines long.
+    usual = {"api": "chat", "system": "system", "max_tokens_field": "max_completion_tokens"}
+    row = judged(base_url="https://api.openai.com/v1", **usual)[0]
+    told = "pack paper-evaluation, pictures as-edited, model gpt-4o, temperature 0.0, form schema"
+    assert describe(row) == f"toy-1 ({told}, max_tokens 300)"
+    told = describe(judged(api="responses")[0])
+    assert "api responses" in told and "base_url http://a/v1" in told
 
 
 def test_files_from_before_are_read(tmp_path):

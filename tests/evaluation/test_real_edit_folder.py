@@ -79,8 +79,10 @@ def test_damaged_sets_are_refused(tmp_path, entries, message):
 
 
 def test_a_folder_of_another_layout_is_named(tmp_path, toy):
-    with pytest.raises(DataError, match="not laid out as Real-Edit"):
+    with pytest.raises(DataError, match=r"not laid out as Real-Edit.*instruct.json$"):
         read_real_edit(toy / "triplets")
+    with pytest.raises(DataError, match=r"not laid out as Real-Edit.*/benchmark is$"):
+        read_real_edit(toy)
     with pytest.raises(DataError, match="no such folder"):
         read_real_edit(tmp_path / "none")
 

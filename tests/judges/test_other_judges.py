@@ -125,7 +125,7 @@ def test_scores_of_people(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("item,score\na,4\n", r"scores\.csv:2: nothing in 'perspective'"),
+        ("item,score\na,4\n", r"scores\.csv:2: no column 'perspective'"),
         ("item,perspective,score\na,following,four\n", "score 'four' is not a number"),
         ("item,perspective,score\na,following,nan\n", "is not a number"),
         ("item,perspective,score,mood\na,following,4,x\n", "unknown column 'mood'"),

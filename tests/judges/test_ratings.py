@@ -51,6 +51,7 @@ def test_json_lines_are_wide_or_long(tmp_path):
         ("item,q\n1,4,5\n", "more cells than the heading"),
         ("item,q,mood\n1,4,fine\n", "s.csv:2, mood: score 'fine' is not a number"),
         ("item,q\n,4\n", "nothing in 'item'"),
+        ("id,q\na,4\n", "no column 'item'; it has id, q"),
         ("item,q\n1,\n", "no scores in it"),
     ],
 )  # fmt: skip

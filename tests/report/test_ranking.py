@@ -33,5 +33,12 @@ def test_long_names_are_cut_in_the_chart_only():
     assert "a system of a rather long nam…" in chart and f"<title>{name} 5,5,5</title>" in chart
 
 
+def test_a_name_is_cut_by_what_is_seen_of_it():
+    """A mark that is shown by its number takes eight letters' room, and the name lost its start."""
+    name = "\u202e" * 6
+    chart, *_ = ranking(Scores("s", [dataclasses.replace(make_row(), system=name, condition="")]))
+    assert f"{'[U+202E]' * 3}[U+20\u2026</text>" in chart
+
+
 def test_metrics_without_a_judge_are_not_ranked():
     assert ranking(Scores("s", [make_row(metric="clip_i", passed=None)])) == []
