@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mre_jax.errors import DataError
 from mre_jax.judges.openai_client import OPENAI
+from mre_jax.judges.prompt_pack import packs_of
 
 if TYPE_CHECKING:
     from mre_jax.evaluation.results import Result
@@ -38,6 +39,16 @@ class Difference(NamedTuple):
     field: str
     one: Any
     other: Any
+
+    @property
+    def told(self) -> tuple[str, str]:
+        """Both values for a message; prompts with the packs that have them."""
+        return _told(self.field, self.one), _told(self.field, self.other)
+
+
+def _told(field: str, value: Any) -> str:
+    packs = ", ".join(packs_of(value)) if field == "prompt_hash" else ""
+    return f"{value!r} (of {packs})" if packs else repr(value)
 
 
 def difference(one: "Result", other: "Result", but: Collection[str] = ()) -> Difference | None:
@@ -76,8 +87,8 @@ def check_comparable(
         if found := difference(seen, row, but):
             what = _PLURALS.get(found.field, f"settings, {found.field}")
             raise DataError(
-                f"{row.metric}: measured by different {what} {found.one!r} (item {seen.item} of "
-                f"{seen.system}) and {found.other!r} (item {row.item} of {row.system}); keep them "
+                f"{row.metric}: measured by different {what} {found.told[0]} (item {seen.item} of "
+                f"{seen.system}) and {found.told[1]} (item {row.item} of {row.system}); keep them "
                 "apart, or show them under different names with --side-by-side"
             )
 

@@ -296,7 +296,7 @@ class ResultsFile:
         if found:
             raise DataError(
                 f"{self.path}: item {old.item}, {new.metric} of {new.system} is there with "
-                f"{found.field} {found.one!r}, not {found.other!r}; measure it with the same, or "
+                f"{found.field} {found.told[0]}, not {found.told[1]}; measure it with the same, or "
                 "take another --out, or another --system name"
             )
 

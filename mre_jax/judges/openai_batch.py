@@ -440,6 +440,12 @@ class _Server:
                 raise
             except Exception as error:
                 failure = read_failure(error)
+            if failure.about == "address" and failure.kind == "stop":
+                raise ConfigError(
+                    f"{self._judge.used['base_url']} answers no requests for files and batches "
+                    f"({failure.text}); check base_url, or take the judge "
+                    f"openai:{self._judge.judge.request.model}"
+                )
             if failure.kind == "stop":
                 raise ConfigError(self._judge.judge.remedy(failure))
             if failure.kind in ("refused", "filtered"):

@@ -184,6 +184,12 @@ class PromptPack:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def packs_of(hash_: str) -> list[str]:
+    """The names of those among `PACKS` that have a prompt of this hash."""
+    packs = map(load_pack, PACKS)
+    return [pack.name for pack in packs if hash_ in map(pack.hash, pack.perspectives)]
+
+
 def load_pack(name: str) -> PromptPack:
     """Reads one of `PACKS`, a TOML file of the same form, or "official:" and a path.
 

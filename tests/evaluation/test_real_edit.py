@@ -141,7 +141,11 @@ def test_a_checkpoint_under_a_sweep_of_rewards(toy, editor, tmp_path):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (("--pack", "paired-quality-ours"), "quality of copy is there with prompt_hash '11d1"),
+        (
+            ("--pack", "paired-quality-ours"),
+            r"quality of copy is there with prompt_hash '11d1\w+' \(of paper-evaluation\), "
+            r"not '\w+' \(of paired-quality-ours\)",
+        ),
         (("--pictures", "jpeg:10:64"), "is there with pictures 'as-edited', not 'jpeg:10:64'"),
     ],
 )

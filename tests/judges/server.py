@@ -27,6 +27,7 @@ class JudgeServer:
     Attributes:
         requests: of chat completions, by instruction.
         latency: seconds before every completion.
+        has_batches: whether it is a server of the Batch API at all.
         keys: Authorization headers that were seen.
         files, batches: of the Batch API, by id.
         outcomes: of the batches to come, in order: "completed", "no_output", "token_limit",
@@ -41,6 +42,7 @@ class JudgeServer:
         self.requests = Counter()
         self.bodies = []
         self.latency = 0.0
+        self.has_batches = True
         self.keys = set()
         self.files = {}
         self.batches = {}
@@ -146,6 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
         data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path.endswith(("/chat/completions", "/responses")):
             self._complete(json.loads(data))
+        elif not self.judge.has_batches:
+            self._send(404, {"detail": "Not Found"})
         elif self.path.endswith("/files"):
             self._upload(data)
         elif self.path.endswith("/batches"):

@@ -128,6 +128,12 @@ def test_a_failed_batch_is_named_and_not_kept(batch, server):
     assert batch([question(1)])["item-1"].status == "ok"
 
 
+def test_a_server_without_batches_is_told_with_the_judge_that_can_ask_it(batch, server):
+    server.has_batches = False
+    with pytest.raises(ConfigError, match=r"no requests for files and batches .*take the judge op"):
+        batch([question(1)])
+
+
 def test_another_model_s_answers_are_refused(batch):
     with pytest.raises(ConfigError, match="model_echo"):
         batch([question(1, "wrong_model", 9)])
