@@ -34,6 +34,7 @@ class HumanJudge:
         for rating in read_ratings(path):
             self._ratings[rating.edit].append(rating)
         self._systems = list(dict.fromkeys(system for system, _, _ in self._ratings))
+        self._perspectives = list(dict.fromkeys(name for _, _, name in self._ratings))
         self._judged: str | None = None
 
     @property
@@ -83,10 +84,11 @@ class HumanJudge:
             DataError: if a score is out of the prompt's range; or if the table has several systems
                 and nobody has said whose edits are judged.
         """
-        ratings = self._ratings.get((self._system(), question.item, question.perspective), [])
+        perspective = question.perspective.lower()
+        ratings = self._ratings.get((self._system(), question.item, perspective), [])
         if not ratings:
-            absent = f"not in {self._path}"
-            return verdict_for(self, question, "missing", text=absent, people=True)
+            text = self._absent(perspective)
+            return verdict_for(self, question, "missing", text=text, people=True)
         self._check_range(ratings, question)
         score = float(np.mean([rating.score for rating in ratings]))
         return verdict_for(
@@ -112,6 +114,12 @@ class HumanJudge:
         if self._judged is None:
             raise DataError(f"{self._path}: scores of {', '.join(self._systems)}; say whose")
         return self._judged
+
+    def _absent(self, perspective: str) -> str:
+        if perspective not in self._perspectives:
+            return f"not in {self._path}, which has scores of {', '.join(self._perspectives)}"
+        _, item, _ = next(iter(self._ratings))
+        return f"not in {self._path}, where an item is called {item!r}"
 
     def _check_range(self, ratings: Sequence[Rating], question: Question) -> None:
         answer = question.prompt.answer

@@ -4,7 +4,8 @@ Columns (CSV, with commas, semicolons or tabs) or keys (JSONL): `item`, `perspec
 and, where there are several of them, `system` (as "SmartEdit"; a reward that was asked for follows
 an "@", as "reward@5,5,5") and `annotator`. Optional: `passed` (yes or no), `text` and `model`
 (which study; "human" without it). A wide table has, instead of `perspective` and `score`, a column
-of scores for each perspective; an empty cell is a score that was not given.
+of scores for each perspective; an empty cell is a score that was not given. Capitals in headings
+and perspectives do not matter, and "3,5" is 3.5.
 """
 
 import csv
@@ -12,6 +13,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,6 +24,7 @@ from mre_jax.errors import DataError
 _TEXTS = ("system", "annotator", "text", "model")
 _LONG = ("item", "perspective", "score")
 _KNOWN = (*_LONG, *_TEXTS, "passed")
+_DECIMAL_COMMA = re.compile(r"\s*(-?\d+),(\d+)\s*")
 _YES_NO = {"yes": True, "no": False, "true": True, "false": False, "1": True, "0": False}
 
 
@@ -158,7 +161,7 @@ def _rating(row: Mapping[str, Any], perspective: str, score: Any, where: str) ->
     texts = {name: str(row[name]).strip() for name in _TEXTS if row.get(name) not in (None, "")}
     return Rating(
         item=str(row["item"]).strip(),
-        perspective=perspective,
+        perspective=perspective.lower(),
         score=_number(score, where),
         passed=_yes_no(row.get("passed"), where),
         **texts,
@@ -177,7 +180,9 @@ def _number(cell: Any, where: str) -> float:
     try:
         if isinstance(cell, bool) or not isinstance(cell, int | float | str):
             raise ValueError
-        number = float(cell)
+        number = float(
+            _DECIMAL_COMMA.sub(r"\1.\2", cell, count=1) if isinstance(cell, str) else cell
+        )
     except ValueError:
         raise DataError(f"{where}: score {cell!r} is not a number") from None
     if not math.isfinite(number):

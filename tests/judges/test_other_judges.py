@@ -120,6 +120,9 @@ def test_scores_of_people(tmp_path, suffix):
     assert (one.score, one.passed, one.text, one.model) == (4, True, "good, mostly", "human")
     assert (two.score, two.passed, two.text) == (2.5, False, "")
     assert three.status == "missing"
+    assert three.text == f"not in {path}, where an item is called 'item-1'"
+    other = ask(judge, question(1, pack=pack, perspective="quality"))
+    assert other.text == f"not in {path}, which has scores of following"
 
 
 @pytest.mark.parametrize(

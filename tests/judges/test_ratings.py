@@ -34,6 +34,15 @@ def test_tables_of_spreadsheets(tmp_path):
     assert read(tmp_path, semicolons.replace(";", "\t"), "s.tsv") == expected
 
 
+def test_headings_in_capitals_and_decimal_commas(tmp_path):
+    """As a spreadsheet of another language writes them; all scores were missing, or refused."""
+    expected = [Rating("1", "following", 3.5), Rating("1", "quality", 4)]
+    assert read(tmp_path, "Item;Following;QUALITY\n1;3,5;4\n") == expected
+    assert read(tmp_path, 'item,perspective,score\n1,Following,"3,5"\n1,quality,4\n') == expected
+    with pytest.raises(DataError, match="score '1,2,3' is not a number"):
+        read(tmp_path, "item;q\n1;1,2,3\n")
+
+
 def test_json_lines_are_wide_or_long(tmp_path):
     rows = [{"item": 1, "following": 4}, {"item": 2, "perspective": "quality", "score": 3}]
     found = read(tmp_path, "".join(json.dumps(row) + "\n" for row in rows), "s.jsonl")
