@@ -196,6 +196,8 @@ def few_groups_note(counts: Iterable[int]) -> str | None:
     few = sorted({count for count in counts if count < FEW})
     if not few:
         return None
+    if few[-1] < 2:
+        return "Only one group: nothing is known of how another would differ."
     said = f"{few[0]}" if len(few) == 1 else f"{few[0]} to {few[-1]}"
     return (
         f"Only {said} groups: intervals of fewer than {FEW} are Student's t over the groups, and "

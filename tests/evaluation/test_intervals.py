@@ -87,3 +87,4 @@ def test_holm_s_correction():
 def test_few_groups_are_told_of():
     assert few_groups_note([80, 20]) is None
     assert few_groups_note([80, 5, 8]).startswith("Only 5 to 8 groups")
+    assert few_groups_note([1, 80]).startswith("Only one group: ")  # which has no interval
