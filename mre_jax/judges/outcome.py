@@ -1,6 +1,6 @@
 """What the answers of a run come to: whether it is worth going on, and how it ends."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 from mre_jax.errors import BusyError, ConfigError, DataError, MreError
 from mre_jax.judges.verdict import Verdict
@@ -19,14 +19,17 @@ class Outcome:
     def __init__(self) -> None:
         self.statuses: Counter[str] = Counter()
         self._asked: Counter[str] = Counter()
-        self._last: dict[str, Verdict] = {}
+        self._of: dict[str, Counter[str]] = defaultdict(Counter)  # by perspective
+        self._last: dict[tuple[str, str], Verdict] = {}  # by perspective, "" for any, and status
 
     def add(self, verdict: Verdict, *, known: bool = False) -> None:
         """Counts one; `known` of those that were not asked for just now."""
         self.statuses[verdict.status] += 1
         if not known:
             self._asked[verdict.status] += 1
-        self._last[verdict.status] = verdict
+        self._of[verdict.perspective][verdict.status] += 1
+        for whose in ("", verdict.perspective):
+            self._last[whose, verdict.status] = verdict
 
     def check_first(self) -> None:
         """Raises what `failure` gives if the first answers were none."""
@@ -40,20 +43,22 @@ class Outcome:
 
         `BusyError` where it may go away by itself, `ConfigError` where a setting, model or address
         must change, `DataError` where the judge declines or its file lacks the answer. Answers
-        that are no scores are an error only if there is no score at all.
+        that are no scores are an error only if there is no score at all, or none in a perspective.
         """
-        answers = self.statuses - Counter(budget_stopped=self.statuses["budget_stopped"])
-        if answers and not answers["ok"]:
-            return self._failure(f"none of {answers.total()} answers has a score", answers)
-        if lost := answers["http_error"]:
+        for whose, statuses in [("", self.statuses), *self._of.items()]:
+            answers = statuses - Counter(budget_stopped=statuses["budget_stopped"])
+            if answers and not answers["ok"]:
+                said = f"none of {answers.total()} answers has a score"
+                return self._failure(f"{whose}: {said}" if whose else said, answers, whose)
+        if lost := self.statuses["http_error"]:
             return BusyError(f"{lost} questions have no answer; run it again to ask them once more")
-        if lost := answers["missing"]:
+        if lost := self.statuses["missing"]:
             return DataError(f"{lost} questions are not answered in the judge's file")
         return None
 
-    def _failure(self, said: str, counts: Counter[str]) -> MreError:
+    def _failure(self, said: str, counts: Counter[str], whose: str = "") -> MreError:
         status = counts.most_common(1)[0][0]
-        last = self._last[status]
+        last = self._last[whose, status]
         many = ", ".join(f"{count} {name}" for name, count in counts.most_common())
         text = f"{said} ({many}); the last {status}: {_shown(last)}"
         if status == "missing":

@@ -200,6 +200,21 @@ def test_a_journal_without_any_score_is_no_success(toy, annotate, server, tmp_pa
     assert annotate(*words, "--again", "invalid") == 0
 
 
+def test_a_perspective_without_any_score_is_no_success(toy, annotate, server, tmp_path):
+    """No example has a reward then; it ended with 0, as if a few answers were lacking."""
+    words = [toy, "--judge", JUDGE, "--base-url", server.url, "--out", tmp_path / "j"]
+
+    def one_picture(body):
+        pictures = json.dumps(body).count("image_url") // 2
+        return (400, {"error": "Image could not be loaded"}) if pictures == 1 else None
+
+    server.refuses = one_picture
+    with pytest.raises(ConfigError, match=r"quality: none of 2 answers has a score \(2 rejected\)"):
+        annotate(*words, "--max-examples", 2)
+    server.refuses = lambda body: None
+    assert annotate(*words, "--max-examples", 2, "--again", "rejected") == 0
+
+
 def test_answers_of_two_models_make_no_rewards(toy, annotate, server, tmp_path):
     words = ["--base-url", server.url, "--out", tmp_path / "j", "--max-examples", 2]
     annotate(toy, "--judge", JUDGE, *words)
