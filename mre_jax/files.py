@@ -51,8 +51,10 @@ def open_atomically(path: epath.PathLike) -> Iterator[IO[bytes]]:
                 file.flush()
                 _sync(file)
             temporary.replace(path)
-        except BaseException:
+        except BaseException as error:
             temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.filename == str(temporary):
+                error.filename = str(path)  # the name that the user knows
             raise
 
 

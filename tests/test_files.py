@@ -8,7 +8,7 @@ import pytest
 import mre_jax
 from mre_jax import cli
 from mre_jax.errors import BusyError, DataError
-from mre_jax.files import locked, refuse_lfs_pointer
+from mre_jax.files import locked, refuse_lfs_pointer, write_atomically
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c9\nsize 12345\n"
 
@@ -41,6 +41,13 @@ def test_an_address_on_the_web_is_refused_wherever_a_file_is_wanted(
     error = capsys.readouterr().err
     assert "://example.com/" in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_folder_that_is_not_there_is_told_by_the_name_of_the_file(tmp_path):
+    """Not by that of a temporary file, which nobody has named."""
+    with pytest.raises(FileNotFoundError) as error:
+        write_atomically(tmp_path / "none" / "table.txt", "")
+    assert error.value.filename == str(tmp_path / "none" / "table.txt")
 
 
 def test_no_module_needs_a_system_with_fcntl():

@@ -10,7 +10,7 @@ from typing import Any
 from etils import epath
 
 from mre_jax.data.names import safe_name
-from mre_jax.errors import DataError
+from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.results import Result
 
 
@@ -48,6 +48,9 @@ class Run:
     Attributes:
         suite, system, condition, checkpoint: see `Result`.
         folder: of the results file.
+
+    Raises:
+        ConfigError: if the system has no name.
     """
 
     suite: str
@@ -55,6 +58,10 @@ class Run:
     condition: str
     checkpoint: str
     folder: Path
+
+    def __post_init__(self) -> None:
+        if not self.system.strip():
+            raise ConfigError("--system is empty; give the name that tables shall have")
 
     @property
     def name(self) -> str:

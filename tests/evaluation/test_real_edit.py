@@ -138,6 +138,12 @@ def test_a_checkpoint_under_a_sweep_of_rewards(toy, editor, tmp_path):
         evaluate(toy / "benchmark", *options, "--dtype", "bfloat16")
 
 
+def test_a_system_without_a_name_is_refused(toy, copies, tmp_path):
+    words = ("--images", copies, "--judge", "toy", "--out", tmp_path / "out")
+    with pytest.raises(ConfigError, match="--system is empty"):
+        evaluate(toy / "benchmark", "--system", " ", *words)
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [
