@@ -134,39 +134,46 @@ def _member(file, entry: zipfile.ZipInfo, path: Path) -> _Member:
 
 
 def state_dict(root: object, path: Path) -> dict[str, StoredTensor]:
-    """The tensors in what a file's pickle describes: at its top level, or in one of its entries.
+    """The tensors in what a file's pickle describes, however deep its dicts are nested.
 
-    Trainers wrap the tensors of a network, under `state_dict`, `model`, `module` or another name.
+    Trainers wrap the tensors of a network, under `state_dict`, `model`, `module` or another name,
+    beside the state of an optimizer and a few numbers that may be tensors too. Those of a dict
+    `state_dict` go before all others. Otherwise those are taken of which there are more: the
+    root's own, or those in its entries, and with several such entries a name says which.
 
     Raises:
-        DataError: when there are none, or in several entries of which none is `state_dict`.
+        DataError: when there are none.
     """
     if not isinstance(root, dict):
-        raise DataError(f"{path} holds no dict of tensors")
-    if "string_to_param" in root:
-        raise DataError(f"{path} is a textual inversion embedding, no model")
-    inner = {name: found for name, value in root.items() if (found := _tensors(value))}
+        raise DataError(f"{path} holds no dict of tensors; save a state dict of its model")
+    if not root.keys().isdisjoint(_HYPERNETWORK):
+        raise DataError(f"{path} is a hypernetwork, which this program does not use")
+    try:
+        tensors = _tensors(root, set())
+    except RecursionError:
+        raise DataError(f"{path} holds dicts within dicts without end; refused") from None
+    if not tensors:
+        raise DataError(f"{path} holds no tensors with names, neither at its top level nor inside")
+    return tensors
+
+
+def _tensors(value: dict, seen: set[int]) -> dict[str, StoredTensor]:
+    """The tensors of a dict by name; a dict that is met again, as in a circle, has none."""
+    if id(value) in seen:
+        return {}
+    seen.add(id(value))
+    named = {name: item for name, item in value.items() if isinstance(name, str)}
+    own = {name: item for name, item in named.items() if isinstance(item, StoredTensor)}
+    dicts = {name: item for name, item in named.items() if isinstance(item, dict)}
+    inner = {name: found for name, item in dicts.items() if (found := _tensors(item, seen))}
     if "state_dict" in inner:
         return inner["state_dict"]
-    if tensors := _tensors(root):
-        return tensors
-    if len(inner) > 1:
-        raise DataError(
-            f"{path} holds tensors under {', '.join(sorted(map(str, inner)))}; save those that you "
-            "mean as safetensors"
-        )
-    if not inner:
-        raise DataError(f"{path} holds no tensors, neither at its top level nor in an entry")
-    return next(iter(inner.values()))
-
-
-def _tensors(value: object) -> dict[str, StoredTensor]:
-    if not isinstance(value, dict):
-        return {}
+    if sum(map(len, inner.values())) <= len(own):
+        return own
+    if len(inner) == 1:
+        return next(iter(inner.values()))
     return {
-        name: item
-        for name, item in value.items()
-        if isinstance(name, str) and isinstance(item, StoredTensor)
+        f"{name}.{key}": tensor for name, found in inner.items() for key, tensor in found.items()
     }
 
 
@@ -203,5 +210,7 @@ def _extent(tensor: StoredTensor) -> int:
 
 
 _ENCRYPTED = 0x1
+# The widths of Stable Diffusion's text encoders, for each of which a hypernetwork has its layers.
+_HYPERNETWORK = (320, 640, 768, 1024, 1280)
 _PROGRAM_LIMIT = 1 << 28
 _PIECE = 1 << 24

@@ -142,7 +142,7 @@ class PickledFile(TensorSource):
 
     def __init__(self, path: Path):
         self.origin = str(path)
-        is_legacy = path.is_file() and _begins_with(path, legacy.MAGIC)
+        is_legacy = _start(path).startswith(legacy.MAGIC)
         self._checkpoint: PickledCheckpoint | legacy.LegacyCheckpoint = (
             legacy.LegacyCheckpoint(path) if is_legacy else PickledCheckpoint(path)
         )
@@ -237,7 +237,7 @@ def renamed(source: TensorSource, rule: Callable[[str], str | None]) -> View:
 
 
 def open_tensors(path: Path) -> TensorSource:
-    """The source for a weight file, by its name and first bytes.
+    """The source for a weight file, told by its first bytes, since people rename files.
 
     Raises:
         DataError: when it is neither safetensors nor a PyTorch file, or is damaged, or is another
@@ -245,16 +245,20 @@ def open_tensors(path: Path) -> TensorSource:
     """
     if path.suffix == ".json" and ".index." in path.name:
         return ShardedTensors(path)
-    if path.suffix in WEIGHT_SUFFIXES:
-        _refuse_impostor(path)
-    if path.suffix == ".safetensors":
-        return SafetensorsFile(path)
-    if path.suffix in PICKLED_SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in WEIGHT_SUFFIXES:
+        raise DataError(
+            f"{path} is not a weight file: expected a name that ends in .safetensors, "
+            f".index.json, {', '.join(PICKLED_SUFFIXES)}"
+        )
+    _refuse_impostor(path)
+    start = _start(path)
+    if start.startswith((_ZIP, legacy.MAGIC)):
         return PickledFile(path)
-    raise DataError(
-        f"{path} is not a weight file: expected a name that ends in .safetensors, "
-        f".index.json, {', '.join(PICKLED_SUFFIXES)}"
-    )
+    # After the length of a safetensors file's header there is its JSON.
+    if suffix == ".safetensors" or start[8:9] == b"{":
+        return SafetensorsFile(path)
+    return PickledFile(path)
 
 
 def as_bytes(array: np.ndarray) -> memoryview:
@@ -272,21 +276,25 @@ def _refuse_impostor(path: Path) -> None:
     refuse_lfs_pointer(path)
     if not path.is_file():
         return
-    with path.open("rb") as file:
-        start = file.read(64)
+    start = _start(path)
     if not start:
         raise DataError(f"{path} is empty; fetch it again")
     text = " ".join(start.decode("latin-1").split())
     if text.isprintable() and text.isascii():
-        what = "an HTML page" if text.startswith("<") else f"text ({text[:40]!r})"
+        is_page = text.lower().startswith(("<!doctype html", "<html"))
+        what = "an HTML page" if is_page else f"text ({text[:40]!r})"
         raise DataError(f"{path} is {what} and no weights; fetch it again")
 
 
-def _begins_with(path: Path, start: bytes) -> bool:
+def _start(path: Path) -> bytes:
+    """The first bytes of a file; none of one that is not there."""
+    if not path.is_file():
+        return b""
     with path.open("rb") as file:
-        return file.read(len(start)) == start
+        return file.read(64)
 
 
+_ZIP = b"PK\x03\x04"
 PICKLED_SUFFIXES = (".bin", ".ckpt", ".pt", ".pth")
 WEIGHT_SUFFIXES = (*PICKLED_SUFFIXES, ".safetensors")
 

@@ -45,12 +45,13 @@ def unprefixed(source: TensorSource, component: str) -> tuple[TensorSource, list
     usual = prefix in ("", None, _USUAL.get(component))
     if not usual:
         notes.append(f"names read without the prefix {prefix!r}")
-    others = tuple(other for other in _OTHERS if other != prefix) if prefix else ()
+    before = "" if usual else prefix or ""
+    inside = {n.removeprefix(before) for n in source.tensors if before and n.startswith(before)}
 
     def rule(stored: str) -> str | None:
         name = stored.removeprefix(prefix or "")
-        other = name == stored and name.startswith(others)
-        return None if other or _UNUSED[component].fullmatch(name) else name
+        of_another = not stored.startswith(before) and stored not in inside
+        return None if of_another or _UNUSED[component].fullmatch(name) else name
 
     if left := [name for name in source.tensors if rule(name) is None]:
         notes.append(f"{len(left)} tensors that are not used left out, such as {min(left)}")
@@ -84,7 +85,6 @@ _WRAPPER = re.compile(
     r"|_forward_module)\.)"
 )
 _USUAL = {"text_encoder": "text_model."}
-_OTHERS = ("unet.", "vae.", "text_encoder.", "text_encoder_2.", "safety_checker.")
 _UNUSED = {
     "unet": re.compile(r"(?!)"),
     "vae": re.compile(r"loss\..+"),

@@ -10,7 +10,7 @@ from mre_jax.weights.checkpoint import open_checkpoint
 from mre_jax.weights.convert import convert
 from mre_jax.weights.folder import COMPONENTS
 from mre_jax.weights.load import load_unet, load_vae
-from mre_jax.weights.pickled import PickledCheckpoint
+from mre_jax.weights.pickled import PickledCheckpoint, state_dict
 from mre_jax.weights.rule import expected_tensors, tensors
 from tests.weights import tiny
 
@@ -41,6 +41,10 @@ def only(state, prefix, new):
 def diffusers_names(pipeline_folder, component, prefix=""):
     (path,) = (pipeline_folder / component).glob("*.safetensors")
     return {prefix + name: array for name, array in load_file(path).items()}
+
+
+def as_torch(state):
+    return {name: torch.from_numpy(array) for name, array in state.items()}
 
 
 def assert_equal_networks(model, pipeline_folder):
@@ -218,12 +222,73 @@ def test_what_is_no_weight_file_is_said_in_one_line(content, what, suffix, tmp_p
 @pytest.mark.parametrize("entry", ["state_dict", "model", "module", "unet"])
 def test_tensors_are_found_in_the_entry_that_a_trainer_made(entry, tmp_path):
     path = tmp_path / "checkpoint.pt"
-    other = {"step": 3, "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}}
-    torch.save({entry: {"a": torch.ones(3)}, **other}, path)
-    assert list(PickledCheckpoint(path).tensors) == ["a"]
+    network = {"a": torch.ones(3), "b": torch.ones(3)}
+    other = {
+        "step": torch.tensor(3),
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}},
+        "metrics": {"best": np.float64(0.5)},
+    }
+    torch.save({entry: network, **other}, path)
+    assert list(PickledCheckpoint(path).tensors) == ["a", "b"]
+    torch.save({"a": {"deep": {entry: network}}}, path)
+    assert list(PickledCheckpoint(path).tensors) == ["a", "b"]
+
+
+def test_several_networks_in_one_pickle_are_told_apart_by_the_names_of_their_dicts(tmp_path):
+    path = tmp_path / "checkpoint.pt"
     torch.save({"model": {"a": torch.ones(3)}, "ema": {"a": torch.ones(3)}}, path)
-    with pytest.raises(DataError, match="holds tensors under ema, model"):
-        PickledCheckpoint(path)
-    torch.save({"string_to_param": {"*": torch.ones(1, 768)}, "name": "x"}, path)
-    with pytest.raises(DataError, match="textual inversion"):
-        PickledCheckpoint(path)
+    assert list(PickledCheckpoint(path).tensors) == ["model.a", "ema.a"]
+
+
+def test_a_whole_model_may_be_a_dict_for_each_network(pipeline_folder, tmp_path):
+    path = tmp_path / "all.ckpt"
+    networks = {name: as_torch(diffusers_names(pipeline_folder, name)) for name in COMPONENTS}
+    torch.save({**networks, "global_step": torch.tensor(3)}, path)
+    assert_equal_networks(open_checkpoint(path, base=pipeline_folder), pipeline_folder)
+
+
+def test_two_sets_of_weights_in_one_pickle_are_refused(pipeline_folder, tmp_path):
+    path = tmp_path / "both.pt"
+    unet = as_torch(diffusers_names(pipeline_folder, "unet"))
+    torch.save({"model": unet, "ema": dict(unet)}, path)
+    with pytest.raises(DataError, match=r"several times, under 'ema\.', 'model\.'; keep one"):
+        open_checkpoint(path, base=pipeline_folder)
+
+
+def test_a_pickle_that_holds_itself_is_read_to_its_end(tmp_path):
+    root = {"a": torch.ones(3)}
+    root["self"] = root
+    torch.save(root, tmp_path / "circle.pt")
+    assert list(PickledCheckpoint(tmp_path / "circle.pt").tensors) == ["a"]
+    deep: dict = {}
+    inner = deep
+    for _ in range(20_000):
+        inner["x"] = {}
+        inner = inner["x"]
+    with pytest.raises(DataError, match="dicts within dicts"):
+        state_dict(deep, tmp_path / "deep.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        ({"string_to_param": {"*": torch.ones(1, 768)}, "name": "x"}, "textual inversion"),
+        ({768: [{"linear.weight": torch.ones(2, 2)}], "step": 1}, "hypernetwork"),
+        ({"image_proj": {"a": torch.ones(2)}, "ip_adapter": {"b": torch.ones(2)}}, "IP-Adapter"),
+    ],
+)
+def test_pickles_of_other_kinds_are_named(content, kind, tmp_path):
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(DataError, match=kind) as error:
+        open_checkpoint(tmp_path / "other.pt")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["unet.ckpt", "unet.SAFETENSORS", "unet.safetensors", "unet.bin"])
+def test_a_file_is_what_its_first_bytes_say(name, pipeline_folder, tmp_path):
+    """People rename files; a pickle is executed under no name."""
+    unet = diffusers_names(pipeline_folder, "unet")
+    save_file(unet, tmp_path / name)
+    assert_equal_networks(open_checkpoint(tmp_path / name, base=pipeline_folder), pipeline_folder)
+    torch.save(as_torch(unet), tmp_path / name)
+    assert_equal_networks(open_checkpoint(tmp_path / name, base=pipeline_folder), pipeline_folder)

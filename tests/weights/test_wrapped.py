@@ -81,9 +81,10 @@ def test_clip_may_stand_without_its_prefix(folder, pipeline_folder):
 def test_other_parts_of_a_model_that_was_saved_as_one_are_left_out_by_a_note(folder):
     path = folder / FILES["unet"]
     state = {f"unet.{name}": array for name, array in stored(path).items()}
-    save_file(state | {"vae.encoder.bias": np.ones(3, np.float32)}, path)
+    others = {name: np.ones(3, np.float32) for name in ("vae.encoder.bias", "loss.logvar")}
+    save_file(state | others, path)
     notes = open_checkpoint(folder).notes
-    assert notes[1] == "unet: 1 tensors that are not used left out, such as vae.encoder.bias"
+    assert notes[1] == "unet: 2 tensors that are not used left out, such as loss.logvar"
 
 
 def test_what_does_not_fit_without_its_prefix_is_told_with_it(folder):
