@@ -154,7 +154,7 @@ def _expanded(model: Checkpoint, in_channels: int) -> Checkpoint:
     except ChannelsError as error:
         raise ConfigError(
             f"model.in_channels={in_channels}: {error.origin} takes {error.stored} input channels "
-            f"and cannot be cut; set model.in_channels={error.stored}, or start from another model"
+            "and cannot be made to take these; start from an editor or a text-to-image model"
         ) from None
 
 

@@ -67,7 +67,7 @@ def split(source: TensorSource, weights: str | None = None) -> CompVis:
     if not parts:
         raise DataError(
             f"{source.origin} holds no UNet, VAE or text encoder that is known here; it has "
-            f"{shortened(list(source.tensors))}"
+            f"{shortened(list(source.tensors)) or 'no tensors'}"
         )
     found = {name for name in left if _is_average(name)}
     harmless = [name for name in left if _HARMLESS.fullmatch(name)]

@@ -12,12 +12,12 @@ from mre_jax.weights.source import Change, TensorSource, View
 
 CONV_IN = "conv_in.weight"
 
-# What of Stable Diffusion takes so many.
+# What of Stable Diffusion takes so many. Its channels beyond the latents are of another meaning.
 _KINDS = {5: " (a depth model)", 7: " (an upscaler)", 9: " (an inpainting model)"}
 
 
 class ChannelsError(DataError):
-    """A UNet takes more input channels than it shall.
+    """A UNet takes more input channels than it shall, or others.
 
     Attributes:
         origin: where it comes from.
@@ -26,9 +26,8 @@ class ChannelsError(DataError):
 
     def __init__(self, origin: str, stored: int, channels: int):
         super().__init__(
-            f"{origin} takes {stored} input channels{_KINDS.get(stored, '')} and cannot be cut to "
-            f"{channels}; "
-            f"use --in-channels {stored}"
+            f"{origin} takes {stored} input channels{_KINDS.get(stored, '')} and cannot be made to "
+            f"take {channels}; use --in-channels {stored}"
         )
         self.origin, self.stored = origin, stored
 
@@ -44,7 +43,7 @@ def with_input_channels(source: TensorSource, channels: int) -> TensorSource:
 
     Raises:
         DataError: when there is no `conv_in`.
-        ChannelsError: when it takes more channels than that.
+        ChannelsError: when it takes more channels than that, or is a model of another kind.
     """
     info = source.tensors.get(CONV_IN)
     if info is None or len(info.shape) != 4:
@@ -52,7 +51,7 @@ def with_input_channels(source: TensorSource, channels: int) -> TensorSource:
     out, stored, *kernel = info.shape
     if stored == channels:
         return source
-    if stored > channels:
+    if stored > channels or stored in _KINDS:
         raise ChannelsError(source.origin, stored, channels)
 
     def padded(weight: np.ndarray) -> np.ndarray:

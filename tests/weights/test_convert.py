@@ -138,7 +138,7 @@ def test_a_text_to_image_model_becomes_an_editor_that_starts_equal(tmp_path):
     kept = tmp_path / "kept/diffusion_pytorch_model.safetensors"
     assert_same(tensors(kept), tensors(tmp_path / "base/diffusion_pytorch_model.safetensors"))
     assert not convert(tmp_path / "editor", tmp_path / "again")["notes"]
-    with pytest.raises(DataError, match="cannot be cut to 4"):
+    with pytest.raises(DataError, match="cannot be made to take 4"):
         convert(tmp_path / "editor", tmp_path / "cut", in_channels=4)
 
 

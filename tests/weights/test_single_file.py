@@ -284,6 +284,54 @@ def test_pickles_of_other_kinds_are_named(content, kind, tmp_path):
     assert "\n" not in str(error.value)
 
 
+ONE = np.ones((2, 2), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (("adapter.body.0.resnets.0.block1.weight",), "a T2I-Adapter"),
+        (("transformer_blocks.0.attn.add_q_proj.weight", "single_transformer_blocks.0.x"), "Flux"),
+        (("transformer_blocks.0.attn.add_q_proj.weight",), "Stable Diffusion 3"),
+        (("conv_in.weight", "time_embedding.cond_proj.weight"), "latent consistency"),
+        (("conv_in.weight", "class_embedding.linear_1.weight"), "upscaler or unCLIP"),
+        (("decoder.layers.0.weight", "decoder.layers.12.conv.0.bias"), "TAESD"),
+        (("3.conv.0.weight",), "TAESD"),
+        (("decoder_unet.conv_in.weight", "encoder.conv_in.weight"), "consistency decoder"),
+        (("decoder.condition_encoder.layers.0.weight",), "asymmetric VAE"),
+        (("encoder.conv_in.weight", "quantize.embedding.weight"), "VQ-VAE"),
+        (("concept_embeds", "vision_model.vision_model.x"), "safety checker"),
+        (("text_model.x", "vision_model.embeddings.class_embedding"), "CLIP for pictures"),
+    ],
+)
+def test_models_of_other_kinds_are_refused_by_name(names, kind, tmp_path):
+    save_file(dict.fromkeys(names, ONE), tmp_path / "other.safetensors")
+    with pytest.raises(DataError, match=kind):
+        open_checkpoint(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize(("width", "kind"), [(1024, "Diffusion 2"), (2048, "Diffusion XL")])
+def test_a_unet_that_reads_another_familys_texts_is_refused_by_name(width, kind, tmp_path):
+    """Heads and norms of such a UNet show in no shape: it would be run wrongly."""
+    name = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+    save_file({name: np.ones((2, width), np.float32)}, tmp_path / "unet.safetensors")
+    with pytest.raises(DataError, match=kind):
+        open_checkpoint(tmp_path / "unet.safetensors")
+
+
+@pytest.mark.parametrize(("channels", "kind"), [(5, "depth"), (7, "upscaler"), (9, "inpainting")])
+def test_channels_of_another_meaning_are_not_made_an_editors(
+    channels, kind, pipeline_folder, tmp_path
+):
+    """New ones with zero weights would take the original picture for depth."""
+    unet = diffusers_names(pipeline_folder, "unet")
+    kernel = unet["conv_in.weight"]
+    unet["conv_in.weight"] = np.resize(kernel, (len(kernel), channels, *kernel.shape[2:]))
+    save_file(unet, tmp_path / "unet.safetensors")
+    with pytest.raises(DataError, match=kind):
+        convert(tmp_path / "unet.safetensors", tmp_path / "out", base=pipeline_folder)
+
+
 @pytest.mark.parametrize("name", ["unet.ckpt", "unet.SAFETENSORS", "unet.safetensors", "unet.bin"])
 def test_a_file_is_what_its_first_bytes_say(name, pipeline_folder, tmp_path):
     """People rename files; a pickle is executed under no name."""
