@@ -51,21 +51,14 @@ class ModelFolder:
         if not path.is_dir():
             raise DataError(f"{path} is not a folder")
         _require_stable_diffusion(path)
-        found = {
-            name: path / name for name in COMPONENTS if (path / name / "config.json").is_file()
-        }
-        if weights != "raw" and (path / AVERAGE / "config.json").is_file():
+        found = {name: path / name for name in COMPONENTS if _is_component(path / name)}
+        if weights != "raw" and _is_component(path / AVERAGE):
             found["unet"] = path / AVERAGE
         if found:
             return cls(path, found, lone=False, weights=weights)
         if (path / "config.json").is_file():
             return cls(path, {_component(path): path}, lone=True, weights=weights)
-        names = [child.name for child in path.iterdir()]
-        holds = "; ".join(f"{name} is {kind}" for name in sorted(names) for kind in _kinds(name))
-        raise DataError(
-            f"{path} holds neither {MODEL_INDEX} and folders such as unet/, nor a component's "
-            f"config.json and weights; it has {holds or shortened(names) or 'nothing'}"
-        )
+        raise DataError(_no_model(path))
 
     def config(self, component: str) -> tuple[dict[str, Any], bytes]:
         """The component's config.json, and its text.
@@ -112,7 +105,7 @@ class ModelFolder:
         """Notes on files that change a model for other programs, and are not read here."""
         places = {self.path, *self.components.values()}
         return [
-            f"{path.relative_to(self.path)} is {kind} and not used"
+            f"{path.relative_to(self.path)} is {kind}"
             for place in sorted(places)
             for path in sorted(place.iterdir())
             for kind in _kinds(path.name)
@@ -207,6 +200,47 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def _is_component(folder: Path) -> bool:
+    """Whether a folder has a configuration.
+
+    Raises:
+        DataError: when it has weights alone: they are not to be overlooked.
+    """
+    config = folder / "config.json"
+    if config.is_file() or not folder.is_dir():
+        return config.is_file()
+    taken, _ = choose(path.name for path in folder.iterdir())
+    if taken is None and not (folder / ORBAX).is_dir():
+        return False
+    lacks = "a config.json that is a link to nothing" if config.is_symlink() else "no config.json"
+    raise DataError(
+        f"{folder} holds weights and {lacks}; put that of the model they were made from beside them"
+    )
+
+
+def _no_model(path: Path) -> str:
+    """What a folder holds in place of a model, and what to name instead."""
+    names = sorted(child.name for child in path.iterdir())
+    said = f"{path} is no model folder, and no component's"
+    if kinds := [f"{name} is {kind}" for name in names for kind in _kinds(name)]:
+        return f"{said}: {'; '.join(kinds)}"
+    for pattern, advice in _SHARDED.items():
+        if any(path.glob(pattern)):
+            return f"{said}: {advice}"
+    inside = {file.parent for pattern in _INSIDE for file in path.glob(pattern)}
+    # The folder of a UNet says that its parent is the model.
+    models = {p.parent if p.name in (*COMPONENTS, AVERAGE) else p for p in inside} - {path}
+    if models:
+        return f"{said}, but holds some; name one, as {min(models)}"
+    if files := [name for name in names if name.endswith(WEIGHT_SUFFIXES)]:
+        first = choose(files)[0]
+        return f"{said}; name one of its files, as {path / (first.entry if first else files[0])}"
+    return (
+        f"{said}: it has {shortened(names) or 'nothing'}; wanted is {MODEL_INDEX} and folders "
+        "such as unet/, or a component's config.json and weights"
+    )
+
+
 def _component(path: Path) -> str:
     classes = _classes(read_json(path / "config.json"))
     for name in classes:
@@ -254,15 +288,23 @@ _CLASSES = {
     "CLIPTextModelWithProjection": "text_encoder",
 }
 
+# Where the models of a trainer's folder, or of the hub's cache, are.
+_INSIDE = ("*/model_index.json", "*/config.json", "*/*/config.json", "snapshots/*/*.json")
+_SHARDED = {
+    "zero_to_fp32.py": "DeepSpeed's shards; run its zero_to_fp32.py, and name the file it writes",
+    "*/*.distcp": "shards of torch.distributed; join them with accelerate merge-weights, and "
+    "name the file it writes",
+}
+
 _PARTS = {
     *("unet", "vae", "text_encoder", "tokenizer", "scheduler", "safety_checker"),
     *("feature_extractor", "image_encoder"),
 }
 
 _ADDITIONS = {
-    "lora": "a LoRA (give it with --lora)",
-    "learned_embeds": "a textual inversion embedding",
-    "ip-adapter": "an IP-Adapter",
-    "ip_adapter": "an IP-Adapter",
-    "control": "a ControlNet",
+    "lora": "a LoRA, merged only where --lora names it",
+    "learned_embeds": "a textual inversion embedding, which is not used",
+    "ip-adapter": "an IP-Adapter, which is not used",
+    "ip_adapter": "an IP-Adapter, which is not used",
+    "control": "a ControlNet, which is not used",
 }

@@ -70,7 +70,7 @@ def test_a_damaged_configuration_is_named(folder, text, name):
 def test_a_foreign_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match="is not a folder"):
         ModelFolder.open(tmp_path / "none")
-    with pytest.raises(DataError, match="holds neither model_index"):
+    with pytest.raises(DataError, match=r"has nothing; wanted is model_index\.json"):
         ModelFolder.open(tmp_path)
     (tmp_path / "config.json").write_text('{"_class_name": "FluxTransformer2DModel"}')
     with pytest.raises(DataError, match="FluxTransformer2DModel; supported are UNet2D"):
@@ -229,8 +229,8 @@ def test_an_addition_beside_the_weights_is_mentioned(folder):
     (folder / "pytorch_lora_weights.safetensors").touch()
     (folder / "unet/learned_embeds.bin").touch()
     assert open_checkpoint(folder).notes == (
-        "pytorch_lora_weights.safetensors is a LoRA (give it with --lora) and not used",
-        "unet/learned_embeds.bin is a textual inversion embedding and not used",
+        "pytorch_lora_weights.safetensors is a LoRA, merged only where --lora names it",
+        "unet/learned_embeds.bin is a textual inversion embedding, which is not used",
     )
 
 
@@ -239,13 +239,34 @@ def test_an_addition_beside_the_weights_is_mentioned(folder):
     [
         ("pytorch_lora_weights.safetensors", "is a LoRA"),
         ("ip-adapter_sd15.bin", "is an IP-Adapter"),
-        ("v1-5-pruned.ckpt", "it has v1-5-pruned.ckpt"),
+        ("v1-5-pruned.ckpt", "name one of its files, as .*/v1-5-pruned.ckpt"),
+        ("notes.txt", "it has notes.txt"),
+        ("model.safetensors", "name one of its files, as .*/model.safetensors"),
+        ("checkpoint-500/unet/config.json", "name one, as .*/checkpoint-500"),
+        ("sub/model_index.json", "name one, as .*/sub"),
+        ("snapshots/0123/model_index.json", "name one, as .*/snapshots/0123"),
+        ("zero_to_fp32.py", "DeepSpeed's shards"),
+        ("pytorch_model_fsdp_0/__0_0.distcp", "shards of torch.distributed"),
     ],
 )
-def test_a_folder_without_model_says_what_it_has(tmp_path, name, said):
+def test_a_folder_without_model_says_what_to_name_instead(tmp_path, name, said):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).touch()
-    with pytest.raises(DataError, match=f"holds neither model_index.*{said}"):
+    with pytest.raises(DataError, match=f"is no model folder.*{said}"):
         ModelFolder.open(tmp_path)
+
+
+@pytest.mark.parametrize("component", ["vae", "unet_ema"])
+def test_weights_without_their_configuration_are_not_overlooked(folder, component, pipeline_folder):
+    """Those of the base, or the raw ones, would be taken in their place without a word."""
+    if component == "unet_ema":
+        shutil.copytree(folder / "unet", folder / component)
+    (folder / component / "config.json").unlink()
+    with pytest.raises(DataError, match=f"{component} holds weights and no config.json"):
+        open_checkpoint(folder, base=pipeline_folder)
+    (folder / component / "config.json").symlink_to("../blobs/gone")
+    with pytest.raises(DataError, match="a link to nothing"):
+        open_checkpoint(folder)
 
 
 @pytest.mark.parametrize("name", ["vae/config.json", "tokenizer/merges.txt"])
