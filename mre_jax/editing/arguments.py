@@ -10,7 +10,7 @@ from mre_jax.editing.request import EditRequest
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.editing.size import RESOLUTION, SIZE
 from mre_jax.errors import ConfigError
-from mre_jax.weights.arguments import add_model
+from mre_jax.weights.arguments import add_model, add_weights
 
 HIVE = "hive"
 
@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the model, the sampling and the conditions of an edit."""
     model = parser.add_argument_group("model")
     add_model(model, "(default: $MRE_MODEL) ", default=os.environ.get("MRE_MODEL"))
+    add_weights(model)
     model.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     model.add_argument("--attention", default="auto", help="attention implementation (%(default)s)")
     model.add_argument("--vae-tiling", action="store_true", help="less memory at 1024 px and more")
@@ -104,6 +105,7 @@ def load_pipeline(args: argparse.Namespace) -> Any:
         args.model,
         base=args.base,
         lora=args.lora,
+        weights=args.weights,
         dtype=args.dtype,
         attention=args.attention,
         vae_tiling=args.vae_tiling,

@@ -178,6 +178,7 @@ class EditPipeline:
         *,
         base: epath.PathLike | None = None,
         lora: Loras = (),
+        weights: str | None = None,
         dtype: str = "float32",
         attention: str = "auto",
         vae_tiling: bool = False,
@@ -191,6 +192,7 @@ class EditPipeline:
             base: a model for what `path` lacks, such as the tokenizer of a file; from anywhere too.
             lora: LoRA files to merge into the weights, from anywhere too: "FILE", "FILE:SCALE",
                 (FILE, SCALE) or several.
+            weights: "ema" or "raw" where there are both; None prefers the moving average.
             dtype: of weights and arithmetic, "float32" or "bfloat16".
             attention: an implementation of `mre_jax.models.attention`.
             vae_tiling: encode and decode large pictures in overlapping tiles.
@@ -202,7 +204,9 @@ class EditPipeline:
             raise ConfigError(f"dtype {dtype!r} is not float32 or bfloat16")
         check_implementation(attention)
         compute = Compute(dtype=jnp.dtype(dtype), attention=attention)
-        model = load_model(path, base=base, lora=lora, compute=compute, dtype=compute.dtype)
+        model = load_model(
+            path, base=base, lora=lora, weights=weights, compute=compute, dtype=compute.dtype
+        )
         for note in model.notes:
             warnings.warn(f"{path}: {note}", stacklevel=2)
         model.vae.tiling = vae_tiling
@@ -224,7 +228,9 @@ class EditPipeline:
     @functools.cached_property
     def checkpoint(self) -> str:
         """SHA-256 of the weights as they were loaded, equal for every layout that holds them."""
-        return weights_hash(self._model.origin, base=self._model.base, lora=self._model.lora)
+        model = self._model
+        weights = None if model.weights == "only" else model.weights
+        return weights_hash(model.origin, base=model.base, lora=model.lora, weights=weights)
 
     def to_devices(self, devices: Sequence[jax.Device] | None = None) -> "EditPipeline":
         """Copies the weights to `devices`, by default all of this host's, to share every batch.

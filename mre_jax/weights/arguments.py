@@ -37,3 +37,12 @@ def add_base(parser: Parser) -> None:
         metavar="MODEL",
         help="another model for what this one lacks: tokenizer, VAE, text encoder",
     )
+
+
+def add_weights(parser: Parser) -> None:
+    """Adds `--weights`, where the UNet is read."""
+    parser.add_argument(
+        "--weights",
+        choices=("ema", "raw"),
+        help="of a model that has both, the moving average or not (default: ema)",
+    )

@@ -10,7 +10,7 @@ from etils import epath
 from mre_jax.editing.tokens import Tokenizer, is_tokenizer_file
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.weights import verify as verification
-from mre_jax.weights.arguments import add_base, add_lora
+from mre_jax.weights.arguments import add_base, add_lora, add_weights
 from mre_jax.weights.checkpoint import EDITOR, Checkpoint, checkpoint_at
 from mre_jax.weights.folder import read_json
 from mre_jax.weights.lora import Loras
@@ -95,9 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "org/name@REVISION on the hub, or gs://...",
     )
     parser.add_argument("dst", metavar="DST", help="the folder to write, local or gs://...")
-    parser.add_argument(
-        "--weights", choices=("ema", "raw"), help="which to take of both (default: ema)"
-    )
+    add_weights(parser)
     parser.add_argument(
         "--in-channels",
         type=int,

@@ -10,19 +10,23 @@ from mre_jax.weights.source import as_bytes
 
 
 def weights_hash(
-    model: epath.PathLike, *, base: epath.PathLike | None = None, lora: Loras = ()
+    model: epath.PathLike,
+    *,
+    base: epath.PathLike | None = None,
+    lora: Loras = (),
+    weights: str | None = None,
 ) -> str:
     """SHA-256 over name, dtype, shape and bytes of every tensor, in the order of the names.
 
     A folder, its copy in our Orbax form and one with older tensor names have the same hash.
 
     Args:
-        model, base, lora: as `checkpoint_at` takes them.
+        model, base, lora, weights: as `checkpoint_at` takes them.
 
     Raises:
         DataError: when the model cannot be read.
     """
-    with checkpoint_at(model, base=base, lora=lora) as opened:
+    with checkpoint_at(model, base=base, lora=lora, weights=weights) as opened:
         return checkpoint_hash(opened)
 
 

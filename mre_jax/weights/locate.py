@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 from etils import epath
 from huggingface_hub import list_repo_files, snapshot_download
 
-from mre_jax.errors import DataError
+from mre_jax.errors import DataError, MreError
 from mre_jax.weights.folder import AVERAGE, COMPONENTS, SAFETY_CHECKER, SMALL_FOLDERS
 from mre_jax.weights.orbax_folder import FOLDER as ORBAX
 from mre_jax.weights.source import WEIGHT_SUFFIXES
-from mre_jax.weights.weight_files import choose
+from mre_jax.weights.weight_files import choose, weight_sets
 
 Select = Callable[[Collection[str]], list[str]]
 
@@ -35,11 +35,15 @@ def local_path(spec: epath.PathLike, select: Select | None = None) -> Iterator[P
     text, select = str(spec), select or needed_files
     if "://" in text:
         with tempfile.TemporaryDirectory(prefix="mre-weights-") as staged:
-            yield _staged(epath.Path(text), Path(staged), select)
+            with reached(text) as remote:
+                local = _staged(remote, Path(staged), select)
+            yield local
     elif Path(text).exists():
         yield Path(text)
-    elif match := _PINNED.fullmatch(text):
+    elif (match := _PINNED.fullmatch(text)) and ".." not in text.split("/"):
         yield _snapshot(match["repository"], match["revision"], match["inside"] or "", select)
+    elif match:
+        raise DataError(f"{text} leads out of its repository; name a file or folder inside it")
     elif _UNPINNED.fullmatch(text):
         raise DataError(
             f"{text} is neither a local path nor a pinned hub model; for the hub write "
@@ -47,6 +51,31 @@ def local_path(spec: epath.PathLike, select: Select | None = None) -> Iterator[P
         )
     else:
         raise DataError(f"{text} does not exist; give a folder, a weight file or org/name@REVISION")
+
+
+@contextlib.contextmanager
+def reached(place: epath.PathLike) -> Iterator[epath.Path]:
+    """A place in a bucket, for a block in which whatever its transport raises is one line.
+
+    Raises:
+        DataError: when the place is of no kind that is known, or cannot be reached.
+    """
+    text = str(place)
+    if text.startswith(_ADDRESSES):
+        raise DataError(
+            f"{text} is an address that is not read here; give a local path, gs://..., or for the "
+            "hub org/name@REVISION, with /FILE after it for one of its files"
+        )
+    try:
+        yield epath.Path(text)
+    except MreError:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(
+            f"{text} cannot be reached ({reason}); check its name, the network, and these "
+            "credentials"
+        ) from error
 
 
 def needed_files(names: Collection[str], weights: str | None = None) -> list[str]:
@@ -91,13 +120,24 @@ def _staged(remote: epath.Path, folder: Path, select: Select) -> Path:
         raise DataError(f"{remote} does not exist, or these credentials cannot see it")
     target = folder / remote.name
     if not remote.is_dir():
-        remote.copy(target)
+        siblings = [child.name for child in remote.parent.iterdir()]
+        for name in _with_shards(remote.name, siblings):
+            (remote.parent / name).copy(folder / name)
         return target
     target.mkdir()
     for name in select(list(_names(remote))):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (remote / name).copy(target / name)
     return target
+
+
+def _with_shards(name: str, names: Collection[str]) -> list[str]:
+    """A file, and of an index of shards the shards, which lie beside it."""
+    folder, slash, entry = name.rpartition("/")
+    prefix = folder + slash
+    beside = [n.removeprefix(prefix) for n in names if n.startswith(prefix)]
+    sets = [found.files for found in weight_sets(beside) if found.entry == entry]
+    return [prefix + file for file in (sets[0] if sets else (entry,))]
 
 
 def _names(folder: epath.Path, prefix: str = "") -> Iterator[str]:
@@ -128,7 +168,7 @@ def _snapshot(repository: str, revision: str, inside: str, select: Select) -> Pa
 def _inside(names: list[str], inside: str, where: str, select: Select) -> list[str]:
     """What to fetch of a repository for one of its files or folders; "" is the whole."""
     if inside in names:
-        return [inside]
+        return _with_shards(inside, names)
     prefix = f"{inside.rstrip('/')}/" if inside else ""
     below = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
     if not below:
@@ -158,7 +198,8 @@ def _cached(repository: str, revision: str, error: Exception) -> str:
 
 _REPOSITORY = r"(?P<repository>[\w.-]+/[\w.-]+)"
 _PINNED = re.compile(_REPOSITORY + r"@(?P<revision>[0-9a-f]{40})(?:/(?P<inside>.+))?")
-_UNPINNED = re.compile(_REPOSITORY + r"(@[\w./-]+)?")
+_UNPINNED = re.compile(r"(?!\.)" + _REPOSITORY + r"(@[\w./-]+)?")
+_ADDRESSES = ("http://", "https://", "hf://", "file://")
 
 _SMALL = (".json", ".txt")
 _WITH_WEIGHTS = ("", *COMPONENTS, AVERAGE, SAFETY_CHECKER)

@@ -24,6 +24,7 @@ from mre_jax.weights.checkpoint import (
     require_tokenizer,
 )
 from mre_jax.weights.folder import MODEL_INDEX, SAFETY_CHECKER
+from mre_jax.weights.locate import reached
 from mre_jax.weights.orbax_folder import write_orbax
 from mre_jax.weights.released import to_released
 from mre_jax.weights.rule import expected_tensors, parameters
@@ -101,11 +102,12 @@ def new_folder(target: epath.PathLike, *, force: bool = False) -> Iterator[Path]
         BusyError: when another process is writing it.
     """
     if "://" in str(target):
-        remote = epath.Path(target)
-        _require_free(remote, force)
+        with reached(target) as remote:
+            _require_free(remote, force)
         with tempfile.TemporaryDirectory(prefix="mre-save-") as staged:
             yield Path(staged)
-            _upload(Path(staged), remote)
+            with reached(target) as remote:
+                _upload(Path(staged), remote)
         return
     local = Path(target).absolute()
     _require_free(local, force)

@@ -104,6 +104,7 @@ def test_sweep_writes_a_grid(reward_torch, reward_folder, photo_file, tmp_path):
         (["-o", "out.jpg"], 78, "name it *.png"),
         (["-o", "nowhere/out.png"], 65, "no such folder"),
         (["--model", "nowhere"], 65, "nowhere does not exist"),
+        (["--weights", "ema"], 65, "holds no EMA weights"),
         (["--lora", "nowhere:0.5"], 65, "nowhere does not exist"),
         (["--lora", "nowhere:high"], 78, "lora nowhere: its scale 'high' is not a finite number"),
         (["--attention", "fast"], 78, "'fast' is unknown"),

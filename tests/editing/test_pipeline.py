@@ -6,12 +6,13 @@ import functools
 import inspect
 import json
 import operator
+import shutil
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
@@ -202,6 +203,20 @@ def test_saved_pipeline_edits_the_same(plain_pipeline, photo, tmp_path):
         for pipeline in (plain_pipeline, again)
     ]
     assert np.array_equal(*pictures)
+
+
+def test_raw_weights_or_their_average_are_taken_as_asked(plain_torch, plain_folder, tmp_path):
+    """The hash is that of the weights which edit: results are recorded under it."""
+    both = shutil.copytree(plain_folder, tmp_path / "both")
+    shutil.copytree(both / "unet", both / "unet_ema")
+    path = next((both / "unet_ema").glob("*.safetensors"))
+    save_file({name: array / 2 for name, array in load_file(path).items()}, path)
+    names = {
+        weights: EditPipeline.from_pretrained(both, weights=weights).checkpoint
+        for weights in (None, "ema", "raw")
+    }
+    assert names["raw"] == EditPipeline.from_pretrained(plain_folder).checkpoint
+    assert names["ema"] == names[None] != names["raw"]
 
 
 def test_a_lora_changes_the_pictures_and_the_checkpoints_name(

@@ -7,6 +7,7 @@ from etils import epath
 
 from mre_jax.errors import DataError
 from mre_jax.weights import locate
+from mre_jax.weights.convert import convert
 from mre_jax.weights.locate import local_path, needed_files
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -30,11 +31,42 @@ def test_an_unpinned_hub_model_is_refused_with_the_remedy(spec):
         located(spec)
 
 
-@pytest.mark.parametrize("spec", ["/nowhere/model", "nowhere", "a/b/c/d", "https:/x", ""])
+@pytest.mark.parametrize(
+    "spec", ["/nowhere/model", "nowhere", "./nowhere", "a/b/c/d", "https:/x", ""]
+)
 def test_nothing_there_is_said(spec):
     if spec:
         with pytest.raises(DataError, match="does not exist"):
             located(spec)
+
+
+@pytest.mark.parametrize("spec", ["https://huggingface.co/org/name", "hf://org/name", "file:///x"])
+def test_an_address_is_refused_with_what_to_write_for_it(spec, pipeline_folder):
+    with pytest.raises(DataError, match="for the hub org/name@REVISION"):
+        located(spec)
+    with pytest.raises(DataError, match="is an address that is not read here"):
+        convert(pipeline_folder, f"{spec}/out")
+
+
+def test_a_bucket_that_cannot_be_reached_is_said_in_one_line(monkeypatch):
+    class Down:
+        def __init__(self, path):
+            pass
+
+        def exists(self):
+            raise RuntimeError("no route to host\nand its trace")
+
+    monkeypatch.setattr(locate.epath, "Path", Down)
+    with pytest.raises(
+        DataError, match=r"gs://b/m cannot be reached \(no route to host\)"
+    ) as error:
+        located("gs://b/m")
+    assert "\n" not in str(error.value)
+
+
+def test_a_path_out_of_a_repository_is_refused():
+    with pytest.raises(DataError, match="leads out of its repository"):
+        located(f"org/name@{REVISION}/../../other")
 
 
 SINGLE = ("v1-5-pruned.ckpt", "v1-5-pruned-emaonly.safetensors", "v1-5-pruned-emaonly.ckpt")
@@ -119,7 +151,7 @@ def test_a_lone_clip_is_fetched_with_its_surroundings():
 def hub(tmp_path, monkeypatch):
     """A repository, of which `snapshot_download` notes and makes what was asked for."""
     asked = []
-    files = [*SAFE, *SMALL, "a whole [model].ckpt"]
+    files = [*SAFE, *SMALL, "a whole [model].ckpt", *SHARDS, f"{UNET}.bin.index.json"]
     files += [f"stage2/{name}" for name in (*SAFE, *SMALL)]
 
     def listed(repository, revision):
@@ -153,6 +185,9 @@ def test_a_folder_or_file_inside_a_repository(hub, tmp_path):
     file = "a whole [model].ckpt"
     assert located(f"org/name@{REVISION}/{file}") == tmp_path / file
     assert hub[1][2] == {file}
+    index = f"{UNET}.bin.index.json"
+    assert located(f"org/name@{REVISION}/{index}") == tmp_path / index
+    assert hub[2][2] == {index, *SHARDS}
     with pytest.raises(DataError, match="holds no other"):
         located(f"org/name@{REVISION}/other")
 
@@ -186,5 +221,12 @@ def test_a_bucket_is_staged_and_cleaned_up(tmp_path, monkeypatch):
     assert not path.exists()
     with local_path("gs://bucket/model/unet/config.json") as path:
         assert path.read_text() == "{}"
+    for name in ("model-00001-of-00001.safetensors", "model.safetensors.index.json", "x.bin"):
+        (source / name).touch()
+    with local_path("gs://bucket/model/model.safetensors.index.json") as path:
+        assert sorted(p.name for p in path.parent.iterdir()) == [
+            "model-00001-of-00001.safetensors",
+            "model.safetensors.index.json",
+        ]
     with pytest.raises(DataError, match="does not exist, or these credentials"):
         located("gs://bucket/none")
