@@ -413,8 +413,16 @@ class TrainConfig:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over all values, in hexadecimal digits."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        """SHA-256 over all values, in hexadecimal digits.
+
+        Settings that came later do not count where they leave everything as it was before them:
+        the hash in an older checkpoint is still that of the same training.
+        """
+        values = self.to_dict()
+        for section, unchanged in _LATER.items():
+            items = values[section].items()
+            values[section] = {key: v for key, v in items if (key, v) not in unchanged.items()}
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -426,6 +434,14 @@ def load_config(path: epath.PathLike, overrides: Sequence[str] = ()) -> TrainCon
             missing, of the wrong type or out of range.
     """
     return settings.load(TrainConfig, path, overrides)
+
+
+_LATER: Mapping[str, Mapping[str, Any]] = {
+    "model": {"base": None},
+    "data": {"fit": "stretch", "reward_cut": "end"},
+    "validation": {"data": [], "examples": 256, "loss_every": 0},
+    "guard": {"max_skipped": 0.001},
+}
 
 
 def _check(value: Any, key: str, fits: bool, wanted: str) -> None:

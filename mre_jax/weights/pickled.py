@@ -142,14 +142,14 @@ def state_dict(root: object, path: Path) -> dict[str, StoredTensor]:
     root's own, or those in its entries, and with several such entries a name says which.
 
     Raises:
-        DataError: when there are none.
+        DataError: when there are none, or the strength of a LoRA is no tensor.
     """
     if not isinstance(root, dict):
         raise DataError(f"{path} holds no dict of tensors; save a state dict of its model")
     if not root.keys().isdisjoint(_HYPERNETWORK):
         raise DataError(f"{path} is a hypernetwork, which this program does not use")
     try:
-        tensors = _tensors(root, set())
+        tensors = _tensors(root, set(), path)
     except RecursionError:
         raise DataError(f"{path} holds dicts within dicts without end; refused") from None
     if not tensors:
@@ -157,15 +157,18 @@ def state_dict(root: object, path: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def _tensors(value: dict, seen: set[int]) -> dict[str, StoredTensor]:
+def _tensors(value: dict, seen: set[int], path: Path) -> dict[str, StoredTensor]:
     """The tensors of a dict by name; a dict that is met again, as in a circle, has none."""
     if id(value) in seen:
         return {}
     seen.add(id(value))
     named = {name: item for name, item in value.items() if isinstance(name, str)}
     own = {name: item for name, item in named.items() if isinstance(item, StoredTensor)}
+    for name in named.keys() - own.keys():
+        if name.endswith(".alpha"):
+            raise DataError(f"{path}: {name} is a plain number; save it as a tensor")
     dicts = {name: item for name, item in named.items() if isinstance(item, dict)}
-    inner = {name: found for name, item in dicts.items() if (found := _tensors(item, seen))}
+    inner = {name: found for name, item in dicts.items() if (found := _tensors(item, seen, path))}
     if "state_dict" in inner:
         return inner["state_dict"]
     if sum(map(len, inner.values())) <= len(own):

@@ -296,6 +296,16 @@ def test_hash_sees_every_setting_and_nothing_else(small):
     assert len(hashes) == 5
 
 
+def test_settings_that_came_later_leave_the_hash_of_runs_before_them(tmp_path):
+    """A run whose run.json is lost is told by the hash in its checkpoints."""
+    before = "06ec353bdd41719f70b0fd4b49dbed6527692d86e74b1e655178ae8a25baf018"
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    assert load_config(path).hash == before
+    for override in ("model.base=m", "data.fit=crop", "guard.max_skipped=0"):
+        assert load_config(path, [override]).hash != before
+
+
 def test_from_dict_names_its_origin(small):
     mapping = load_config(small).to_dict() | {"colour": 1}
     with pytest.raises(ConfigError, match=r"run\.json: there is no setting colour"):

@@ -289,3 +289,10 @@ def test_damage_anywhere_is_a_data_error_or_harmless(tmp_path):
         if set(arrays) == {"a", "b"}:
             np.testing.assert_array_equal(arrays["a"], state["a"].numpy())
             assert arrays["b"].dtype == ml_dtypes.bfloat16
+
+
+def test_the_strength_of_a_lora_is_not_dropped_where_it_is_no_tensor(tmp_path):
+    """Without it the LoRA would act at another strength."""
+    torch.save({"a.lora_up.weight": torch.ones(2, 2), "a.alpha": 4.0}, tmp_path / "lora.pt")
+    with pytest.raises(DataError, match=r"a\.alpha is a plain number; save it as a tensor"):
+        PickledCheckpoint(tmp_path / "lora.pt")
