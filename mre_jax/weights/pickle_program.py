@@ -161,6 +161,11 @@ class _Machine:
         if not (isinstance(module, str) and isinstance(name, str)):
             raise ValueError("a global's name is not text")
         wanted = Name(module, name)
+        if module == "torch._utils" and wanted not in _CALLS:
+            raise DataError(
+                f"{self.origin} holds a tensor that is sparse, quantised, of 8 bits, or without "
+                f"values ({name}); save it dense, as float32, float16 or bfloat16"
+            )
         if not _is_known(wanted):
             raise DataError(
                 f"refused: {self.origin} asks to call {wanted}; nothing was executed. {_REMEDY}"
@@ -231,6 +236,14 @@ def _parameter(data: Any, *_: Any) -> Any:
     return data
 
 
+def _of_type(rebuild: Any, _kind: Any, arguments: Any, *_: Any) -> Any:
+    """A tensor with attributes of its own, which are left."""
+    known = isinstance(rebuild, Name) and rebuild in _CALLS
+    if not (known and isinstance(arguments, tuple)):
+        raise ValueError("a tensor is not described as PyTorch does")
+    return _CALLS[rebuild](*arguments)
+
+
 def _is_count(value: Any) -> bool:
     return type(value) is int and value >= 0
 
@@ -249,7 +262,10 @@ def _is_known(name: Name) -> bool:
     )
 
 
-_REMEDY = "Take these weights as safetensors from a source that you trust"
+_REMEDY = (
+    "Take these weights as safetensors from a source that you trust, or as a state dict alone, "
+    "saved again where the file was made"
+)
 
 _LITERALS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
@@ -311,6 +327,8 @@ _CALLS: dict[Name, Callable[..., Any]] = {
     Name("collections", "defaultdict"): _new_dict,
     Name("torch._utils", "_rebuild_tensor_v2"): _tensor,
     Name("torch._utils", "_rebuild_parameter"): _parameter,
+    Name("torch._utils", "_rebuild_parameter_with_state"): _parameter,
+    Name("torch._tensor", "_rebuild_from_type_v2"): _of_type,
 }
 
 _STORAGES = {
@@ -334,8 +352,15 @@ _INERT = frozenset(
     for module, names in {
         "torch": (
             *("Size", "device", "float64", "float32", "float16", "bfloat16", "int64", "int32"),
-            *("int16", "int8", "uint8", "bool"),
+            *("int16", "int8", "uint8", "bool", "complex64", "complex128", "Tensor"),
+            *("float8_e4m3fn", "float8_e5m2"),
         ),
+        "torch.nn.parameter": ("Parameter", "Buffer"),
+        "torch.serialization": ("_get_layout",),
+        "collections": ("Counter", "deque"),
+        "datetime": ("date", "datetime", "timedelta", "timezone"),
+        "decimal": ("Decimal",),
+        "uuid": ("UUID",),
         "argparse": ("Namespace",),
         "numpy": ("dtype", "ndarray"),
         "numpy.core.multiarray": ("scalar", "_reconstruct"),

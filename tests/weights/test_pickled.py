@@ -2,11 +2,13 @@
 
 import argparse
 import collections
+import datetime
 import io
 import pickle
 import struct
 import sys
 import types
+import uuid
 import zipfile
 
 import ml_dtypes
@@ -296,3 +298,47 @@ def test_the_strength_of_a_lora_is_not_dropped_where_it_is_no_tensor(tmp_path):
     torch.save({"a.lora_up.weight": torch.ones(2, 2), "a.alpha": 4.0}, tmp_path / "lora.pt")
     with pytest.raises(DataError, match=r"a\.alpha is a plain number; save it as a tensor"):
         PickledCheckpoint(tmp_path / "lora.pt")
+
+
+def test_tensors_that_carry_attributes_are_read(tmp_path):
+    """Libraries mark parameters, and PyTorch saves such ones by another program."""
+    marked, parameter = torch.ones(2), torch.nn.Parameter(torch.ones(3))
+    marked.note = parameter.note = "initialised"
+    torch.save({"a": marked, "b": parameter}, tmp_path / "marked.pt")
+    source = PickledFile(tmp_path / "marked.pt")
+    assert [source.read(name).tolist() for name in ("a", "b")] == [[1, 1], [1, 1, 1]]
+
+
+@pytest.mark.parametrize("rebuild", ["cbuiltins\neval", "V1", "ctorch\nTensor", "N"])
+def test_an_attribute_carrier_calls_nothing_but_a_tensor(rebuild):
+    text = rebuild if rebuild == "N" else f"{rebuild}\n"
+    program = f"ctorch._tensor\n_rebuild_from_type_v2\n({text}ctorch\nTensor\n)}}tR.".encode()
+    with pytest.raises(DataError, match=r"refused: .*\.eval;|damaged pickle"):
+        pickle_program.run(program, "file")
+
+
+def test_what_trainers_record_beside_the_weights_is_skipped(tmp_path):
+    beside = {
+        "time": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+        "seen": collections.Counter("ab"),
+        "last": collections.deque([1.0], maxlen=3),
+        "id": uuid.UUID(int=1),
+        "dtype": torch.float8_e4m3fn,
+        "layout": torch.strided,
+    }
+    torch.save({"model": {"a": torch.ones(2)}, **beside}, tmp_path / "run.pt")
+    assert list(PickledCheckpoint(tmp_path / "run.pt").tensors) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.ones(2).to(torch.float8_e4m3fn),
+        torch.ones(2).to_sparse(),
+        torch.empty(2, device="meta"),
+    ],
+)
+def test_tensors_of_other_kinds_are_said_to_be_so(tensor, tmp_path):
+    torch.save({"a": tensor}, tmp_path / "odd.pt")
+    with pytest.raises(DataError, match="sparse, quantised, of 8 bits, or without values"):
+        PickledCheckpoint(tmp_path / "odd.pt")
