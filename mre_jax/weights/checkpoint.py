@@ -26,7 +26,7 @@ from mre_jax.weights.folder import COMPONENTS, ModelFolder
 from mre_jax.weights.foreign import what_is
 from mre_jax.weights.locate import local_path, needed_files
 from mre_jax.weights.lora import Loras, OpenedLora, merge, opened_loras, parse_loras
-from mre_jax.weights.lora_file import is_lora
+from mre_jax.weights.lora_file import is_lora, refuse_unmerged
 from mre_jax.weights.older import current_text_encoder, current_vae
 from mre_jax.weights.orbax_folder import OrbaxComponent
 from mre_jax.weights.released import find_reward, from_released
@@ -278,7 +278,9 @@ def _open_folder(path: Path, weights: str | None, names: Collection[str]) -> Che
         if name not in folder.components:
             continue
         config, text = folder.config(name)
-        stored, about = unprefixed(folder.tensors(name), name)
+        tensors = folder.tensors(name)
+        refuse_unmerged(tensors)
+        stored, about = unprefixed(tensors, name)
         components[name], changes = _component(name, config, text, stored)
         notes += [*folder.choice(name), *about, *changes]
     unet = components.get("unet")
@@ -302,6 +304,7 @@ def _open_folder(path: Path, weights: str | None, names: Collection[str]) -> Che
 def _open_file(path: Path, weights: str | None, base: Mapping[str, Component]) -> Checkpoint:
     """The networks that a file holds; what no shape tells of them is as in `base`."""
     source = open_tensors(path)
+    refuse_unmerged(source)
     if is_lora(source):
         raise DataError(f"{path} is a LoRA: give it with --lora, and its base model here")
     if kind := what_is(source.tensors):

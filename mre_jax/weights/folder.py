@@ -303,6 +303,7 @@ _PARTS = {
 
 _ADDITIONS = {
     "lora": "a LoRA, merged only where --lora names it",
+    "adapter_model": "an adapter, merged only where --lora names it",
     "learned_embeds": "a textual inversion embedding, which is not used",
     "ip-adapter": "an IP-Adapter, which is not used",
     "ip_adapter": "an IP-Adapter, which is not used",

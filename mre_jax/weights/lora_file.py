@@ -184,6 +184,20 @@ def is_lora(source: TensorSource) -> bool:
     return any(_LOW_RANK.fullmatch(name) or _KIND.search(name) for name in source.tensors)
 
 
+def refuse_unmerged(source: TensorSource) -> None:
+    """Refuses a network that was saved with adapters in its layers.
+
+    Raises:
+        DataError: since nothing in there says how strongly they act.
+    """
+    if any(".base_layer." in name for name in source.tensors):
+        raise DataError(
+            f"{source.origin} has the layers of an adapter between its own (base_layer, lora_A), "
+            "and does not say how strongly they act; merge or unload them where they were trained, "
+            "or save the adapter alone and give it with --lora"
+        )
+
+
 def lora_files(names: Collection[str]) -> list[str]:
     """Those of a folder's files that a LoRA is opened from: trainers' names before any other."""
     named = [name for name in FILE_NAMES if name in names]
@@ -233,7 +247,7 @@ def _refuse_kinds(source: TensorSource, settings: Settings) -> None:
     for key, value in settings.items():
         word = key.rpartition(".")[2]
         if word == "peft_type" and value not in (None, "LORA"):
-            kinds.add(str(value))
+            kinds.add(_PEFT_KINDS.get(value, str(value)))
         elif word == "use_dora" and value:
             kinds.add("DoRA")
     if kinds:
@@ -256,7 +270,7 @@ def _grouped(source: TensorSource) -> dict[str, dict[str, str]]:
     if unknown:
         raise DataError(
             f"{source.origin} holds {len(unknown)} tensors that are no part of a LoRA: "
-            f"{shortened(unknown)}"
+            f"{shortened(unknown)}; merge it with the tool that made it, and take the model"
         )
     return grouped
 
@@ -328,4 +342,5 @@ _KINDS = {
     "vera": "VeRA",
     "lora_embedding": "a LoRA of an embedding table",
 }
+_PEFT_KINDS = {kind.upper(): kind for kind in _KINDS.values()}
 _KIND = re.compile(rf"(?<=\.)({'|'.join(_KINDS)})(?=[._]|$)")

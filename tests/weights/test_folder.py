@@ -239,6 +239,7 @@ def test_an_addition_beside_the_weights_is_mentioned(folder):
     [
         ("pytorch_lora_weights.safetensors", "is a LoRA"),
         ("ip-adapter_sd15.bin", "is an IP-Adapter"),
+        ("adapter_model.safetensors", "is an adapter, merged only where --lora names it"),
         ("v1-5-pruned.ckpt", "name one of its files, as .*/v1-5-pruned.ckpt"),
         ("notes.txt", "it has notes.txt"),
         ("model.safetensors", "name one of its files, as .*/model.safetensors"),

@@ -510,7 +510,7 @@ def test_what_is_no_lora_of_this_model_is_refused_in_a_line(
     ("settings", "message"),
     [
         ('{"unet.use_dora": true}', "is DoRA"),
-        ('{"unet.peft_type": "LOKR"}', "is LOKR"),
+        ('{"unet.peft_type": "LOKR"}', "is LoKr, which"),
         ('{"unet.lora_alpha": "much"}', "lora_alpha or alpha_pattern is damaged"),
         ('{"unet.alpha_pattern": {"(": 3}}', "lora_alpha or alpha_pattern is damaged"),
         ("[", "lora_adapter_metadata in its header is damaged"),
@@ -525,6 +525,22 @@ def test_a_header_that_cannot_be_followed_is_refused(settings, message, small, p
 def test_a_lora_is_no_model(small):
     with pytest.raises(DataError, match=r"small\.safetensors is a LoRA: give it with --lora"):
         load_unet(small())
+
+
+def test_a_network_with_unmerged_adapters_is_refused_by_name(pipeline_folder, tmp_path):
+    """As `save_pretrained` writes it while an adapter is loaded."""
+    model = shutil.copytree(pipeline_folder, tmp_path / "model")
+    path = next((model / "unet").glob("*.safetensors"))
+    state = {
+        name.replace("to_q.weight", "to_q.base_layer.weight"): array
+        for name, array in safetensors.numpy.load_file(path).items()
+    }
+    layer = next(name for name in state if "base_layer" in name).partition("base_layer")[0]
+    adapter = {f"{layer}lora_A.default.weight": np.ones((1, 2), np.float32)}
+    safetensors.numpy.save_file(state | adapter, path)
+    for place in (model, path):
+        with pytest.raises(DataError, match="an adapter between its own .* give it with --lora"):
+            load_unet(place)
 
 
 def test_of_a_remote_folder_the_lora_alone_is_fetched(
