@@ -539,7 +539,7 @@ def test_a_network_with_unmerged_adapters_is_refused_by_name(pipeline_folder, tm
     adapter = {f"{layer}lora_A.default.weight": np.ones((1, 2), np.float32)}
     safetensors.numpy.save_file(state | adapter, path)
     for place in (model, path):
-        with pytest.raises(DataError, match="an adapter between its own .* give it with --lora"):
+        with pytest.raises(DataError, match=r"an adapter between its own .* give it with --lora"):
             load_unet(place)
 
 
