@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mre_jax.errors import ConfigError
+from mre_jax.models.config_dict import check_divides
 from mre_jax.models.reward_config import RewardConfig
 
 _DOWN_TYPES = ("CrossAttnDownBlock2D", "DownBlock2D")
@@ -94,11 +95,11 @@ class UNetConfig:
                 f"attention_head_dim {self.attention_head_dim} must be one number or {blocks}"
             )
         for channels, heads in zip(self.block_out_channels, self.heads, strict=True):
-            _check_divides("attention_head_dim", heads, channels)
-            _check_divides("norm_num_groups", self.norm_num_groups, channels)
+            check_divides("attention_head_dim", heads, "block_out_channels", channels)
+            check_divides("norm_num_groups", self.norm_num_groups, "block_out_channels", channels)
         if self.reward is not None and self.reward.enabled and self.reward.attention:
-            heads = self.reward.num_attention_heads
-            _check_divides("reward.num_attention_heads", heads, self.block_out_channels[0])
+            heads, width = self.reward.num_attention_heads, self.block_out_channels[0]
+            check_divides("reward.num_attention_heads", heads, "block_out_channels", width)
 
     @property
     def heads(self) -> tuple[int, ...]:
@@ -137,6 +138,9 @@ class UNetConfig:
         chosen = {**_DIFFUSERS_DEFAULTS, **{key: values[key] for key in names if key in values}}
         for key in chosen.keys() & {"layers_per_block", "cross_attention_dim"}:
             chosen[key] = _single(chosen[key], key)
+        for key in chosen.keys() & _COUNTS:
+            if not isinstance(chosen[key], int) or chosen[key] < 1:
+                raise ConfigError(f"{key} {chosen[key]!r} is not supported; it must be 1 or more")
         return cls(**{key: _frozen(value) for key, value in chosen.items()})
 
     def to_dict(self) -> dict[str, Any]:
@@ -150,6 +154,8 @@ class UNetConfig:
 # Where diffusers' default is not that of InstructPix2Pix.
 _DIFFUSERS_DEFAULTS = {"sample_size": None, "in_channels": 4, "cross_attention_dim": 1280}
 
+_COUNTS = {"in_channels", "out_channels", "layers_per_block", "cross_attention_dim"}
+
 
 def _single(value: Any, key: str) -> Any:
     """The one value of a list that repeats it, since diffusers takes most sizes per block too."""
@@ -162,8 +168,3 @@ def _single(value: Any, key: str) -> Any:
 
 def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _check_divides(key: str, divisor: int, channels: int) -> None:
-    if channels % divisor:
-        raise ConfigError(f"{key} {divisor} does not divide block_out_channels {channels}")

@@ -47,6 +47,8 @@ class VAEConfig:
     mid_block_add_attention: bool = True
 
     def __post_init__(self) -> None:
+        if not self.scaling_factor > 0:
+            raise ConfigError(f"scaling_factor {self.scaling_factor} must be above 0")
         for channels in self.block_out_channels:
             check_divides("norm_num_groups", self.norm_num_groups, "block_out_channels", channels)
 

@@ -18,6 +18,7 @@ COMPONENTS = ("unet", "vae", "text_encoder")
 MODEL_INDEX = "model_index.json"
 SAFETY_CHECKER = "safety_checker"
 AVERAGE = "unet_ema"
+SMALL_FILES = (".json", ".txt")
 SMALL_FOLDERS = ("tokenizer", "scheduler", "feature_extractor")
 
 
@@ -112,7 +113,9 @@ class ModelFolder:
         ]
 
     def files(self) -> dict[str, bytes]:
-        """The small files that are not weights, by path in the folder: tokenizer and the like.
+        """The small files of data beside the weights, by path in the folder: the tokenizer's, ...
+
+        Code that lies there, which is never run, is left.
 
         Raises:
             DataError: for a configuration that is damaged, or a file that Git LFS left out.
@@ -122,7 +125,7 @@ class ModelFolder:
         paths = [self.path / MODEL_INDEX]
         for name in SMALL_FOLDERS:
             paths += sorted((self.path / name).glob("*"))
-        paths = [path for path in paths if path.is_file()]
+        paths = [path for path in paths if path.is_file() and path.name.endswith(SMALL_FILES)]
         for path in paths:
             refuse_lfs_pointer(path)
             if path.name.endswith(("config.json", MODEL_INDEX)):

@@ -11,7 +11,7 @@ from etils import epath
 from huggingface_hub import list_repo_files, snapshot_download
 
 from mre_jax.errors import DataError, MreError
-from mre_jax.weights.folder import AVERAGE, COMPONENTS, SAFETY_CHECKER, SMALL_FOLDERS
+from mre_jax.weights.folder import AVERAGE, COMPONENTS, SAFETY_CHECKER, SMALL_FILES, SMALL_FOLDERS
 from mre_jax.weights.orbax_folder import FOLDER as ORBAX
 from mre_jax.weights.source import WEIGHT_SUFFIXES
 from mre_jax.weights.weight_files import choose, weight_sets
@@ -101,7 +101,9 @@ def needed_files(names: Collection[str], weights: str | None = None) -> list[str
         if ORBAX in PurePosixPath(folder).parts:
             chosen = set(files)
         elif folder in _WITH_WEIGHTS or folder in SMALL_FOLDERS:
-            chosen = {name for name in files if name.endswith(_SMALL) and ".index." not in name}
+            chosen = {
+                name for name in files if name.endswith(SMALL_FILES) and ".index." not in name
+            }
             if folder in _WITH_WEIGHTS and folder != unused and "config.json" in files:
                 chosen |= _weights_of(files, weights)
         needed += [f"{folder}/{name}" if folder else name for name in sorted(chosen)]
@@ -201,5 +203,4 @@ _PINNED = re.compile(_REPOSITORY + r"@(?P<revision>[0-9a-f]{40})(?:/(?P<inside>.
 _UNPINNED = re.compile(r"(?!\.)" + _REPOSITORY + r"(@[\w./-]+)?")
 _ADDRESSES = ("http://", "https://", "hf://", "file://")
 
-_SMALL = (".json", ".txt")
 _WITH_WEIGHTS = ("", *COMPONENTS, AVERAGE, SAFETY_CHECKER)

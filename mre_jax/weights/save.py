@@ -139,7 +139,8 @@ def model_index(model: Checkpoint) -> dict[str, Any]:
         **({"unet": ["mre_jax.pytorch", REWARD_CLASS]} if unet and unet.reward else {}),
     }
     scheduler = json.loads(with_scheduler(model.files)[0][SCHEDULER])
-    classes["scheduler"] = ["diffusers", scheduler["_class_name"]]
+    if named := scheduler.get("_class_name"):
+        classes["scheduler"] = ["diffusers", named]
     index: dict[str, Any] = {"_class_name": _PIPELINE, "_diffusers_version": "0.40.0"}
     index |= {key: value for key, value in stated.items() if key != "_class_name"}
     for key in {*classes, *(key for key, value in stated.items() if isinstance(value, list))}:
@@ -258,6 +259,7 @@ _CLASSES: Mapping[str, Any] = {
     "vae": ["diffusers", "AutoencoderKL"],
     "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"],
+    "scheduler": ["diffusers", "EulerAncestralDiscreteScheduler"],
     "feature_extractor": ["transformers", "CLIPImageProcessor"],
     "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
 }

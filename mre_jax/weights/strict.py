@@ -21,9 +21,10 @@ class Faults:
     unexpected: list[str] = dataclasses.field(default_factory=list)
     misshaped: list[str] = dataclasses.field(default_factory=list)
     not_finite: list[str] = dataclasses.field(default_factory=list)
+    blank: list[str] = dataclasses.field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.missing or self.unexpected or self.misshaped or self.not_finite)
+        return any(dataclasses.astuple(self))
 
     def __str__(self) -> str:
         kinds = {
@@ -31,6 +32,7 @@ class Faults:
             "unexpected": self.unexpected,
             "of another shape or kind": self.misshaped,
             "not finite": self.not_finite,
+            "only zeros, as an interrupted download leaves them": self.blank,
         }
         return "; ".join(f"{len(v)} {kind}: {shortened(v)}" for kind, v in kinds.items() if v)
 
@@ -62,11 +64,12 @@ def stream(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Every expected tensor once, in `order` (default: that of the source).
 
-    When the source does not fit, nothing is yielded; when only values are not finite, the error
-    comes after the last tensor, so a consumer must not publish before the stream has ended.
+    When the source does not fit, nothing is yielded; when only values are wrong, the error comes
+    after the last tensor, so a consumer must not publish before the stream has ended.
 
     Raises:
-        DataError: listing every tensor that is missing, unexpected, misshaped or not finite.
+        DataError: listing every tensor that is missing, unexpected, misshaped, not finite, or a
+            normalisation's scale of zeros.
     """
     faults = compare(expected, source)
     fits = not faults
@@ -77,6 +80,9 @@ def stream(
         array = source.read(name)
         if is_floating(array.dtype) and not np.isfinite(array).all():
             faults.not_finite.append(name)
+        # Nothing passes such a scale: its network cannot have been trained.
+        if array.ndim == 1 and name.endswith(".weight") and not array.any():
+            faults.blank.append(name)
         if fits:
             yield name, array
     if faults:

@@ -262,6 +262,17 @@ def test_everything_that_does_not_fit_is_told_at_once_and_nothing_is_written(
     assert [path.name for path in tmp_path.iterdir()] == ["spoiled"]
 
 
+def test_what_an_interrupted_download_left_blank_is_refused(pipeline_folder, tmp_path):
+    """Programs that take room for a file at once leave zeros of the right length."""
+    model = shutil.copytree(pipeline_folder, tmp_path / "model")
+    path = next((model / "unet").glob("*.safetensors"))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+    with pytest.raises(DataError, match="only zeros, as an interrupted download leaves them"):
+        convert(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("component", ["unet", "vae", "text_encoder"])
 def test_weights_that_are_not_finite_are_refused(pipeline_folder, tmp_path, component):
     def spoil(state):

@@ -147,3 +147,21 @@ def test_the_index_needs_no_source(original_file):
     assert index["scheduler"] == ["diffusers", "EulerAncestralDiscreteScheduler"]
     assert index["tokenizer"] == [None, None] and index["safety_checker"] == [None, None]
     assert index["requires_safety_checker"] is False
+
+
+def test_a_scheduler_that_names_no_class_is_given_the_one_that_samples(pipeline_folder, tmp_path):
+    source = shutil.copytree(pipeline_folder, tmp_path / "source")
+    path = source / "scheduler/scheduler_config.json"
+    config = json.loads(path.read_text())
+    del config["_class_name"]
+    path.write_text(json.dumps(config))
+    index = model_index(open_checkpoint(source))
+    assert index["scheduler"] == ["diffusers", "EulerAncestralDiscreteScheduler"]
+
+
+def test_code_beside_a_tokenizer_is_not_handed_on(pipeline_folder, tmp_path):
+    source = shutil.copytree(pipeline_folder, tmp_path / "source")
+    (source / "tokenizer/tokenization.py").write_text("import os")
+    save_checkpoint(open_checkpoint(source), tmp_path / "out")
+    assert not (tmp_path / "out/tokenizer/tokenization.py").exists()
+    assert (tmp_path / "out/tokenizer/tokenizer_config.json").exists()
