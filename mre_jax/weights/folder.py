@@ -1,5 +1,6 @@
 """A model folder as diffusers lays it out, or one component of it."""
 
+import codecs
 import dataclasses
 import json
 from collections.abc import Collection, Mapping
@@ -76,7 +77,7 @@ class ModelFolder:
             raise DataError(
                 f"{path} is of the class {classes[0]}; a {component} is a {' or '.join(known)}"
             )
-        return config, path.read_bytes()
+        return config, _content(path)
 
     def tensors(self, component: str) -> TensorSource:
         """The component's weights under the names they are stored by.
@@ -125,12 +126,12 @@ class ModelFolder:
         paths = [self.path / MODEL_INDEX]
         for name in SMALL_FOLDERS:
             paths += sorted((self.path / name).glob("*"))
-        paths = [path for path in paths if path.is_file() and path.name.endswith(SMALL_FILES)]
+        paths = [path for path in paths if path.is_file() and _is_small(path.name)]
         for path in paths:
             refuse_lfs_pointer(path)
             if path.name.endswith(("config.json", MODEL_INDEX)):
                 read_json(path)
-        return {str(path.relative_to(self.path)): path.read_bytes() for path in paths}
+        return {str(path.relative_to(self.path)): _content(path) for path in paths}
 
     @property
     def unet_weights(self) -> str:
@@ -195,12 +196,22 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     refuse_lfs_pointer(path)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not readable JSON ({error})") from error
     if not isinstance(value, dict):
         raise DataError(f"{path} does not hold a JSON object")
     return value
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a small file, without the mark that Windows's editors put before a text."""
+    return path.read_bytes().removeprefix(codecs.BOM_UTF8)
+
+
+def _is_small(name: str) -> bool:
+    # macOS keeps its notes on a file in another of the same suffix.
+    return name.endswith(SMALL_FILES) and not name.startswith(".")
 
 
 def _is_component(folder: Path) -> bool:

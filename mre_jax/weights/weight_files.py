@@ -105,10 +105,10 @@ def _rank(key: tuple[str, str, str], found: WeightSet) -> tuple:
     )
 
 
-_VARIANT = r"(?:(?!-\d+-of-).)+?"
+_VARIANT = r"(?:(?!-\d{5,}-of-).)+?"
 _NAME = re.compile(
     rf"(?P<library>diffusion_pytorch_model|pytorch_model|model)(?:\.(?P<a>{_VARIANT}))?"
-    rf"(?P<shard>-\d+-of-\d+)?(?:\.(?P<b>{_VARIANT}))?\.(?P<format>safetensors|bin)"
+    rf"(?P<shard>-\d{{5,}}-of-\d{{5,}})?(?:\.(?P<b>{_VARIANT}))?\.(?P<format>safetensors|bin)"
     rf"(?P<index>(?:\.(?P<c>{_VARIANT}))?\.index(?:\.(?P<d>{_VARIANT}))?\.json)?"
 )
 _RAW = re.compile(r"(^|[._-])(non?[._-]?ema|raw)($|[._-])")

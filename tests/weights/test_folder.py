@@ -312,3 +312,15 @@ def test_a_tokenizer_without_length_gets_that_of_the_text_encoder(folder, tmp_pa
     ]
     theirs = transformers.CLIPTokenizer.from_pretrained(tmp_path / "out/tokenizer")
     assert theirs.model_max_length == 16
+
+
+def test_marks_of_other_systems_in_and_beside_small_files_are_left(folder, tmp_path):
+    """PyTorch reads no JSON that begins with Windows's mark."""
+    names = ("unet/config.json", "model_index.json", "scheduler/scheduler_config.json")
+    for name in names:
+        (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes())
+    (folder / "tokenizer/._vocab.json").write_bytes(b"\x00\x05\x16\x07")
+    convert(folder, tmp_path / "out")
+    for name in names:
+        assert (tmp_path / "out" / name).read_bytes().startswith(b"{")
+    assert not (tmp_path / "out/tokenizer/._vocab.json").exists()

@@ -34,7 +34,9 @@ def emptied(folder):
     return folder
 
 
-@pytest.mark.parametrize("variant", [None, "fp16", "bf16", "non_ema", "my-word", "v1.5"])
+@pytest.mark.parametrize(
+    "variant", [None, "fp16", "bf16", "non_ema", "my-word", "v1.5", "10-of-20"]
+)
 @pytest.mark.parametrize("shard", ["10GB", "300KB"])
 @pytest.mark.parametrize(
     ("component", "safe"),
