@@ -14,7 +14,7 @@ from typing import Any
 from etils import epath
 from flax import nnx
 
-from mre_jax.errors import DataError
+from mre_jax.errors import ConfigError, DataError
 from mre_jax.models.clip import CLIPTextConfig, CLIPTextModel
 from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.reward_config import RewardConfig
@@ -124,7 +124,9 @@ def checkpoint_at(
         needed = functools.partial(needed_files, weights=options.get("weights"))
         path = places.enter_context(local_path(model, needed))
         below = None if base is None else places.enter_context(local_path(base))
-        yield open_checkpoint(path, base=below, loras=loras, **options)
+        opened = open_checkpoint(path, base=below, loras=loras, **options)
+        notes = tuple(note.replace(str(below), str(base)) for note in opened.notes)
+        yield dataclasses.replace(opened, notes=notes)
 
 
 def open_checkpoint(
@@ -151,7 +153,10 @@ def open_checkpoint(
 
     Raises:
         DataError: when something is missing or damaged, or of another kind.
+        ConfigError: for other `weights`.
     """
+    if weights not in (None, "ema", "raw"):
+        raise ConfigError(f"weights {weights!r} is neither 'ema' nor 'raw'; None takes the average")
     below = None if base is None else _open(base, None, COMPONENTS)
     opened = _open(path, weights, COMPONENTS if components is None else components, below)
     if below is not None:

@@ -37,7 +37,11 @@ def local_path(spec: epath.PathLike, select: Select | None = None) -> Iterator[P
         with tempfile.TemporaryDirectory(prefix="mre-weights-") as staged:
             with reached(text) as remote:
                 local = _staged(remote, Path(staged), select)
-            yield local
+            try:
+                yield local
+            except MreError as error:  # the copy is gone when its name is read
+                error.args = (str(error).replace(str(local), text),)
+                raise
     elif Path(text).exists():
         yield Path(text)
     elif (match := _PINNED.fullmatch(text)) and ".." not in text.split("/"):
@@ -93,7 +97,7 @@ def needed_files(names: Collection[str], weights: str | None = None) -> list[str
         path = PurePosixPath(name)
         parent = str(path.parent) if path.parent.parts else ""
         folders.setdefault(parent, []).append(path.name)
-    average = weights != "raw" and "config.json" in folders.get(AVERAGE, ())
+    average = weights != "raw" and AVERAGE in folders
     unused = "unet" if average else AVERAGE
     needed = []
     for folder, files in folders.items():
@@ -104,7 +108,9 @@ def needed_files(names: Collection[str], weights: str | None = None) -> list[str
             chosen = {
                 name for name in files if name.endswith(SMALL_FILES) and ".index." not in name
             }
-            if folder in _WITH_WEIGHTS and folder != unused and "config.json" in files:
+            # Those of a component come without their config.json too, to be told so.
+            is_component = folder in _WITH_WEIGHTS and (folder or "config.json" in files)
+            if is_component and folder != unused:
                 chosen |= _weights_of(files, weights)
         needed += [f"{folder}/{name}" if folder else name for name in sorted(chosen)]
     return needed
@@ -127,7 +133,7 @@ def _staged(remote: epath.Path, folder: Path, select: Select) -> Path:
             (remote.parent / name).copy(folder / name)
         return target
     target.mkdir()
-    for name in select(list(_names(remote))):
+    for name in _selected(list(_names(remote)), str(remote), select):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         (remote / name).copy(target / name)
     return target
@@ -175,13 +181,19 @@ def _inside(names: list[str], inside: str, where: str, select: Select) -> list[s
     below = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
     if not below:
         raise DataError(f"{where} holds no {inside}")
-    chosen = select(below)
-    files = [name for name in below if name.endswith(WEIGHT_SUFFIXES)]
+    chosen = _selected(below, f"{where}/{inside}".rstrip("/"), select)
+    return [prefix + name for name in chosen]
+
+
+def _selected(names: list[str], where: str, select: Select) -> list[str]:
+    """Those that `select` takes; an error where there are weights, and no model."""
+    chosen = select(names)
+    files = [name for name in names if name.endswith(WEIGHT_SUFFIXES)]
     if files and not any(n in files or PurePosixPath(n).name == "config.json" for n in chosen):
         raise DataError(
-            f"{where} is no model folder; name one of its files, as {where}/{prefix}{min(files)}"
+            f"{where} is no model folder; name one of its files, as {where}/{min(files)}"
         )
-    return [prefix + name for name in chosen]
+    return chosen
 
 
 def _cached(repository: str, revision: str, error: Exception) -> str:

@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from mre_jax.errors import DataError
-from mre_jax.weights.checkpoint import checkpoint_at
+from mre_jax.errors import ConfigError, DataError
+from mre_jax.weights.checkpoint import checkpoint_at, open_checkpoint
 from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.folder import COMPONENTS
 from mre_jax.weights.load import load_component, load_model
@@ -40,3 +40,8 @@ def test_a_component_comes_from_the_base_where_the_model_lacks_it(folder, pipeli
     ours = dict(tensors(load_component("vae", folder, base=pipeline_folder)))
     for name, array in tensors(load_component("vae", pipeline_folder)):
         np.testing.assert_array_equal(ours[name], array)
+
+
+def test_weights_that_are_neither_are_refused(pipeline_folder):
+    with pytest.raises(ConfigError, match="weights 'both' is neither 'ema' nor 'raw'"):
+        open_checkpoint(pipeline_folder, weights="both")

@@ -7,6 +7,7 @@ from etils import epath
 
 from mre_jax.errors import DataError
 from mre_jax.weights import locate
+from mre_jax.weights.checkpoint import checkpoint_at
 from mre_jax.weights.convert import convert
 from mre_jax.weights.locate import local_path, needed_files
 
@@ -230,3 +231,22 @@ def test_a_bucket_is_staged_and_cleaned_up(tmp_path, monkeypatch):
         ]
     with pytest.raises(DataError, match="does not exist, or these credentials"):
         located("gs://bucket/none")
+    with pytest.raises(DataError, match=f"no model folder; .* as {source.parent}/files/a.ckpt"):
+        (source.parent / "files").mkdir()
+        (source.parent / "files/a.ckpt").touch()
+        located("gs://bucket/files")
+    with pytest.raises(DataError, match=r"^gs://bucket/model/unet holds weights and no config"):
+        (source / "unet/config.json").rename(source / "unet/diffusion_pytorch_model.bin")
+        with checkpoint_at("gs://bucket/model"):
+            pytest.fail("opened")
+
+
+def test_what_a_bucket_lent_is_noted_under_its_name(pipeline_folder, tmp_path, monkeypatch):
+    real = epath.Path
+    bucket = str(pipeline_folder.parent)
+    monkeypatch.setattr(
+        locate.epath, "Path", lambda path: real(str(path).replace("gs://bucket", bucket))
+    )
+    base = f"gs://bucket/{pipeline_folder.name}"
+    with checkpoint_at(pipeline_folder / "unet", base=base) as model:
+        assert model.notes[0].endswith(f"taken from {base}")
