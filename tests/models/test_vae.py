@@ -157,7 +157,7 @@ def test_absent_and_null_keys_mean_what_they_mean_to_diffusers():
         ({"shift_factor": 0.1}, "shift_factor 0.1"),
         ({"latents_mean": [0.0]}, "latents_mean"),
         ({"down_block_types": ["AttnDownEncoderBlock2D"] * 2}, "AttnDownEncoderBlock2D"),
-        ({"scaling_factor": 0}, "scaling_factor 0 must be above 0"),
+        ({"scaling_factor": 0.0}, "scaling_factor 0.0 must be above 0"),
         ({"norm_num_groups": 7}, "norm_num_groups 7 does not divide block_out_channels 16"),
         ({"sample_size": [16, 16]}, r"sample_size \[16, 16\].*of type int"),
         ({"use_quant_conv": 1}, "use_quant_conv 1.*of type bool"),
