@@ -1,13 +1,17 @@
 """At which size a picture is edited: the presets of the paper and of the released code."""
 
 import math
+import re
 
 from PIL import Image, ImageOps
 
-from mre_jax.errors import ConfigError
+from mre_jax.errors import ConfigError, DataError
 
 MULTIPLE = 8
 """Pixels per latent along each side: sizes are multiples of it."""
+
+_COARSE = 64
+"""The presets' own multiple."""
 
 PRESETS = ("paper", "released_code", "keep")
 SIZE, RESOLUTION = "paper", 512
@@ -28,20 +32,29 @@ def target_size(
         resolution: pixels, as above.
 
     Raises:
-        ConfigError: for an unknown preset, or a size that is not a positive multiple of 8.
+        ConfigError: for an unknown preset, a resolution below 64, or a size that is not a positive
+            multiple of 8.
+        DataError: for a picture that is too small to be kept as it is.
     """
     width, height = size
     if isinstance(preset, tuple):
         return _explicit(preset)
+    if preset == "keep":
+        if min(size) < MULTIPLE:
+            raise DataError(
+                f"a picture of {width}x{height} has a side below {MULTIPLE} pixels; name another "
+                "size than keep"
+            )
+        return width // MULTIPLE * MULTIPLE, height // MULTIPLE * MULTIPLE
+    if resolution < _COARSE:
+        raise ConfigError(f"resolution {resolution} is below {_COARSE} pixels")
     if preset == "paper":
         scale = resolution / min(width, height)
-        return _nearest(width * scale, 64), _nearest(height * scale, 64)
+        return _nearest(width * scale), _nearest(height * scale)
     if preset == "released_code":
         scale = resolution / max(width, height)
-        scale = math.ceil(min(width, height) * scale / 64) * 64 / min(width, height)
-        return int(width * scale // 64) * 64, int(height * scale // 64) * 64
-    if preset == "keep":
-        return _explicit((width // MULTIPLE * MULTIPLE, height // MULTIPLE * MULTIPLE))
+        scale = math.ceil(min(width, height) * scale / _COARSE) * _COARSE / min(width, height)
+        return _below(width * scale), _below(height * scale)
     raise ConfigError(f"size {preset!r} is not one of {', '.join(PRESETS)} or WIDTHxHEIGHT")
 
 
@@ -51,13 +64,12 @@ def parse_size(text: str | tuple[int, int]) -> str | tuple[int, int]:
     Raises:
         ConfigError: if it is neither.
     """
-    if isinstance(text, tuple):
+    if isinstance(text, tuple) and len(text) == 2 and all(isinstance(side, int) for side in text):
         return _explicit(text)
     if text in PRESETS:
         return text
-    parts = text.lower().split("x")
-    if len(parts) == 2 and all(part.isdigit() for part in parts):
-        return _explicit((int(parts[0]), int(parts[1])))
+    if found := re.fullmatch(r"(\d+)x(\d+)", str(text), re.ASCII | re.IGNORECASE):
+        return _explicit((int(found[1]), int(found[2])))
     raise ConfigError(f"size {text!r} is not one of {', '.join(PRESETS)} or WIDTHxHEIGHT")
 
 
@@ -68,8 +80,12 @@ def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return ImageOps.fit(image, size, method=Image.Resampling.LANCZOS)
 
 
-def _nearest(length: float, multiple: int) -> int:
-    return max(multiple, round(length / multiple) * multiple)
+def _nearest(length: float) -> int:
+    return max(_COARSE, round(length / _COARSE) * _COARSE)
+
+
+def _below(length: float) -> int:
+    return max(_COARSE, int(length // _COARSE) * _COARSE)  # a multiple may be rounded below itself
 
 
 def _explicit(size: tuple[int, int]) -> tuple[int, int]:

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from mre_jax.editing.size import fit, parse_size, target_size
-from mre_jax.errors import ConfigError
+from mre_jax.errors import ConfigError, DataError
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,7 @@ from mre_jax.errors import ConfigError
         ((4032, 3024), (704, 512), (512, 384)),
         ((1920, 1080), (896, 512), (512, 256 + 64)),
         ((512, 512), (512, 512), (512, 512)),
+        ((49, 600), (512, 6272), (64, 768)),  # 49 * (64 / 49) is less than 64
     ],
 )
 def test_presets(size, paper, released_code):
@@ -24,8 +25,17 @@ def test_presets(size, paper, released_code):
 
 def test_keep_cuts_to_multiples_of_eight():
     assert target_size((517, 390), "keep") == (512, 384)
-    with pytest.raises(ConfigError, match="multiples of 8"):
+    with pytest.raises(DataError, match="7x100 has a side below 8 pixels; name another size"):
         target_size((7, 100), "keep")
+
+
+@pytest.mark.parametrize("preset", ["paper", "released_code"])
+@pytest.mark.parametrize("resolution", [0, -512, 63])
+def test_a_resolution_that_no_size_can_have_is_refused(preset, resolution):
+    """It gave 64 pixels without a word."""
+    with pytest.raises(ConfigError, match=f"resolution {resolution} is below 64"):
+        target_size((640, 480), preset, resolution)
+    assert target_size((640, 480), "keep", resolution) == (640, 480)
 
 
 def test_explicit_size():
@@ -33,7 +43,13 @@ def test_explicit_size():
     assert target_size((10, 10), (640, 360)) == (640, 360)
 
 
-@pytest.mark.parametrize("text", ["640x361", "0x64", "big", "64", "64x64x64", "-8x8"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("640x361", "0x64", "big", "64", "64x64x64", "-8x8", "²x64", "６４x64"),
+        *(None, 64, (64,), (64.0, 64.0), [64, 64]),
+    ],
+)
 def test_bad_sizes_are_refused(text):
     with pytest.raises(ConfigError, match="size"):
         parse_size(text)
