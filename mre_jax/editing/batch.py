@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mre_jax.editing.failure import failure_of
+from mre_jax.editing.failure import MEMORY_REMEDIES, EditsFailed, failure_of
 from mre_jax.editing.items import Item
 from mre_jax.editing.output_folder import OutputFolder
 from mre_jax.editing.pipeline import EditPipeline
@@ -25,6 +25,7 @@ from mre_jax.editing.request import EditRequest
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.errors import BusyError, DataError
 from mre_jax.image import to_pil
+from mre_jax.memory import too_much_is_an_error
 
 Size = tuple[int, int]
 
@@ -83,9 +84,9 @@ def sample(
         checkpoint: hash of the weights, for the result rows.
 
     Raises:
-        ConfigError: if the checkpoint cannot do what an item asks.
-        DataError: if an edit of an item's id but of another request is there; or, when all others
-            are made, if some failed: `folder.failed` says why.
+        ConfigError: if the checkpoint cannot do what an item asks, or the memory does not suffice.
+        DataError: if an edit of an item's id but of another request is there.
+        EditsFailed: when all others are made, if some failed; `folder.failed` says why too.
         BusyError: if a SIGTERM asked to stop. Batches that are done are written; the one on the
             device is begun again by the next run.
     """
@@ -100,6 +101,7 @@ def sample(
     groups = _groups(pipeline, todo, settings, size, resolution, failed)
     batches = list(_batches(groups, batch_size))
     with (
+        too_much_is_an_error(MEMORY_REMEDIES),
         _sigterm_noted() as stop_asked,
         tqdm(total=len(mine), initial=len(mine) - len(todo), unit="image") as bar,
     ):
@@ -115,9 +117,10 @@ def sample(
     folder.merge([item.id for item in mine], failed)
     if failed:
         first = next(iter(failed))
-        raise DataError(
+        raise EditsFailed(
             f"{len(failed)} of {len(mine)} edits failed, as {first!r} ({failed[first]}); see "
-            f"{folder.failed}, and run it again for these"
+            f"{folder.failed}, and run it again for these",
+            failed,
         )
     return len(todo)
 

@@ -1,10 +1,29 @@
 """What to say of an edit whose numbers stopped being numbers."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Bool
 
+from mre_jax.errors import DataError
+
+MEMORY_REMEDIES = "take a smaller size or batch size, bfloat16, or VAE tiling"
+"""See `mre_jax.memory`."""
+
 _WEIGHTS = "for damaged weights"
 _PRECISION = f"take dtype float32 if it was bfloat16, smaller guidance scales, or look {_WEIGHTS}"
+
+
+class EditsFailed(DataError):
+    """Some edits could not be made; all others are there.
+
+    Attributes:
+        reasons: by the edits' ids.
+    """
+
+    def __init__(self, message: str, reasons: Mapping[str, str]):
+        super().__init__(message)
+        self.reasons = dict(reasons)
 
 
 def failure_of(finite: Bool[np.ndarray, " stages"], *, decoded: bool = True) -> str | None:

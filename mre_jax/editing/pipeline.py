@@ -23,7 +23,7 @@ from mre_jax.diffusion.native_sampler import native_sampler
 from mre_jax.diffusion.noise import item_keys
 from mre_jax.diffusion.samplers import Plan, plan_sampling
 from mre_jax.diffusion.schedule import NoiseSchedule
-from mre_jax.editing.failure import failure_of
+from mre_jax.editing.failure import MEMORY_REMEDIES, failure_of
 from mre_jax.editing.program import DATA_AXIS, EditBatch, Edited, Networks, RewardBatch, edit
 from mre_jax.editing.request import BEST_REWARD, EditRequest, make_requests
 from mre_jax.editing.settings import SamplingSettings
@@ -31,6 +31,7 @@ from mre_jax.editing.size import RESOLUTION, SIZE, fit, parse_size, target_size
 from mre_jax.editing.tokens import Tokenizer
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.image import to_array, to_pil, to_rgb
+from mre_jax.memory import too_much_is_an_error
 from mre_jax.models.attention import check_implementation
 from mre_jax.models.layers import Compute
 from mre_jax.models.reward_config import RewardConfig
@@ -136,7 +137,7 @@ class EditPipeline:
 
         Raises:
             ConfigError: for an argument that is out of range, of the wrong length or kind, or
-                does not fit the checkpoint.
+                does not fit the checkpoint or the memory.
             DataError: for a picture that cannot be converted to RGB, or an edit that is not finite;
                 it says from where on.
         """
@@ -305,7 +306,7 @@ class EditPipeline:
             progress: whether a bar counts the edits.
 
         Raises:
-            ConfigError: if the checkpoint cannot do what is asked.
+            ConfigError: if the checkpoint cannot do what is asked, or the memory does not suffice.
             DataError: if an edit is not finite; it says from where on.
         """
         arrays = self._run(requests, settings, batch_size, progress=progress)
@@ -394,7 +395,10 @@ class EditPipeline:
         self.check(requests, settings)
         batches = list(self._batches(requests, settings, batch_size))
         results: dict[int, np.ndarray | DataError] = {}
-        with tqdm(total=len(requests), unit="edit", disable=not progress) as bar:
+        with (
+            too_much_is_an_error(MEMORY_REMEDIES),
+            tqdm(total=len(requests), unit="edit", disable=not progress) as bar,
+        ):
             for indices in batches:
                 edited = self.edit_batch(
                     [requests[index] for index in indices],

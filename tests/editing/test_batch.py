@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -16,7 +17,7 @@ from mre_jax.editing.items import read_items
 from mre_jax.editing.output_folder import OutputFolder
 from mre_jax.editing.program import Edited
 from mre_jax.editing.settings import SamplingSettings
-from mre_jax.errors import DataError
+from mre_jax.errors import ConfigError, DataError
 from mre_jax.json_lines import read_rows
 
 TEXT = st.text(min_size=1).filter(str.strip)
@@ -52,6 +53,19 @@ def work_through(folder, name="items.jsonl") -> int:
         options = {"size": (8, 8), "resolution": 512, "batch_size": 2, "checkpoint": "c"}
         sample(editor, read_items(folder / name, {}), out, SamplingSettings(), **options)
     return editor.made
+
+
+def test_a_device_without_room_is_a_setting(tmp_path, monkeypatch):
+    """It was a traceback of forty lines that named nothing to change."""
+
+    def full(self, requests, settings, *, batch_size):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.")
+
+    monkeypatch.setattr(GreyEditor, "edit_batch", full)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "items.jsonl").write_text('{"id": "a", "image": "a.png", "prompt": "x"}')
+    with pytest.raises(ConfigError, match="^out of memory: .*; take a smaller size or batch size"):
+        work_through(tmp_path)
 
 
 def result_rows(folder):
