@@ -25,7 +25,9 @@ def add_system(parser: argparse.ArgumentParser) -> None:
         "--condition", default="", help='with --images: the reward they were asked for, as "5,5,5"'
     )
     system.add_argument(
-        "--allow-missing", action="store_true", help="with --images: some may be missing"
+        "--allow-missing",
+        action="store_true",
+        help="go on without edits that --images lacks or --model cannot make; their rows say so",
     )
     system.add_argument(
         "--rewards", help="a sweep: 0,3,5 asks for 0,0,0 and 3,3,3 and 5,5,5; 5/0/0 for single ones"

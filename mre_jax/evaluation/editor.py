@@ -3,7 +3,8 @@
 import argparse
 import dataclasses
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class Editor:
         batch_size: edits at a time on each device.
         record: what else decides the pixels, for the folder's record.
         words: the reward text of a score, per perspective; see `read_words`.
+        allow_missing: leave out edits that cannot be made.
     """
 
     pipeline: Any
@@ -44,6 +46,7 @@ class Editor:
     batch_size: int
     record: Mapping[str, Any]
     words: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    allow_missing: bool = False
 
     @property
     def checkpoint(self) -> str:
@@ -62,7 +65,7 @@ class Editor:
     def edit(
         self, cases: Sequence[Case], folder: Path, reward: Scores | None = None
     ) -> dict[str, Path]:
-        """Makes the edits that `folder` does not hold yet; returns all of them by case id.
+        """Makes the edits that `folder` does not hold yet; returns all there are by case id.
 
         The noise of an edit depends on the seed and the case's id alone, so that it is the same
         under every reward, batch size and order.
@@ -75,6 +78,7 @@ class Editor:
             MreError: as `mre_jax.editing.batch.sample`.
         """
         from mre_jax.editing.batch import sample
+        from mre_jax.editing.failure import EditsFailed
 
         fields = dict(self.fields)
         if reward is not None:
@@ -91,18 +95,28 @@ class Editor:
             for case in cases
         ]
         out = OutputFolder(folder)
-        with out.opened(self._settings(), _versions()):
-            sample(
-                self.pipeline,
-                items,
-                out,
-                self.settings,
-                size=self.size,
-                resolution=self.resolution,
-                batch_size=self.batch_size * self.pipeline.device_count,
-                checkpoint=self.checkpoint,
-            )
-        return {case.id: folder / "images" / f"{case.id}.png" for case in cases}
+        failed: Collection[str] = ()
+        try:
+            with out.opened(self._settings(), _versions()):
+                sample(
+                    self.pipeline,
+                    items,
+                    out,
+                    self.settings,
+                    size=self.size,
+                    resolution=self.resolution,
+                    batch_size=self.batch_size * self.pipeline.device_count,
+                    checkpoint=self.checkpoint,
+                )
+        except EditsFailed as error:
+            if not self.allow_missing:
+                raise DataError(f"{error}, or let them be missing with --allow-missing") from None
+            failed = error.reasons
+            told = f"{len(failed)} of {len(cases)} edits are missing; {out.failed} says why"
+            warnings.warn(told, stacklevel=2)
+        return {
+            case.id: folder / "images" / f"{case.id}.png" for case in cases if case.id not in failed
+        }
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -138,12 +152,23 @@ def load_editor(args: argparse.Namespace, size: str) -> Editor:
         resolution=args.resolution,
         batch_size=args.batch_size,
         words=read_words(args.reward_words) if args.reward_words else {},
+        allow_missing=args.allow_missing,
         record={
             "dtype": args.dtype,
             "attention": args.attention,
             "platform": jax.default_backend(),
         },
     )
+
+
+def check_made(edited: Mapping[str, Path], folder: Path) -> None:
+    """Refuses to evaluate nothing.
+
+    Raises:
+        DataError: if no edit of a run could be made.
+    """
+    if not edited:
+        raise DataError(f"{folder}: no edit could be made; its failed.jsonl says why")
 
 
 def read_words(path: str) -> dict[str, dict[str, str]]:

@@ -61,27 +61,30 @@ def edit_in_turns(
 ) -> dict[str, Path]:
     """Edits what each turn before came to; returns the last results by case id.
 
+    A case that a turn could not be made of is left out.
+
     Args:
         turns: the instructions of each case by its id.
         editor, cases, folder, reward: as `Editor.edit`; each turn has a folder of its own.
     """
     last = {case.id: case.original for case in cases}
     for number in range(1, max(map(len, turns.values())) + 1):
-        goes_on = [case for case in cases if len(turns[case.id]) >= number]
+        goes_on = [case for case in cases if len(turns[case.id]) >= number and case.id in last]
         made = editor.edit(
             [
                 dataclasses.replace(
                     case,
                     id=f"{case.id}-{number}",
                     instruction=turns[case.id][number - 1],
-                    original=last[case.id],
+                    original=last.pop(case.id),
                 )
                 for case in goes_on
             ],
             folder / f"turn-{number}",
             reward,
         )
-        last |= {case.id: made[f"{case.id}-{number}"] for case in goes_on}
+        named = {case.id: f"{case.id}-{number}" for case in goes_on}
+        last |= {id_: made[name] for id_, name in named.items() if name in made}
     return last
 
 

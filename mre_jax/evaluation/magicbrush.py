@@ -22,7 +22,7 @@ from mre_jax.errors import ConfigError
 from mre_jax.evaluation.arguments import PRESET, add_system
 from mre_jax.evaluation.bucket import fetched
 from mre_jax.evaluation.case import Case, Run
-from mre_jax.evaluation.editor import Editor, Scores, load_editor, parse_rewards
+from mre_jax.evaluation.editor import Editor, Scores, check_made, load_editor, parse_rewards
 from mre_jax.evaluation.magicbrush_sessions import (
     MULTI,
     SINGLE,
@@ -107,7 +107,10 @@ def _edits(
         condition = editor.condition(reward)
         name = Run("", args.system, condition, "", Path()).name
         folder = Path(args.out) / "edits" / "magicbrush" / name
-        yield condition, editor.checkpoint, edit_sessions(editor, sessions, folder, reward, suites)
+        edits = edit_sessions(editor, sessions, folder, reward, suites)
+        for made in edits.values():
+            check_made(made, folder)
+        yield condition, editor.checkpoint, edits
 
 
 def _found(args: argparse.Namespace, sessions: Sequence[Session], suite: str) -> dict[str, Path]:
@@ -126,7 +129,7 @@ def edit_sessions(
 ) -> dict[str, Mapping[str, Path]]:
     """Makes the edits of every session, turn by turn; returns them by suite and case id.
 
-    `folder/official` holds them under the official names.
+    A session ends with a turn that cannot be made. `folder/official` holds them under the official names.
     """
     turns = [case for session in sessions for case in session.turns]
     first = [session.turns[0] for session in sessions]
@@ -134,13 +137,14 @@ def edit_sessions(
     _name_officially(folder / "official", made, single_name)
     edits: dict[str, Mapping[str, Path]] = {SINGLE: made}
     if MULTI in suites:
-        last = {session.name: made[session.turns[0].id] for session in sessions}
+        last = {s.name: made[s.turns[0].id] for s in sessions if s.turns[0].id in made}
         for number in range(2, max(len(session.turns) for session in sessions) + 1):
-            cases = [_own_turn(s, number, last[s.name]) for s in sessions if len(s.turns) >= number]
+            goes_on = [s for s in sessions if len(s.turns) >= number and s.name in last]
+            cases = [_own_turn(s, number, last.pop(s.name)) for s in goes_on]
             own = editor.edit(cases, folder / f"multi-{number}", reward)
             _name_officially(folder / "official", own, multi_name)
-            last.update({case.group: own[case.id] for case in cases})
-        edits[MULTI] = {session.last.id: last[session.name] for session in sessions}
+            last |= {case.group: own[case.id] for case in cases if case.id in own}
+        edits[MULTI] = {s.last.id: last[s.name] for s in sessions if s.name in last}
     return edits
 
 

@@ -78,13 +78,16 @@ def make_edits(
         edited = edits_named(args, cases, names)
         yield Run(suite, args.system, args.condition, "", out), edited
         return
-    from mre_jax.evaluation.editor import load_editor, parse_rewards
+    from mre_jax.evaluation.editor import check_made, load_editor, parse_rewards
 
     rewards = parse_rewards(args.rewards) if args.rewards else [None]
     editor = load_editor(args, PRESETS[args.preset].size if args.size == PRESET else args.size)
     for reward in rewards:
         run = Run(suite, args.system, editor.condition(reward), editor.checkpoint, out)
-        yield run, edit(editor, cases, out / "edits" / suite / run.name, reward)
+        folder = out / "edits" / suite / run.name
+        edited = edit(editor, cases, folder, reward)
+        check_made(edited, folder)
+        yield run, edited
 
 
 def edits_named(

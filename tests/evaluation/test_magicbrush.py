@@ -122,6 +122,24 @@ def test_perfect_edits_by_the_networks_themselves(data, clip, dino, tmp_path, ca
     assert row.measure.startswith("DINO ViT-128/7 (")
 
 
+def test_a_session_ends_with_a_turn_that_cannot_be_made(data, tmp_path):
+    class Editor:
+        """Makes every edit but the second turn of a session's own result."""
+
+        def edit(self, cases, folder, reward):
+            made = [] if folder.name == "multi-2" else [case.id for case in cases]
+            folder.mkdir(parents=True)
+            for id_ in made:
+                picture(folder / f"{id_}.png", 7)
+            return {id_: folder / f"{id_}.png" for id_ in made}
+
+    sessions = read_sessions(data)
+    suites = ("magicbrush-single", "magicbrush-multi")
+    made = magicbrush.edit_sessions(Editor(), sessions, tmp_path / "edits", None, suites)
+    assert made["magicbrush-single"].keys() == {"11-1", "11-2", "22-1"}
+    assert made["magicbrush-multi"].keys() == {"22-1"}
+
+
 @pytest.mark.slow
 def test_a_checkpoint_edits_turn_by_turn(data, editor, tmp_path):
     out = tmp_path / "out"

@@ -144,6 +144,42 @@ def test_a_system_without_a_name_is_refused(toy, copies, tmp_path):
         evaluate(toy / "benchmark", "--system", " ", *words)
 
 
+def damaged(toy, folder, *, all_of_it=False):
+    """A copy of the toy benchmark with a photo, or all, cut short behind the header."""
+    shutil.copytree(toy / "benchmark", folder)
+    photos = sorted((folder / "images").iterdir())
+    for photo in photos if all_of_it else photos[:1]:
+        photo.write_bytes(photo.read_bytes()[:-40])
+    return folder
+
+
+@pytest.mark.filterwarnings("default:item ", "default:.*edits are missing")
+def test_an_edit_that_cannot_be_made_may_be_missing(toy, editor, tmp_path, capsys):
+    data, out = damaged(toy, tmp_path / "data"), tmp_path / "out"
+    options = ("--system", "tiny", "--model", editor, "--judge", "toy", *SAMPLING, "--out", out)
+    with pytest.raises(DataError, match=r"7 of 14 edits failed.*or let them be .*--allow-missing"):
+        evaluate(data, *options)
+    assert not (out / "results.jsonl").exists()
+    assert evaluate(data, *options, "--allow-missing") == 0
+    assert "(7/14, 7 missing)" in capsys.readouterr().out
+    rows = read_results(out / "results.jsonl")
+    missing = {row.item for row in rows if row.status == "missing"}
+    photo = sorted((data / "images").iterdir())[0].stem
+    assert len(rows) == 14 * 3 and missing == {f"{photo}-{number}" for number in range(1, 8)}
+    # Once the photo is whole again, its edits are made and judged.
+    shutil.copytree(toy / "benchmark", data, dirs_exist_ok=True)
+    assert evaluate(data, *options) == 0
+    assert {row.status for row in read_results(out / "results.jsonl")} == {"ok"}
+
+
+@pytest.mark.filterwarnings("default:item ", "default:.*edits are missing")
+def test_a_run_without_any_edit_is_no_evaluation(toy, editor, tmp_path):
+    data, out = damaged(toy, tmp_path / "data", all_of_it=True), tmp_path / "out"
+    options = ("--system", "tiny", "--model", editor, "--judge", "toy", *SAMPLING, "--out", out)
+    with pytest.raises(DataError, match=r"no edit could be made; its failed\.jsonl says why"):
+        evaluate(data, *options, "--allow-missing")
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [
