@@ -129,7 +129,8 @@ def edit_sessions(
 ) -> dict[str, Mapping[str, Path]]:
     """Makes the edits of every session, turn by turn; returns them by suite and case id.
 
-    A session ends with a turn that cannot be made. `folder/official` holds them under the official names.
+    A session ends with a turn that cannot be made. `folder/official` holds them under the official
+    names.
     """
     turns = [case for session in sessions for case in session.turns]
     first = [session.turns[0] for session in sessions]

@@ -143,4 +143,5 @@ def _verdict(record: dict[str, object], where: str) -> Verdict:
 
 
 def _digest(*parts: str) -> bytes:
-    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()
+    data = "\0".join(parts).encode(errors="surrogatepass")  # JSON can hold half a character
+    return hashlib.blake2b(data, digest_size=16).digest()

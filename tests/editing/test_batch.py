@@ -64,7 +64,7 @@ def test_a_device_without_room_is_a_setting(tmp_path, monkeypatch):
     monkeypatch.setattr(GreyEditor, "edit_batch", full)
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "items.jsonl").write_text('{"id": "a", "image": "a.png", "prompt": "x"}')
-    with pytest.raises(ConfigError, match="^out of memory: .*; take a smaller size or batch size"):
+    with pytest.raises(ConfigError, match=r"^out of memory: .*; take a smaller size or batch size"):
         work_through(tmp_path)
 
 
