@@ -8,7 +8,6 @@ they come out the same, byte for byte.
 """
 
 import argparse
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -117,10 +116,7 @@ def make_cache_maker(args: argparse.Namespace, model: str) -> "CacheMaker":
         batch_size=args.batch_size,
     )
     compile_cache.enable()
-    maker = CacheMaker(model, options, base=args.base, lora=args.lora)
-    for note in maker.notes:
-        print(note, file=sys.stderr)
-    return maker
+    return CacheMaker(model, options, base=args.base, lora=args.lora)
 
 
 def report(maker: "CacheMaker", made: Manifest) -> Iterator[str]:

@@ -69,7 +69,6 @@ class CacheMaker:
 
     Attributes:
         cache: what it makes.
-        notes: what was changed or assumed on loading the model, for the user.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class CacheMaker:
         base: epath.PathLike | None = None,
         lora: Loras = (),
     ):
-        """Loads the encoders.
+        """Loads the encoders; what had to be changed or assumed is said in warnings.
 
         Args:
             model: anything that `load_model` takes.
@@ -102,7 +101,6 @@ class CacheMaker:
         self._encoders = CacheEncoders(
             model, text=options.text, base=base, lora=lora, devices=devices
         )
-        self.notes = self._encoders.notes
         downscale = self._encoders.downscale
         if options.resolution % downscale:
             raise ConfigError(

@@ -49,7 +49,6 @@ class CacheEncoders:
         hashes: of the weights and the tokenizer.
         tokenizer: None without texts.
         devices: how many share a batch.
-        notes: what was changed or assumed on loading, for the user.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class CacheEncoders:
         lora: Loras = (),
         devices: Sequence[jax.Device] | None = None,
     ):
-        """Loads them.
+        """Loads them; what had to be changed or assumed is said in warnings.
 
         Args:
             model, base, lora: as `checkpoint_at` takes them.
@@ -76,7 +75,8 @@ class CacheEncoders:
         everywhere = NamedSharding(self._mesh, PartitionSpec())
         self.tokenizer: Tokenizer | None = None
         with checkpoint_at(model, base=base, lora=lora, components=_components(text)) as checkpoint:
-            self.notes = checkpoint.notes
+            for note in checkpoint.notes:
+                warnings.warn(f"{model}: {note}", stacklevel=3)
             self.hashes = hashes_of(checkpoint)
             if text:
                 self.tokenizer = Tokenizer.of(checkpoint)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -38,9 +37,9 @@ from mre_jax.models.reward_config import RewardConfig
 from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.load import Model, load_model, save_model
 from mre_jax.weights.lora import Loras
+from mre_jax.weights.surroundings import scheduler_config
 
 OUTPUT_TYPES = ("pil", "np", "latent")
-_SCHEDULER_FILE = "scheduler/scheduler_config.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +71,7 @@ class EditPipeline:
         self.vae = model.vae
         self.text_encoder = model.text_encoder
         self.tokenizer = Tokenizer.from_files(model.files, model.text_encoder.config)
-        config = _scheduler_config(model)
+        config = scheduler_config(model.files, model.origin)
         self.scheduler, self._note = native_sampler(config)
         self.schedule = NoiseSchedule.from_dict(config)
         self.mesh: Mesh | None = None
@@ -494,15 +493,6 @@ class EditPipeline:
 
     def _networks(self) -> Networks:
         return Networks(self.unet, self.vae, self.text_encoder)
-
-
-def _scheduler_config(model: Model) -> dict[str, Any]:
-    try:
-        return dict(json.loads(model.files[_SCHEDULER_FILE]))
-    except KeyError:
-        raise DataError(f"{model.origin} has no {_SCHEDULER_FILE}; add that of its model") from None
-    except (ValueError, TypeError):
-        raise DataError(f"{model.origin}: {_SCHEDULER_FILE} is no JSON object; mend it") from None
 
 
 def _name(requests: Sequence[EditRequest], index: int) -> str:

@@ -12,6 +12,7 @@ from jaxtyping import Int
 from mre_jax.errors import DataError
 from mre_jax.models.clip import CLIPTextConfig
 from mre_jax.weights.checkpoint import Checkpoint
+from mre_jax.weights.surroundings import with_window
 
 
 class Tokenizer:
@@ -22,8 +23,7 @@ class Tokenizer:
         encoder: configuration of the text encoder that reads the tokens.
 
     Attributes:
-        length: tokens of every row, 77 for CLIP, start and end included; of a tokenizer that states
-            none it is the encoder's.
+        length: tokens of every row, 77 for CLIP, start and end included.
 
     Raises:
         DataError: if the tokenizer makes tokens or rows that the encoder cannot read.
@@ -31,9 +31,7 @@ class Tokenizer:
 
     def __init__(self, tokenizer: Any, encoder: CLIPTextConfig):
         self._tokenizer = tokenizer
-        self.length = encoder.max_position_embeddings
-        if tokenizer.model_max_length < _UNSTATED:
-            self.length = int(tokenizer.model_max_length)
+        self.length = int(tokenizer.model_max_length)
         self._check(encoder)
 
     @classmethod
@@ -47,7 +45,8 @@ class Tokenizer:
         """Makes the tokenizer of a model folder.
 
         Args:
-            files: the folder's small files by path; those under `tokenizer/` are used.
+            files: the folder's small files by path; those under `tokenizer/` are used. Where they
+                state no length, the encoder's is taken.
             encoder: configuration of the text encoder that reads the tokens.
 
         Raises:
@@ -59,9 +58,10 @@ class Tokenizer:
         # Without its files transformers makes an empty vocabulary instead of failing.
         if "tokenizer.json" not in names and not {"vocab.json", "merges.txt"} <= names:
             raise DataError(f"the model has no {_FOLDER}vocab.json and merges.txt; add a CLIP one")
+        files, _ = with_window(files, encoder.max_position_embeddings)
         with tempfile.TemporaryDirectory(prefix="mre-tokenizer-") as folder:
-            for name in names:
-                Path(folder, name).write_bytes(files[_FOLDER + name])
+            for name in filter(is_tokenizer_file, files):
+                Path(folder, name.removeprefix(_FOLDER)).write_bytes(files[name])
             try:
                 tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
             except Exception as error:  # the library raises whatever its parser does
@@ -130,8 +130,6 @@ def is_tokenizer_file(name: str) -> bool:
 
 
 _FOLDER = "tokenizer/"
-_UNSTATED = 10**9
-"""Beyond any window: transformers gives a tokenizer that states none 10^30."""
 
 
 def _shorten(text: str, length: int = 80) -> str:

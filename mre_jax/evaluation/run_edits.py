@@ -85,9 +85,9 @@ def make_edits(
     for reward in rewards:
         run = Run(suite, args.system, editor.condition(reward), editor.checkpoint, out)
         folder = out / "edits" / suite / run.name
-        edited = edit(editor, cases, folder, reward)
-        check_made(edited, folder)
-        yield run, edited
+        made = edit(editor, cases, folder, reward)
+        check_made(made, folder)
+        yield run, made
 
 
 def edits_named(

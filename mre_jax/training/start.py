@@ -1,7 +1,6 @@
 """What a run starts from: the pretrained networks, and the data that fits them."""
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Mapping
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 
 from mre_jax.data.cache import EncoderHashes
 from mre_jax.data.encoders import hashes_of
+from mre_jax.diffusion.native_sampler import native_sampler
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.tokens import Tokenizer
 from mre_jax.errors import ConfigError
@@ -35,7 +35,7 @@ from mre_jax.weights.expand import ChannelsError
 from mre_jax.weights.folder import COMPONENTS
 from mre_jax.weights.fresh_reward import WithFreshReward
 from mre_jax.weights.rule import load
-from mre_jax.weights.surroundings import SCHEDULER
+from mre_jax.weights.surroundings import scheduler_config
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ def load_start(config: TrainConfig, layout: Layout, needs: Needs) -> Start:
 
     Raises:
         ConfigError: if the checkpoint's reward condition is another than the configuration's, or
-            its UNet takes more channels.
+            its UNet takes more channels, or it is of another kind, as flow matching.
         DataError: if the checkpoint is incomplete or damaged.
     """
     with checkpoint_at(
@@ -202,7 +202,9 @@ def _null_text(
 
 
 def _schedule(files: Mapping[str, bytes], config: TrainConfig) -> NoiseSchedule:
-    schedule = NoiseSchedule.from_dict(json.loads(files[SCHEDULER]))
+    stated = scheduler_config(files, config.model.init_from)
+    native_sampler(stated)  # refuses models of another kind
+    schedule = NoiseSchedule.from_dict(stated)
     wanted = config.loss.prediction_type
     return schedule if wanted is None else dataclasses.replace(schedule, prediction_type=wanted)
 

@@ -30,7 +30,7 @@ from mre_jax.weights.released import to_released
 from mre_jax.weights.rule import expected_tensors, parameters
 from mre_jax.weights.source import BFLOAT16, Cast, renamed
 from mre_jax.weights.strict import stream
-from mre_jax.weights.surroundings import SCHEDULER, with_scheduler
+from mre_jax.weights.surroundings import scheduler_config, with_scheduler
 from mre_jax.weights.writer import canonical_order, write_safetensors
 
 FORMATS = ("diffusers", "orbax")
@@ -138,9 +138,8 @@ def model_index(model: Checkpoint) -> dict[str, Any]:
         # diffusers looks this one up among the modules that are imported already.
         **({"unet": ["mre_jax.pytorch", REWARD_CLASS]} if unet and unet.reward else {}),
     }
-    scheduler = json.loads(with_scheduler(model.files)[0][SCHEDULER])
-    if named := scheduler.get("_class_name"):
-        classes["scheduler"] = ["diffusers", named]
+    scheduler = scheduler_config(with_scheduler(model.files)[0], model.origin)
+    classes["scheduler"] = ["diffusers", scheduler.get("_class_name") or _SCHEDULER]
     index: dict[str, Any] = {"_class_name": _PIPELINE, "_diffusers_version": "0.40.0"}
     index |= {key: value for key, value in stated.items() if key != "_class_name"}
     for key in {*classes, *(key for key, value in stated.items() if isinstance(value, list))}:
@@ -254,6 +253,8 @@ def _sha256(path: Path) -> str:
 
 _WINDOWS = os.name == "nt"
 _PIPELINE = "StableDiffusionInstructPix2PixPipeline"
+_SCHEDULER = "EulerAncestralDiscreteScheduler"
+"""That edits here with a model whose scheduler does not say what it is."""
 _CLASSES: Mapping[str, Any] = {
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],

@@ -2,6 +2,9 @@
 
 import json
 from collections.abc import Mapping
+from typing import Any
+
+from mre_jax.errors import DataError
 
 SCHEDULER = "scheduler/scheduler_config.json"
 
@@ -38,6 +41,24 @@ def with_scheduler(files: Mapping[str, bytes]) -> tuple[dict[str, bytes], str | 
     return {**files, SCHEDULER: _DEFAULT_SCHEDULER}, "no scheduler: InstructPix2Pix's is used"
 
 
+def scheduler_config(files: Mapping[str, bytes], origin: str) -> dict[str, Any]:
+    """What the scheduler of a model says.
+
+    Args:
+        files: by path in the model folder.
+        origin: what errors call the model.
+
+    Raises:
+        DataError: if there is none, or it is no JSON object.
+    """
+    try:
+        return {**json.loads(files[SCHEDULER])}
+    except KeyError:
+        raise DataError(f"{origin} has no {SCHEDULER}; add that of its model") from None
+    except (ValueError, TypeError):
+        raise DataError(f"{origin}: {SCHEDULER} is no JSON object; mend it") from None
+
+
 def with_window(files: Mapping[str, bytes], positions: int) -> tuple[dict[str, bytes], str | None]:
     """The files of a model whose tokenizer says how long a text may be, and a note if it did not.
 
@@ -46,11 +67,20 @@ def with_window(files: Mapping[str, bytes], positions: int) -> tuple[dict[str, b
     Args:
         files: by path in the model folder.
         positions: of the text encoder.
+
+    Raises:
+        DataError: if what the tokenizer says is no JSON object, or its length no number.
     """
-    stated = json.loads(files.get(_TOKENIZER, b"{}"))
-    if not any(name.startswith("tokenizer/") for name in files) or not isinstance(stated, dict):
+    if not any(name.startswith("tokenizer/") for name in files):
         return dict(files), None
-    if 0 < stated.get("model_max_length", 0) < _ENDLESS:
+    try:
+        stated = {**json.loads(files.get(_TOKENIZER, b"{}"))}
+        length = int(stated.get("model_max_length") or 0)
+    except (ValueError, TypeError):
+        raise DataError(
+            f"{_TOKENIZER} is no JSON object with a number of tokens; mend it"
+        ) from None
+    if 0 < length < _ENDLESS:
         return dict(files), None
     stated = {"tokenizer_class": "CLIPTokenizer", **stated, "model_max_length": positions}
     text = (json.dumps(stated, indent=2) + "\n").encode()

@@ -207,6 +207,7 @@ def test_bad_rows_are_left_out_before_they_are_cached(toy, model, tmp_path, caps
     assert "0000003" in source.manifest.measured["skipped"][0]["reason"]
 
 
+@pytest.mark.filterwarnings("default:.*merged")
 def test_texts_are_those_of_a_text_encoder_with_its_lora(shards, model, tmp_path, capsys):
     lora, width = tmp_path / "style.safetensors", load_text_encoder(model).config.hidden_size
     change = {"lora_te_text_model_final_layer_norm.b_norm": np.ones(width, np.float32)}
@@ -517,6 +518,7 @@ print(json.dumps(np.asarray(row["cached_edited_mean"], np.float32).tolist()))
     np.testing.assert_array_equal(found.ravel(), want)
 
 
+@pytest.mark.filterwarnings("default:.*taken from")
 def test_what_the_model_lacks_comes_from_its_base(model, shards, tmp_path, capsys):
     """A VAE file of a model site, and the rest of the model it goes with."""
     vae = next((model / "vae").glob("*.safetensors"))

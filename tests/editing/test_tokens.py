@@ -60,14 +60,23 @@ def test_the_tokenizer_of_a_larger_model_is_refused(files, vocabulary):
         Tokenizer.from_files(files, encoder(vocabulary - 9))
 
 
-@pytest.mark.parametrize("stated", [None, int(1e30)])
+@pytest.mark.parametrize("text", [b"{", b"[]", b'{"model_max_length": "many"}', b"\xff"])
+def test_what_a_tokenizer_says_of_itself_is_an_object(files, vocabulary, text):
+    """It was a traceback of the JSON parser."""
+    with pytest.raises(DataError, match=r"tokenizer_config\.json is no .*object"):
+        Tokenizer.from_files(files | {CONFIG: text}, encoder(vocabulary))
+
+
+@pytest.mark.parametrize("stated", [None, int(1e30), "null"])
 def test_a_tokenizer_without_a_window_takes_the_encoders(files, vocabulary, stated):
     """vocab.json and merges.txt alone, as CLIP's own folders had them."""
     files = dict(files)
     if stated is None:
         del files[CONFIG]
     else:
-        config = json.loads(files[CONFIG]) | {"model_max_length": stated}
+        config = json.loads(files[CONFIG]) | {
+            "model_max_length": None if stated == "null" else stated
+        }
         files[CONFIG] = json.dumps(config).encode()
     tokenizer = Tokenizer.from_files(files, encoder(vocabulary))
     assert tokenizer(["make", "make the red star blue"]).shape == (2, WINDOW)

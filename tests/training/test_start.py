@@ -1,6 +1,7 @@
 """What a run starts from: the pretrained networks, fitted to what it trains."""
 
 import dataclasses
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +65,16 @@ def test_encoders_that_nobody_asks_are_not_kept(config, layout):
     start = load_start(config, layout, Needs(vae=False, text_encoder=False))
     assert (start.encoders.vae, start.encoders.text_encoder) == (None, None)
     assert jax.tree.leaves(start.frozen) == [start.frozen.null_text]
+
+
+def test_a_base_of_another_kind_is_refused(editor, shards, layout, tmp_path):
+    """It would be trained to predict noise, which its weights never did."""
+    model = shutil.copytree(editor, tmp_path / "model")
+    flow = '{"_class_name": "FlowMatchEulerDiscreteScheduler"}'
+    (model / "scheduler" / "scheduler_config.json").write_text(flow)
+    config = load_config(write_config(tmp_path / "config.yaml", model, shards))
+    with pytest.raises(ConfigError, match="flow matching"):
+        load_start(config, layout, Needs())
 
 
 def test_what_identifies_the_weights(start, editor):

@@ -297,6 +297,16 @@ def test_a_model_without_scheduler_has_that_of_instruct_pix2pix(folder, tmp_path
     assert pipeline.scheduler == "euler_ancestral" and not again.notes
 
 
+def test_a_scheduler_without_a_name_is_converted(folder, tmp_path):
+    """It was a KeyError."""
+    path = folder / "scheduler/scheduler_config.json"
+    stated = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in stated.items() if key[0] != "_"}))
+    convert(folder, tmp_path / "out")
+    index = json.loads((tmp_path / "out/model_index.json").read_text())
+    assert index["scheduler"] == ["diffusers", "EulerAncestralDiscreteScheduler"]
+
+
 @pytest.mark.parametrize("stated", [None, {}, {"model_max_length": int(1e30)}])
 def test_a_tokenizer_without_length_gets_that_of_the_text_encoder(folder, tmp_path, stated):
     """transformers would take 1e30 for it, in a folder that was converted too."""
