@@ -6,6 +6,7 @@ when its command is called, so that `mre --help` answers at once.
 
 import argparse
 import importlib
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -43,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     args = _parse(argv)
     warnings.showwarning = _one_line_warning
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold what it cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return args._run(args)
     except MreError as error:

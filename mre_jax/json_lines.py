@@ -26,6 +26,8 @@ def read_rows(path: epath.PathLike) -> Iterator[tuple[str, dict[str, Any]]]:
         data = epath.Path(path).read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
+    except DataError:
+        raise
     except (OSError, ValueError) as error:  # a path may hold what no path can
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read ({reason})") from None

@@ -1,5 +1,7 @@
 """The command line answers, and turns every error of a user's into one line and an exit code."""
 
+import argparse
+import io
 import subprocess
 import sys
 
@@ -42,6 +44,21 @@ def test_a_file_in_the_way_is_named_in_one_line(tmp_path, capsys):
     (tmp_path / "notes").write_text("of the user's")
     assert cli.main(["demo", "--quick", "--out", str(tmp_path / "notes" / "demo")]) == 70
     assert capsys.readouterr().err == f"mre demo: {tmp_path}/notes/demo: Not a directory\n"
+
+
+def test_a_name_that_cannot_be_shown_ends_no_command(monkeypatch):
+    """A file called in Latin-1 was written, and then its name ended the command."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr(cli, "_parse", lambda argv: argparse.Namespace(_run=_say, command="x"))
+    assert cli.main([]) == 0
+    out.flush()
+    assert out.buffer.getvalue() == b"caf\\udce9 \\xe9\n"
+
+
+def _say(args):
+    print("caf\udce9 \xe9")
+    return 0
 
 
 def test_numbers_with_commas():

@@ -86,7 +86,7 @@ def request_fields(args: argparse.Namespace) -> dict[str, Any]:
         "negative_prompt": args.negative_prompt,
         "guidance_scale": args.guidance_scale,
         "image_guidance_scale": args.image_guidance_scale,
-        "reward_scores": parse_numbers(args.reward, "--reward") if args.reward else None,
+        "reward_scores": None if args.reward is None else parse_numbers(args.reward, "--reward"),
         "reward_text": args.reward_text,
         "reward_guidance_scale": args.reward_guidance_scale,
         "low_reward_scores": parse_numbers(args.low_reward, "--low-reward"),

@@ -35,10 +35,12 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--out {args.out}: edits are written as PNG; name it *.png")
     if not Path(args.out).absolute().parent.is_dir():
         raise DataError(f"--out {args.out}: no such folder")
+    if Path(args.out).is_dir():
+        raise DataError(f"--out {args.out}: a folder, where a picture is to be written")
     size = parse_size(args.size)
     settings = arguments.settings(args)
     fields = arguments.request_fields(args)
-    sweep = parse_numbers(args.sweep, "--sweep") if args.sweep else None
+    sweep = None if args.sweep is None else parse_numbers(args.sweep, "--sweep")
     photo = read_image(args.photo)
     photo = fit(photo, target_size(photo.size, size, args.resolution))
     request = EditRequest(image=photo, prompt=args.prompt, **fields)

@@ -471,7 +471,7 @@ class EditPipeline:
         return asked_text(self.perspectives)
 
     def _plan(self, settings: SamplingSettings) -> Plan:
-        name = settings.scheduler or self.scheduler
+        name = self.scheduler if settings.scheduler is None else settings.scheduler
         return plan_sampling(name, self.schedule, settings.num_inference_steps, eta=settings.eta)
 
     def _as_latents(

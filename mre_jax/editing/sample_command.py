@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--batch-size {args.batch_size} is not a positive number")
     size = parse_size(args.size)
     settings = arguments.settings(args)
-    shard = parse_shard(args.shard) if args.shard else None
+    shard = None if args.shard is None else parse_shard(args.shard)
     items = read_items(args.items, arguments.request_fields(args))
 
     import jax
@@ -76,7 +76,7 @@ def parse_shard(text: str) -> tuple[int, int]:
         ConfigError: unless 0 <= I < N.
     """
     parts = text.split("/")
-    if len(parts) == 2 and all(part.isdigit() for part in parts):
+    if len(parts) == 2 and all(part.isdecimal() for part in parts):
         index, count = int(parts[0]), int(parts[1])
         if index < count:
             return index, count

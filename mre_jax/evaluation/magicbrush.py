@@ -97,11 +97,11 @@ def _edits(
 ) -> Iterator[tuple[str, str, dict[str, Mapping[str, Path]]]]:
     """Condition, checkpoint and the pictures of each suite, for every reward."""
     if args.images:
-        if args.rewards:
+        if args.rewards is not None:
             raise ConfigError("--rewards makes edits with --model; leave it out with --images")
         yield args.condition, "", {suite: _found(args, sessions, suite) for suite in suites}
         return
-    rewards = parse_rewards(args.rewards) if args.rewards else [None]
+    rewards = [None] if args.rewards is None else parse_rewards(args.rewards)
     editor = load_editor(args, PRESETS[args.preset].size if args.size == PRESET else args.size)
     for reward in rewards:
         condition = editor.condition(reward)

@@ -70,7 +70,7 @@ def make_edits(
     """
     out = Path(args.out)
     if args.images:
-        if args.rewards:
+        if args.rewards is not None:
             raise ConfigError(
                 "--rewards makes edits with --model; name those of --images with "
                 "--condition, one reward at a time"
@@ -80,7 +80,7 @@ def make_edits(
         return
     from mre_jax.evaluation.editor import check_made, load_editor, parse_rewards
 
-    rewards = parse_rewards(args.rewards) if args.rewards else [None]
+    rewards = [None] if args.rewards is None else parse_rewards(args.rewards)
     editor = load_editor(args, PRESETS[args.preset].size if args.size == PRESET else args.size)
     for reward in rewards:
         run = Run(suite, args.system, editor.condition(reward), editor.checkpoint, out)

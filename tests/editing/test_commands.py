@@ -227,6 +227,37 @@ def test_items_that_fail_stop_no_other_and_are_tried_again(broken_folder, photo,
     assert not (out / "failed.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--reward=", "--reward ''"),
+        ("--low-reward=", "--low-reward ''"),
+        ("--sweep=", "--sweep ''"),
+        ("--scheduler=", "scheduler='' is unknown"),
+    ],
+)
+def test_an_empty_option_is_not_one_that_was_left_out(
+    plain_torch, plain_folder, photo_file, tmp_path, capsys, option, message
+):
+    """As of a script's variable that is not set: it edited by the defaults without a word."""
+    options = ("--model", plain_folder, "-o", tmp_path / "out.png", *SAMPLING[:2], option)
+    assert run("edit", photo_file, "make it snow", *options) == 78
+    assert message in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_or_written_is_named_before_the_model_is_loaded(
+    photo_file, tmp_path, capsys
+):
+    (tmp_path / "folder.png").mkdir()
+    for photo, out, message in (
+        ("https://example.org/a.jpg", "out.png", "is on the web, where no file is read or written; fetch it"),
+        (photo_file, "folder.png", "a folder, where a picture is to be written"),
+    ):
+        assert run("edit", photo, "make it snow", "--model", "m", "-o", tmp_path / out) == 65
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_killed_sampling_resumes_to_the_same_bits(reward_torch, reward_folder, photo, tmp_path):
     items = write_items(tmp_path, photo, 9)
