@@ -504,7 +504,7 @@ def _name(requests: Sequence[EditRequest], index: int) -> str:
 def _resized(
     image: Image.Image | Sequence[Image.Image], size: str | tuple[int, int], resolution: int
 ) -> list[Image.Image]:
-    pictures = [image] if isinstance(image, Image.Image) else list(image)
+    pictures = list(image) if isinstance(image, Sequence) else [image]
     for picture in pictures:
         if not isinstance(picture, Image.Image):
             raise ConfigError(f"image: want PIL pictures, got {type(picture).__name__}")

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from mre_jax.errors import ConfigError, DataError
@@ -59,8 +60,10 @@ class EditRequest:
                 raise ConfigError(f"{name} {value!r} is not a text")
             if value and any("\ud800" <= character <= "\udfff" for character in value):
                 raise ConfigError(f"{name} {value!r} holds half a character (a lone surrogate)")
+        object.__setattr__(self, "seed", as_python(self.seed))
         for name in ("guidance_scale", "image_guidance_scale", "reward_guidance_scale"):
-            value = getattr(self, name)
+            value = as_python(getattr(self, name))
+            object.__setattr__(self, name, value)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ConfigError(f"{name} {value!r} is not a number")
             if abs(value) > _LARGEST:
@@ -101,17 +104,23 @@ def make_requests(**fields: Any) -> list[EditRequest]:
     ]
 
 
+def as_python(value: Any) -> Any:
+    """NumPy's numbers and arrays as Python's, which rows of JSON can hold; all else as it is."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+
+
 def check_scores(scores: Any, name: str = "reward_scores") -> tuple[float, ...]:
     """The three scores as floats.
 
     Raises:
         ConfigError: unless they are three finite numbers from 0 to 5.
     """
+    scores = as_python(scores)
     if isinstance(scores, str) or not isinstance(scores, Sequence):
         raise ConfigError(f"{name} {scores!r}: want three numbers (following, preserving, quality)")
     if len(scores) != PERSPECTIVES:
         raise ConfigError(f"{name} {tuple(scores)} has {len(scores)} numbers; want {PERSPECTIVES}")
-    for score in scores:
+    for score in map(as_python, scores):
         if isinstance(score, bool) or not isinstance(score, int | float):
             raise ConfigError(f"{name}: {score!r} is not a number")
         if not 0 <= score <= MAX_REWARD:  # nor is a score that is not finite
@@ -120,7 +129,9 @@ def check_scores(scores: Any, name: str = "reward_scores") -> tuple[float, ...]:
 
 
 def _as_list(name: str, value: Any) -> list[Any]:
+    value = as_python(value)
     if isinstance(value, str) or not isinstance(value, Sequence):
         return [value]
-    is_one_reward = name.endswith("_scores") and not any(isinstance(v, Sequence) for v in value)
+    several = Sequence | np.ndarray
+    is_one_reward = name.endswith("_scores") and not any(isinstance(v, several) for v in value)
     return [value] if is_one_reward else list(value)

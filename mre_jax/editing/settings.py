@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from mre_jax.editing.request import as_python
 from mre_jax.errors import ConfigError
 
 
@@ -25,6 +26,7 @@ class SamplingSettings:
     eta: float = 0.0
 
     def __post_init__(self) -> None:
-        steps = self.num_inference_steps
+        steps = as_python(self.num_inference_steps)
+        object.__setattr__(self, "num_inference_steps", steps)
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ConfigError(f"num_inference_steps {steps!r} is not a positive integer")

@@ -2,6 +2,7 @@
 
 import math
 import re
+from numbers import Integral
 
 from PIL import Image, ImageOps
 
@@ -64,8 +65,8 @@ def parse_size(text: str | tuple[int, int]) -> str | tuple[int, int]:
     Raises:
         ConfigError: if it is neither.
     """
-    if isinstance(text, tuple) and len(text) == 2 and all(isinstance(side, int) for side in text):
-        return _explicit(text)
+    if isinstance(text, tuple) and len(text) == 2 and all(isinstance(s, Integral) for s in text):
+        return _explicit((int(text[0]), int(text[1])))
     if text in PRESETS:
         return text
     if found := re.fullmatch(r"(\d+)x(\d+)", str(text), re.ASCII | re.IGNORECASE):
