@@ -250,7 +250,7 @@ def test_what_cannot_be_read_or_written_is_named_before_the_model_is_loaded(
 ):
     (tmp_path / "folder.png").mkdir()
     for photo, out, message in (
-        ("https://example.org/a.jpg", "out.png", "is on the web, where no file is read or written; fetch it"),
+        ("https://example.org/a.jpg", "out.png", "is on the web, where no file is read or written"),
         (photo_file, "folder.png", "a folder, where a picture is to be written"),
     ):
         assert run("edit", photo, "make it snow", "--model", "m", "-o", tmp_path / out) == 65
