@@ -39,9 +39,9 @@ from mre_jax.data.device import prefetch
 from mre_jax.data.loader import Loader
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.models.clip import CLIPTextConfig, CLIPTextModel
-from mre_jax.models.reward_config import RewardConfig
 from mre_jax.models.unet import UNet, UNetConfig
 from mre_jax.models.vae import AutoencoderKL, VAEConfig
+from mre_jax.reward.config import RewardConfig
 from mre_jax.training import flops
 from mre_jax.training.config import TrainConfig
 from mre_jax.training.inputs import Encoders, Frozen

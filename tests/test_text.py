@@ -20,8 +20,8 @@ from mre_jax.evaluation.table_formats import WRITERS, neutral, plain
 from mre_jax.evaluation.tables import render
 from mre_jax.judges.journal import Journal
 from mre_jax.judges.verdict import Verdict
-from mre_jax.models.reward_config import PERSPECTIVES
 from mre_jax.report.page import write_report
+from mre_jax.reward.scores import PERSPECTIVES
 from tests.editing.test_batch import result_rows, work_through
 
 SHARP = "\ud800\udc80\0\x1b\x85\u2028\u2029\u202e\ufeff\r\n\t\"'\\,;|&<=@%{}_é中\U0001f388"

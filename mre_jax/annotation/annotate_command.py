@@ -30,8 +30,6 @@ from mre_jax.data.bad_examples import (
     report_bad,
 )
 from mre_jax.data.prepare_command import parse_options
-from mre_jax.data.reward_stats import RewardStats
-from mre_jax.data.rewards import Reward, write_rewards
 from mre_jax.data.sources import SOURCES
 from mre_jax.data.stats_charts import write_charts
 from mre_jax.errors import ConfigError, MreError
@@ -46,6 +44,8 @@ from mre_jax.judges.picture_index import PictureIndex
 from mre_jax.judges.prompt_pack import PACKS, load_pack
 from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import Verdict
+from mre_jax.reward.file import Reward, write_rewards
+from mre_jax.reward.stats import RewardStats
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

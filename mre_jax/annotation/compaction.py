@@ -4,10 +4,11 @@ import dataclasses
 import os
 from collections import Counter
 
-from mre_jax.data.rewards import PERSPECTIVES, Reward
 from mre_jax.errors import DataError
 from mre_jax.judges.journal import read_verdicts
 from mre_jax.judges.verdict import Verdict
+from mre_jax.reward.file import Reward
+from mre_jax.reward.scores import PERSPECTIVES
 
 
 @dataclasses.dataclass(frozen=True)

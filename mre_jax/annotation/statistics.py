@@ -5,9 +5,9 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 
-from mre_jax.data.rewards import MAX_SCORE, PERSPECTIVES
 from mre_jax.judges.journal import read_verdicts
 from mre_jax.judges.verdict import Verdict
+from mre_jax.reward.scores import MAX_SCORE, PERSPECTIVES
 
 
 @dataclasses.dataclass

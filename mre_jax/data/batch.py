@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, Int64, UInt8, UInt32
 
-from mre_jax.data.reward_text import Parts
+from mre_jax.reward.text import Parts
 
 Tokenize: TypeAlias = Callable[[Sequence[str]], Int32[np.ndarray, "b t"]]
 """Token ids of texts, padded and cut to the text encoder's window."""
@@ -62,7 +62,7 @@ class Batch(NamedTuple):
     original: UInt8[np.ndarray, "b H W 3"] | None
     edited: UInt8[np.ndarray, "b H W 3"] | None
     instruction: Texts | None
-    scores: Float32[np.ndarray, "b 3"]
+    scores: Float32[np.ndarray, "b perspectives"]
     reward_text: Texts | None
     present: Bool[np.ndarray, " b"]
     drop_text: Bool[np.ndarray, " b"]

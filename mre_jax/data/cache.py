@@ -14,9 +14,9 @@ from etils import epath
 
 from mre_jax.data.augment import Augmentation
 from mre_jax.data.manifest import Manifest
-from mre_jax.data.reward_text import CUTS, reward_parts
-from mre_jax.data.rewards import PERSPECTIVES
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.reward.scores import PERSPECTIVES
+from mre_jax.reward.text import CUTS, reward_parts
 
 MODES = ("auto", "required", "never")
 DTYPES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}

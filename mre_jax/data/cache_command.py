@@ -16,11 +16,11 @@ from mre_jax.data.cache import DTYPES, KEPT
 from mre_jax.data.manifest import SEVERAL, Manifest
 from mre_jax.data.prepare import prepare
 from mre_jax.data.prepared_source import PreparedSource
-from mre_jax.data.reward_text import CUTS
-from mre_jax.data.rewards import PERSPECTIVES
 from mre_jax.data.sources.selection import Check
 from mre_jax.data.stats import rounding_lines
 from mre_jax.errors import ConfigError
+from mre_jax.reward.scores import PERSPECTIVES
+from mre_jax.reward.text import CUTS
 from mre_jax.weights.arguments import add_model
 
 if TYPE_CHECKING:

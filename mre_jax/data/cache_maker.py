@@ -18,10 +18,10 @@ from mre_jax.data.cache import KEPT, THUMBNAILS, Cache, TextCache
 from mre_jax.data.cached_features import Rounding, pack
 from mre_jax.data.encoders import CacheEncoders, tokenize_quietly
 from mre_jax.data.example import Features
-from mre_jax.data.reward_text import Parts, join_rewards, reward_parts
-from mre_jax.data.rewards import PERSPECTIVES
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError
+from mre_jax.reward.scores import PERSPECTIVES
+from mre_jax.reward.text import Parts, join_rewards, reward_parts
 from mre_jax.weights.lora import Loras
 
 THUMBNAIL = 64

@@ -11,9 +11,10 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from mre_jax.data.rewards import Scores, Texts
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import DataError
+from mre_jax.reward.file import Texts
+from mre_jax.reward.scores import PERSPECTIVES, Scores
 
 Feature: TypeAlias = Sequence[bytes] | np.ndarray
 """A list of bytes, or a vector of float32 or int64."""
@@ -45,8 +46,8 @@ def encode_triplet(triplet: Triplet, extra: Mapping[str, Feature] | None = None)
         triplet: whatever `Triplet` accepts.
         extra: further features, such as cached latents.
     """
-    scores = (NO_SCORE,) * 3 if triplet.scores is None else triplet.scores
-    texts = ("",) * 3 if triplet.texts is None else triplet.texts
+    scores = (NO_SCORE,) * len(PERSPECTIVES) if triplet.scores is None else triplet.scores
+    texts = ("",) * len(PERSPECTIVES) if triplet.texts is None else triplet.texts
     features: Features = {
         "id": [triplet.id.encode()],
         "source": [triplet.source.encode()],

@@ -17,11 +17,11 @@ from jaxtyping import Shaped
 
 from mre_jax.data.example import NO_SCORE
 from mre_jax.data.manifest import INDEX, Manifest
-from mre_jax.data.rewards import Scores
 from mre_jax.errors import DataError
 from mre_jax.files import write_atomically
+from mre_jax.reward.scores import PERSPECTIVES, Scores
 
-ENTRY = np.dtype([("scores", "<f4", (3,)), ("group", "<i8")])
+ENTRY = np.dtype([("scores", "<f4", (len(PERSPECTIVES),)), ("group", "<i8")])
 """Scores, `NO_SCORE` without a reward; and a number that neighbours of one group share."""
 
 Index: TypeAlias = Shaped[np.ndarray, " n"]
@@ -30,10 +30,11 @@ Index: TypeAlias = Shaped[np.ndarray, " n"]
 def make_index(known: Iterable[tuple[Scores | None, str]]) -> Index:
     """The index of records, of which scores and name of the group are known; "" is no group."""
     entries, previous, number = [], "", -1
+    no_scores = (NO_SCORE,) * len(PERSPECTIVES)
     for scores, group in known:
         number += not group or group != previous
         previous = group
-        entries.append(((NO_SCORE,) * 3 if scores is None else scores, number))
+        entries.append((scores or no_scores, number))
     return np.array(entries, ENTRY)
 
 

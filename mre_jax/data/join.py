@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mre_jax.data.rewards import Reward
 from mre_jax.data.sources.source import Keys, Source
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.reward.file import Reward
 
 THRESHOLD = 0.95
 

@@ -27,13 +27,14 @@ from mre_jax.data.order import (
     positions,
 )
 from mre_jax.data.record_source import RecordSource
-from mre_jax.data.reward_text import SEPARATOR, Parts, reward_parts
-from mre_jax.data.rewards import Scores, Texts
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError
+from mre_jax.reward.file import Texts
+from mre_jax.reward.scores import PERSPECTIVES, WORST, Scores
+from mre_jax.reward.text import SEPARATOR, Parts, reward_parts
 
 PartsOf: TypeAlias = Callable[[Texts, Scores | None], Parts]
-"""What of three texts and their scores enters the reward text."""
+"""What of the texts and their scores enters the reward text."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +187,7 @@ class Loader:
             original=pictures.original if pictures else None,
             edited=pictures.edited if pictures else None,
             instruction=instructions if has_texts else None,
-            scores=np.array([triplet.scores or (0, 0, 0) for triplet in triplets], np.float32),
+            scores=np.array([triplet.scores or WORST for triplet in triplets], np.float32),
             reward_text=rewards if has_texts else None,
             present=np.array([triplet.scores is not None for triplet in triplets]),
             drop_text=drop_text,
@@ -200,7 +201,7 @@ class Loader:
     def _parts(self, triplet: Triplet) -> Parts:
         if triplet.scores is None:
             return ()
-        return self.parts_of(triplet.texts or ("", "", ""), triplet.scores)
+        return self.parts_of(triplet.texts or ("",) * len(PERSPECTIVES), triplet.scores)
 
     def _tokenized(self, batch: Batch) -> Batch:
         """The batch of `_assemble`, whose reward texts are in parts, as it is handed out."""

@@ -16,9 +16,9 @@ from typing import Any
 
 from etils import epath
 
-from mre_jax.data.rewards import read_json
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.files import write_atomically
+from mre_jax.json_file import read_json
 
 FILE = "manifest.json"
 

@@ -30,7 +30,6 @@ from mre_jax.data.bad_examples import (
 from mre_jax.data.example import Features, encode_triplet
 from mre_jax.data.index import Index, index_digest, is_rewarded, make_index, write_index
 from mre_jax.data.manifest import GROUPS, INDEX, REWARDED, SEVERAL, SKIPPED, Manifest, Shard
-from mre_jax.data.rewards import read_json
 from mre_jax.data.shards import Plan, is_whole, write_shard
 from mre_jax.data.sources.selection import WHOLE, Check, read_checked
 from mre_jax.data.sources.source import Source
@@ -38,6 +37,7 @@ from mre_jax.data.tfds_metadata import require_tfds, write_tfds_metadata
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.files import locked, write_atomically
+from mre_jax.json_file import read_json
 
 Spread: TypeAlias = Callable[[Callable[[int], None], Sequence[int]], None]
 """Calls a function that can be pickled with each of these shard numbers, wherever it likes."""

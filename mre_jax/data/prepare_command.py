@@ -29,13 +29,13 @@ from mre_jax.data.cache_command import add_cache_options, make_cache_maker, repo
 from mre_jax.data.join import THRESHOLD, Judged, join
 from mre_jax.data.manifest import SEVERAL, SKIPPED
 from mre_jax.data.prepare import Spread, prepare
-from mre_jax.data.rewards import read_rewards
 from mre_jax.data.shards import SHARD_BYTES, plan_shards
 from mre_jax.data.sources import SOURCES, open_source
 from mre_jax.data.sources.selection import Check, parse_shard, select
 from mre_jax.data.sources.source import Source
 from mre_jax.data.workers import by_beam, by_processes
 from mre_jax.errors import ConfigError
+from mre_jax.reward.file import read_rewards
 from mre_jax.weights.arguments import add_base, add_lora
 
 _FORMAT = 1

@@ -17,10 +17,10 @@ from mre_jax.data.example import Features, decode_entry, decode_triplet
 from mre_jax.data.index import Index, is_rewarded, load_index, make_index, write_index
 from mre_jax.data.local_copy import local_copy
 from mre_jax.data.manifest import GROUPS, REWARDED, check_manifest
-from mre_jax.data.rewards import MAX_SCORE
 from mre_jax.data.tfrecord import open_shard, read_record, record_offsets
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.reward.scores import MAX_SCORE
 
 
 class RecordSource:

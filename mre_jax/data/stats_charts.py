@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from etils import epath
 from PIL import Image, ImageDraw, ImageFont
 
-from mre_jax.data.reward_stats import RewardStats
-from mre_jax.data.rewards import MAX_SCORE, PERSPECTIVES
 from mre_jax.image import write_png
+from mre_jax.reward.scores import MAX_SCORE, PERSPECTIVES
+from mre_jax.reward.stats import RewardStats
 
 _PANEL = (420, 300)
 _MARGIN = 40

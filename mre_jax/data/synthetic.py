@@ -10,6 +10,7 @@ import numpy as np
 from mre_jax.data.batch import Batch, Cached
 from mre_jax.data.cache import DTYPES
 from mre_jax.data.order import draw, drop_conditions, positions
+from mre_jax.reward.scores import MAX_SCORE, PERSPECTIVES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +92,7 @@ class SyntheticLoader:
             original=pixels[0],
             edited=pixels[1],
             instruction=ids[0],
-            scores=noise.integers(0, 6, (size, 3)).astype(np.float32),
+            scores=noise.integers(0, MAX_SCORE + 1, (size, len(PERSPECTIVES))).astype(np.float32),
             reward_text=ids[1],
             present=np.ones(size, bool),
             drop_text=np.zeros(size, bool),

@@ -18,6 +18,7 @@ from mre_jax.data.cached_features import feature_name
 from mre_jax.data.manifest import Manifest
 from mre_jax.errors import ConfigError
 from mre_jax.files import write_atomically
+from mre_jax.reward.scores import PERSPECTIVES
 
 FILES = ("dataset_info.json", "features.json")
 VERSION = "1.0.0"
@@ -85,7 +86,7 @@ def _features(tfds: Any, cache: Cache | None) -> Any:
             # The records hold the pictures' files as they came, of any format.
             "original": tfds.features.Image(shape=(None, None, 3)),
             "edited": tfds.features.Image(shape=(None, None, 3)),
-            "scores": tfds.features.Tensor(shape=(3,), dtype=np.float32),
+            "scores": tfds.features.Tensor(shape=(len(PERSPECTIVES),), dtype=np.float32),
             "texts": tfds.features.Tensor(shape=(3,), dtype=np.object_),
         }
     )

@@ -5,9 +5,10 @@ import dataclasses
 from PIL import Image
 
 from mre_jax.data.names import ID
-from mre_jax.data.rewards import Scores, Texts, check_scores, check_texts
 from mre_jax.errors import DataError
 from mre_jax.image import decode_image
+from mre_jax.reward.file import Texts, check_texts
+from mre_jax.reward.scores import Scores, check_scores
 
 
 @dataclasses.dataclass(frozen=True)

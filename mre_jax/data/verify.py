@@ -23,11 +23,11 @@ from mre_jax.data.cached_features import unpack
 from mre_jax.data.example import decode_features, decode_triplet
 from mre_jax.data.index import index_path, load_index
 from mre_jax.data.manifest import INDEX, Manifest, Shard, find_faults, load_manifest
-from mre_jax.data.rewards import read_json
 from mre_jax.data.tfds_metadata import FILES
 from mre_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc, open_shard
 from mre_jax.data.workers import map_processes
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.json_file import read_json
 
 _HEADER, _CRC = struct.Struct("<QI"), struct.Struct("<I")
 _GZIP = b"\x1f\x8b"

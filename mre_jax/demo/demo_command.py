@@ -32,10 +32,10 @@ from mre_jax.evaluation.results import Result, read_results
 from mre_jax.evaluation.tables import render
 from mre_jax.files import write_atomically
 from mre_jax.image import write_png
-from mre_jax.models.reward_config import PERSPECTIVES
 from mre_jax.report.contact_sheet import contact_sheet
 from mre_jax.report.page import write_report
 from mre_jax.report.section import Section
+from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.toyworld.pretraining.recipe import Recipe
 
 EDITOR = Path(__file__).parents[1] / "toyworld" / "editor"

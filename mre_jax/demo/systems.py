@@ -4,7 +4,7 @@ import dataclasses
 
 from mre_jax.evaluation.challenging import TARGETS
 from mre_jax.evaluation.tables import Source
-from mre_jax.models.reward_config import RewardConfig
+from mre_jax.reward.config import RewardConfig
 
 BEST = "5,5,5"
 PRETRAINED, BASELINE, REWARD, FILTERED = "pretrained", "baseline", "reward", "filtered"

@@ -4,7 +4,7 @@ In training a low score never comes without words. Asked for without them, it wo
 the editor has not seen.
 """
 
-from mre_jax.models.reward_config import PERSPECTIVES
+from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.toyworld.corruption import FEEDBACK, GRADES
 
 _TYPICAL = ("partial", "stray", "noise")

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from mre_jax.editing.request import BEST_REWARD, EditRequest
+from mre_jax.editing.request import EditRequest
+from mre_jax.reward.scores import BEST
 
 ROWS = ("all three", "following", "preserving", "quality")
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
@@ -20,7 +21,7 @@ def requests(request: EditRequest, values: Sequence[float]) -> list[EditRequest]
 
     In the rows of one score the other two stay as `request` has them, by default at 5.
     """
-    scores = request.reward_scores or BEST_REWARD
+    scores = request.reward_scores or BEST
     cells = [(value,) * len(scores) for value in values]
     for perspective in range(len(scores)):
         cells += [(*scores[:perspective], value, *scores[perspective + 1 :]) for value in values]

@@ -16,7 +16,6 @@ from jaxtyping import Float
 from PIL import Image
 from tqdm import tqdm
 
-from mre_jax.data.reward_text import asked_text
 from mre_jax.diffusion.guidance import LOW_REWARD, Guidance, plan_guidance
 from mre_jax.diffusion.native_sampler import native_sampler
 from mre_jax.diffusion.noise import item_keys
@@ -24,7 +23,7 @@ from mre_jax.diffusion.samplers import Plan, plan_sampling
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.failure import MEMORY_REMEDIES, failure_of
 from mre_jax.editing.program import DATA_AXIS, EditBatch, Edited, Networks, RewardBatch, edit
-from mre_jax.editing.request import BEST_REWARD, EditRequest, make_requests
+from mre_jax.editing.request import EditRequest, make_requests
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.editing.size import RESOLUTION, SIZE, fit, parse_size, target_size
 from mre_jax.editing.tokens import Tokenizer
@@ -33,7 +32,9 @@ from mre_jax.image import to_array, to_pil, to_rgb
 from mre_jax.memory import too_much_is_an_error
 from mre_jax.models.attention import check_implementation
 from mre_jax.models.layers import Compute
-from mre_jax.models.reward_config import RewardConfig
+from mre_jax.reward.config import RewardConfig
+from mre_jax.reward.scores import BEST
+from mre_jax.reward.text import asked_text
 from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.load import Model, load_model, save_model
 from mre_jax.weights.lora import Loras
@@ -449,7 +450,7 @@ class EditPipeline:
         )
 
     def _reward_batch(self, requests: Sequence[EditRequest]) -> RewardBatch:
-        scores = [request.reward_scores or BEST_REWARD for request in requests]
+        scores = [request.reward_scores or BEST for request in requests]
         return self._to_reward(scores, [self._reward_text(request) for request in requests])
 
     def _low_reward_batch(self, requests: Sequence[EditRequest]) -> RewardBatch:

@@ -9,11 +9,7 @@ import numpy as np
 from PIL import Image
 
 from mre_jax.errors import ConfigError, DataError
-
-PERSPECTIVES = 3
-MAX_REWARD = 5.0
-BEST_REWARD = (MAX_REWARD,) * PERSPECTIVES
-WORST_REWARD = (0.0,) * PERSPECTIVES
+from mre_jax.reward.scores import WORST, check_scores
 
 _LARGEST = 3.4e38  # that float32 holds
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -50,7 +46,7 @@ class EditRequest:
     reward_scores: tuple[float, ...] | None = None
     reward_text: str | None = None
     reward_guidance_scale: float = 1.0
-    low_reward_scores: tuple[float, ...] = WORST_REWARD
+    low_reward_scores: tuple[float, ...] = WORST
     low_reward_text: str | None = None
 
     def __post_init__(self) -> None:
@@ -80,8 +76,8 @@ class EditRequest:
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"seed {self.seed} is not in 0 to {2**32 - 1}")
         if self.reward_scores is not None:
-            object.__setattr__(self, "reward_scores", check_scores(self.reward_scores))
-        low = check_scores(self.low_reward_scores, "low_reward_scores")
+            object.__setattr__(self, "reward_scores", asked_scores(self.reward_scores))
+        low = asked_scores(self.low_reward_scores, "low_reward_scores")
         object.__setattr__(self, "low_reward_scores", low)
 
 
@@ -109,23 +105,16 @@ def as_python(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
-def check_scores(scores: Any, name: str = "reward_scores") -> tuple[float, ...]:
-    """The three scores as floats.
+def asked_scores(scores: Any, name: str = "reward_scores") -> tuple[float, ...]:
+    """The scores that an edit asks for, as floats.
 
     Raises:
-        ConfigError: unless they are three finite numbers from 0 to 5.
+        ConfigError: unless they are finite numbers from 0 to 5, one a perspective.
     """
     scores = as_python(scores)
-    if isinstance(scores, str) or not isinstance(scores, Sequence):
-        raise ConfigError(f"{name} {scores!r}: want three numbers (following, preserving, quality)")
-    if len(scores) != PERSPECTIVES:
-        raise ConfigError(f"{name} {tuple(scores)} has {len(scores)} numbers; want {PERSPECTIVES}")
-    for score in map(as_python, scores):
-        if isinstance(score, bool) or not isinstance(score, int | float):
-            raise ConfigError(f"{name}: {score!r} is not a number")
-        if not 0 <= score <= MAX_REWARD:  # nor is a score that is not finite
-            raise ConfigError(f"{name}: {score} is not in 0 to {MAX_REWARD:.0f}")
-    return tuple(float(score) for score in scores)
+    if isinstance(scores, list | tuple):
+        scores = [as_python(score) for score in scores]
+    return tuple(map(float, check_scores(scores, name, ConfigError)))
 
 
 def _as_list(name: str, value: Any) -> list[Any]:

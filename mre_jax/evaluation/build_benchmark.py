@@ -27,7 +27,7 @@ from mre_jax.judges.append_log import AppendLog, read_records
 from mre_jax.judges.arguments import add_judge_arguments, judge_from
 from mre_jax.judges.openai_judge import OpenAIJudge
 from mre_jax.judges.picture import Encoding
-from mre_jax.toyworld.edits import TYPES
+from mre_jax.reward.edit_types import EDIT_TYPES
 
 _SENT = Encoding(quality=90, height=768)
 
@@ -101,7 +101,7 @@ def _sent(photo: Path) -> bytes:
 
 
 def _lines(instructions: Mapping[str, str]) -> list[str]:
-    return [f"{n}. {kind}: {instructions[kind]}" for n, kind in enumerate(TYPES, 1)]
+    return [f"{n}. {kind}: {instructions[kind]}" for n, kind in enumerate(EDIT_TYPES, 1)]
 
 
 async def _fill(

@@ -16,7 +16,6 @@ from etils import epath
 from mre_jax.data.attempt import strict
 from mre_jax.data.join import Judged, join
 from mre_jax.data.names import safe_name
-from mre_jax.data.rewards import Reward, read_rewards
 from mre_jax.data.sources import SOURCES, open_source
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
@@ -25,6 +24,7 @@ from mre_jax.evaluation.case import Case, check_cases
 from mre_jax.evaluation.case_table import write_picture
 from mre_jax.evaluation.run_edits import evaluate_by_judge, print_summary
 from mre_jax.json_lines import read_rows
+from mre_jax.reward.file import Reward, read_rewards
 
 SUITE = "challenging"
 TARGETS = "Original"

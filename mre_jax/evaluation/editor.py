@@ -10,15 +10,15 @@ from typing import Any
 
 from etils import epath
 
-from mre_jax.data.reward_text import asked_text
-from mre_jax.data.rewards import read_json
 from mre_jax.editing import arguments
 from mre_jax.editing.items import Item
 from mre_jax.editing.output_folder import OutputFolder
 from mre_jax.editing.size import parse_size
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.case import Case
-from mre_jax.models.reward_config import PERSPECTIVES
+from mre_jax.json_file import read_json
+from mre_jax.reward.scores import PERSPECTIVES
+from mre_jax.reward.text import asked_text
 
 Scores = tuple[float, ...]
 
@@ -55,11 +55,11 @@ class Editor:
 
     def condition(self, reward: Scores | None) -> str:
         """The name of a reward in results: "5,5,5"; "" for a checkpoint that takes none."""
-        from mre_jax.editing.request import BEST_REWARD
+        from mre_jax.reward.scores import BEST
 
         if not self.pipeline.takes_reward:
             return ""
-        scores = reward or self.fields["reward_scores"] or BEST_REWARD
+        scores = reward or self.fields["reward_scores"] or BEST
         return ",".join(f"{score:g}" for score in scores)
 
     def edit(
@@ -192,7 +192,7 @@ def parse_rewards(text: str) -> list[Scores]:
     Raises:
         ConfigError: if a part is neither a score nor three, or stands twice.
     """
-    from mre_jax.editing.request import check_scores
+    from mre_jax.editing.request import asked_scores
 
     rewards: list[Scores] = []
     for part in text.split(","):
@@ -203,7 +203,8 @@ def parse_rewards(text: str) -> list[Scores]:
             raise ConfigError(
                 f"--rewards {text!r}: {part!r} is no score; want 0,3,5 or 5/0/0,0/5/0"
             ) from None
-        reward = check_scores(scores * 3 if len(scores) == 1 else scores, "--rewards")
+        all_alike = len(scores) == 1
+        reward = asked_scores(scores * len(PERSPECTIVES) if all_alike else scores, "--rewards")
         if reward in rewards:
             raise ConfigError(f"--rewards {text!r}: {part!r} stands in it twice")
         rewards.append(reward)

@@ -15,10 +15,10 @@ from typing import Any
 from etils import epath
 
 from mre_jax.data.names import safe_name
-from mre_jax.data.rewards import read_json
 from mre_jax.errors import DataError
 from mre_jax.evaluation.bucket import fetched
 from mre_jax.evaluation.case import Case, check_cases, file_in
+from mre_jax.json_file import read_json
 
 BASIC, UGE, MULTI = "imgedit", "imgedit-uge", "imgedit-multi"
 

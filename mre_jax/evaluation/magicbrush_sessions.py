@@ -13,9 +13,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from mre_jax.data.rewards import read_json
 from mre_jax.errors import DataError
 from mre_jax.evaluation.case import Case, check_cases, file_in
+from mre_jax.json_file import read_json
 
 SINGLE, MULTI = "magicbrush-single", "magicbrush-multi"
 _SESSIONS = "edit_sessions.json"

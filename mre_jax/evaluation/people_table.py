@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mre_jax.data.rewards import PERSPECTIVES
 from mre_jax.evaluation.agreement import (
     Correlation,
     SystemAgreement,
@@ -17,6 +16,7 @@ from mre_jax.evaluation.intervals import Bootstrap, few_groups_note
 from mre_jax.evaluation.results import Result, select
 from mre_jax.evaluation.table import Cell, Table, TableRow
 from mre_jax.evaluation.table_layout import Column, Layout
+from mre_jax.reward.scores import PERSPECTIVES
 
 FIGURE = 13
 _COLUMNS = ("People", "Judge", "Spearman")

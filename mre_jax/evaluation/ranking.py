@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mre_jax.data.rewards import PERSPECTIVES
 from mre_jax.evaluation.intervals import Bootstrap, draw_groups
 from mre_jax.evaluation.results import Result
 from mre_jax.evaluation.statistics import Summary, summarize
+from mre_jax.reward.scores import PERSPECTIVES
 
 OVERALL = "overall"
 """The metric of `overall`: the mean of the perspectives of an edit."""

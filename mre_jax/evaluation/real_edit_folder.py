@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from mre_jax.data.names import safe_name
-from mre_jax.data.rewards import read_json
 from mre_jax.errors import DataError
 from mre_jax.evaluation.case import Case, check_cases, file_in
-from mre_jax.toyworld.edits import TYPES
+from mre_jax.json_file import read_json
+from mre_jax.reward.edit_types import EDIT_TYPES
 
 SUITE = "real-edit"
 _INSTRUCTION = re.compile(r"\s*(\d+)\.\s*([A-Za-z]+)(?:\s+Edit)?\s*:\s*(.*?)\s*", re.DOTALL)
@@ -91,11 +91,11 @@ def parse_instruction(text: Any, where: str) -> tuple[str, str]:
     if match is None:
         raise DataError(f'{where}: {text!r:.60}: want "NUMBER. TYPE: instruction"')
     number, word, instruction = int(match[1]), match[2].capitalize(), match[3]
-    if not 1 <= number <= len(TYPES) or word not in TYPES:
-        known = ", ".join(f"{n}. {kind}" for n, kind in enumerate(TYPES, 1))
+    if not 1 <= number <= len(EDIT_TYPES) or word not in EDIT_TYPES:
+        known = ", ".join(f"{n}. {kind}" for n, kind in enumerate(EDIT_TYPES, 1))
         raise DataError(f"{where}: unknown type {match[1]}. {match[2]}; want one of {known}")
-    if TYPES[number - 1] != word:
-        raise DataError(f"{where}: number {number} is {TYPES[number - 1]}, not {word}")
+    if EDIT_TYPES[number - 1] != word:
+        raise DataError(f"{where}: number {number} is {EDIT_TYPES[number - 1]}, not {word}")
     return word, instruction
 
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from mre_jax.data.rewards import MAX_SCORE, PERSPECTIVES
 from mre_jax.errors import DataError
 from mre_jax.evaluation.intervals import (
     Bootstrap,
@@ -24,6 +23,7 @@ from mre_jax.evaluation.intervals import (
 )
 from mre_jax.evaluation.provenance import check_comparable
 from mre_jax.evaluation.results import Result
+from mre_jax.reward.scores import MAX_SCORE, PERSPECTIVES
 
 
 @dataclasses.dataclass(frozen=True)

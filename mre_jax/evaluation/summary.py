@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from mre_jax.data.rewards import PERSPECTIVES
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.agreement import (
     Coefficient,
@@ -25,7 +24,8 @@ from mre_jax.evaluation.statistics import (
     win_rate,
 )
 from mre_jax.judges.ratings import Rating
-from mre_jax.toyworld.edits import TYPES
+from mre_jax.reward.edit_types import EDIT_TYPES
+from mre_jax.reward.scores import PERSPECTIVES
 
 
 def summary_lines(
@@ -49,7 +49,7 @@ def summary_lines(
 
 def rank(name: str) -> tuple[int, str]:
     """What types and perspectives are sorted by: those of the paper as there, others by name."""
-    known = (*TYPES, *PERSPECTIVES)
+    known = (*EDIT_TYPES, *PERSPECTIVES)
     return (known.index(name) if name in known else len(known)), name
 
 

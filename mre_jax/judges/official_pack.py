@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mre_jax.data.rewards import read_json
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.json_file import read_json
 from mre_jax.judges.prompt_pack import Answer, Prompt, PromptPack
 
 _BOTH = ("original", "edited")

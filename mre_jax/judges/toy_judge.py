@@ -10,9 +10,10 @@ from mre_jax.image import decode_image
 from mre_jax.judges.judge import verdict_for
 from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import Verdict
+from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.toyworld.corruption import GRADES, NO_FEEDBACK
 from mre_jax.toyworld.edits import Edits
-from mre_jax.toyworld.judge import PERSPECTIVES, score
+from mre_jax.toyworld.judge import score
 from mre_jax.toyworld.scene import Scenes
 
 MODEL = "toy-1"

@@ -27,9 +27,10 @@ from mre_jax.models.layers import (
     linear,
     sinusoid,
 )
-from mre_jax.models.reward_config import PERSPECTIVES, RELEASED_NAMES, RewardConfig
 from mre_jax.models.transformer import KeyValue
 from mre_jax.models.unet_config import UNetConfig
+from mre_jax.reward.config import RELEASED_NAMES, RewardConfig
+from mre_jax.reward.scores import PERSPECTIVES
 
 __all__ = [
     "PERSPECTIVES",

@@ -6,7 +6,7 @@ from typing import Any
 
 from mre_jax.errors import ConfigError
 from mre_jax.models.config_dict import check_divides
-from mre_jax.models.reward_config import RewardConfig
+from mre_jax.reward.config import RewardConfig
 
 _DOWN_TYPES = ("CrossAttnDownBlock2D", "DownBlock2D")
 _UP_TYPES = ("CrossAttnUpBlock2D", "UpBlock2D")

@@ -15,8 +15,9 @@ from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embeddin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
-from mre_jax.models.reward_config import PERSPECTIVES, RELEASED_NAMES, RewardConfig
 from mre_jax.models.unet_config import UNetConfig
+from mre_jax.reward.config import RELEASED_NAMES, RewardConfig
+from mre_jax.reward.scores import PERSPECTIVES
 
 
 class _Features(NamedTuple):

@@ -8,6 +8,7 @@ from mre_jax.report.cells import NOTHING, head, interval, line, mean_cell, signe
 from mre_jax.report.charts import Series, heat_matrix, line_chart
 from mre_jax.report.markup import Markup, tag
 from mre_jax.report.scores import Scores, Variant
+from mre_jax.reward.scores import PERSPECTIVES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +75,7 @@ def contrasts(scores: Scores, system: str) -> list[Contrast]:
     return [
         Contrast(system, rest, alone, tuple(of[place] for place in sorted(of)), uniform.get(rest))
         for (rest, alone), of in found.items()
-        if len(of) == len(scores.perspectives) == 3
+        if len(of) == len(scores.perspectives) == len(PERSPECTIVES)
     ]
 
 

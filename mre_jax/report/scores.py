@@ -20,7 +20,7 @@ from mre_jax.evaluation.statistics import (
 )
 from mre_jax.evaluation.summary import rank
 from mre_jax.evaluation.tables import WHOLE_SET
-from mre_jax.models.reward_config import PERSPECTIVES
+from mre_jax.reward.scores import PERSPECTIVES
 
 LOWER_IS_BETTER = ("l1", "l2", "mse", "lpips", "fid", "kid", "error")
 """How the names of metrics begin of which less is better."""

@@ -13,7 +13,8 @@ import numpy as np
 
 from mre_jax.errors import DataError
 from mre_jax.files import write_atomically
-from mre_jax.toyworld.edits import TYPES, Edits, draw_edits, instructions
+from mre_jax.reward.edit_types import EDIT_TYPES
+from mre_jax.toyworld.edits import Edits, draw_edits, instructions
 from mre_jax.toyworld.files import write_json
 from mre_jax.toyworld.scene import Scenes, draw_scenes, render, streams
 from mre_jax.toyworld.triplets import HELD_OUT, ImageFormat, encode
@@ -37,7 +38,7 @@ def write_benchmark(
     """Draw held-out scenes and write them with all their instructions."""
     rngs = streams(seed, HELD_OUT, range(scenes))
     drawn = draw_scenes(rngs, held_out=True)
-    kinds = [np.full(scenes, kind) for kind in range(len(TYPES))]
+    kinds = [np.full(scenes, kind) for kind in range(len(EDIT_TYPES))]
     edits = [draw_edits(drawn, kind, rngs) for kind in kinds]
     asked = [instructions(drawn, edit) for edit in edits]
     words, described = {}, {}
@@ -49,7 +50,7 @@ def write_benchmark(
         write_atomically(folder / "images" / name, encode(picture, image_format))
         words[name] = [
             f"{number}. {kind}: {sentences[row]}"
-            for number, (kind, sentences) in enumerate(zip(TYPES, asked, strict=True), start=1)
+            for number, (kind, sentences) in enumerate(zip(EDIT_TYPES, asked, strict=True), start=1)
         ]
         described[name] = {"scene": scene, "edits": changes}
     write_json(folder / "instructions.json", words)

@@ -4,8 +4,9 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image, ImageDraw, ImageFont
 
-from mre_jax.toyworld.edits import TYPES, instructions
-from mre_jax.toyworld.judge import PERSPECTIVES
+from mre_jax.reward.edit_types import EDIT_TYPES
+from mre_jax.reward.scores import PERSPECTIVES
+from mre_jax.toyworld.edits import instructions
 from mre_jax.toyworld.triplets import Triplets, to_bytes
 
 _SIDE, _GAP, _MARGIN = 144, 8, 28
@@ -40,7 +41,7 @@ def draw_sheet(
             _MARGIN + line * (_CARD[1] + _MARGIN),
         )
         images = [getattr(triplets, name)[row] for name in ("source", "target", "edited")]
-        title = (TYPES[triplets.edits.kind[row]], sentence)
+        title = (EDIT_TYPES[triplets.edits.kind[row]], sentence)
         _draw_card(sheet, corner, title, images, scores[row].tolist(), texts[row])
     return sheet
 

@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
+from mre_jax.reward.text import NO_FEEDBACK
 from mre_jax.toyworld.edits import BACKGROUND, GLOBAL, Edits, apply, mistake
 from mre_jax.toyworld.judge import box, changed, grow
 from mre_jax.toyworld.scene import (
@@ -43,7 +44,6 @@ FEEDBACK: tuple[dict[str, str], ...] = (
     },
 )
 GRADES = ("completely", "severely", "strongly", "noticeably", "slightly")  # of scores 0 to 4
-NO_FEEDBACK = "None"
 
 CLEAN = 0
 PARTIAL, WRONG, MISSING = 1, 2, 3

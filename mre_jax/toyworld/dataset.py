@@ -29,12 +29,13 @@ from tqdm import tqdm
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.files import write_atomically
 from mre_jax.processes import end_with_parent, usable_cores
+from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.toyworld.benchmark import write_benchmark
 from mre_jax.toyworld.contact_sheet import draw_sheet
 from mre_jax.toyworld.corruption import FEEDBACK, feedback
 from mre_jax.toyworld.edits import KEEP, apply, captions, instructions
 from mre_jax.toyworld.files import write_folder, write_json
-from mre_jax.toyworld.judge import PERSPECTIVES, judge
+from mre_jax.toyworld.judge import judge
 from mre_jax.toyworld.triplets import (
     TRAINING,
     ImageFormat,

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mre_jax.errors import DataError
+from mre_jax.reward.edit_types import EDIT_TYPES
 from mre_jax.toyworld.scene import (
     BACKGROUNDS,
     COLOURS,
@@ -25,7 +26,6 @@ from mre_jax.toyworld.scene import (
     uniform,
 )
 
-TYPES = ("Local", "Remove", "Add", "Texture", "Background", "Global", "Style")
 LOCAL, REMOVE, ADD, TEXTURE, BACKGROUND, GLOBAL, STYLE = range(7)
 KEEP = -1
 
@@ -53,7 +53,7 @@ class Edits(Rows):
     """A batch of edits: indices into the names of `scene`, KEEP where nothing changes.
 
     Attributes:
-        kind: index into TYPES.
+        kind: index into EDIT_TYPES.
         slot: the object's slot; KEEP for an edit of the background or of the whole image.
     """
 
@@ -76,7 +76,7 @@ class Edits(Rows):
             if (value := getattr(self, field)[row]) != KEEP
         }
         slot = {} if self.slot[row] == KEEP else {"slot": int(self.slot[row])}
-        return {"type": TYPES[self.kind[row]], **slot, **changes}
+        return {"type": EDIT_TYPES[self.kind[row]], **slot, **changes}
 
     @classmethod
     def from_json(cls, rows: Sequence[dict[str, Any]]) -> Self:
@@ -90,7 +90,7 @@ class Edits(Rows):
                 field: np.array([names.index(r[field]) if field in r else KEEP for r in rows], int)
                 for field, names in _NAMES.items()
             }
-            kind = np.array([TYPES.index(row["type"]) for row in rows], int)
+            kind = np.array([EDIT_TYPES.index(row["type"]) for row in rows], int)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"not an edit of the toy world: {error}") from error
         return cls(kind=kind, slot=np.array([r.get("slot", KEEP) for r in rows], int), **values)

@@ -36,8 +36,6 @@ from mre_jax.errors import DataError
 from mre_jax.toyworld.edits import KEEP, Edits, apply
 from mre_jax.toyworld.scene import Scenes, luminance, render
 
-PERSPECTIVES = ("following", "preserving", "quality")
-
 Images = Float[np.ndarray, "b H W 3"]
 Share = Float[np.ndarray, "b"]  # of the full score; 1 and more is 5, 0 and less is 0
 

@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
+from mre_jax.reward.edit_types import EDIT_TYPES
 from mre_jax.toyworld.corruption import corrupt, draw_kinds, draw_severities
-from mre_jax.toyworld.edits import TYPES, Edits, apply, draw_edits
+from mre_jax.toyworld.edits import Edits, apply, draw_edits
 from mre_jax.toyworld.scene import Scenes, draw_scenes, render, streams
 
 ImageFormat = Literal["jpg", "png"]
@@ -43,7 +44,7 @@ def draw_triplets(seed: int, indices: Sequence[int], size: int) -> Triplets:
     """
     rngs = streams(seed, TRAINING, indices)
     scenes = draw_scenes(rngs)
-    edits = draw_edits(scenes, np.array(indices) % len(TYPES), rngs)
+    edits = draw_edits(scenes, np.array(indices) % len(EDIT_TYPES), rngs)
     severities = draw_severities(rngs)
     kinds = draw_kinds(scenes, edits, severities, rngs)
     source, target = render(scenes, size), render(apply(scenes, edits), size)

@@ -15,12 +15,12 @@ from etils import epath
 from omegaconf import OmegaConf
 
 from mre_jax.data.augment import FILTERS, FITS
-from mre_jax.data.reward_text import CUTS
 from mre_jax.diffusion.schedule import PREDICTION_TYPES
 from mre_jax.errors import ConfigError
 from mre_jax.files import write_atomically
 from mre_jax.models.attention import check_implementation
-from mre_jax.models.reward_config import RewardConfig
+from mre_jax.reward.config import RewardConfig
+from mre_jax.reward.text import CUTS
 from mre_jax.training import overrides as settings
 
 COMPUTE_DTYPES = ("float32", "bfloat16")

@@ -8,8 +8,9 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from mre_jax.models.reward_config import PERSPECTIVES, RewardConfig
 from mre_jax.models.unet_config import UNetConfig
+from mre_jax.reward.config import RewardConfig
+from mre_jax.reward.scores import PERSPECTIVES
 
 TEXT_TOKENS = 77
 

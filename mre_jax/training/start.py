@@ -15,9 +15,9 @@ from mre_jax.editing.tokens import Tokenizer
 from mre_jax.errors import ConfigError
 from mre_jax.models.clip import CLIPTextModel
 from mre_jax.models.layers import Compute
-from mre_jax.models.reward_config import RewardConfig
 from mre_jax.models.unet_config import UNetConfig
 from mre_jax.models.vae import VAEConfig
+from mre_jax.reward.config import RewardConfig
 from mre_jax.training.config import ModelConfig, TrainConfig
 from mre_jax.training.inputs import Encoders, Frozen
 from mre_jax.training.network import Network, Parameters, parameters_of

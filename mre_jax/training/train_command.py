@@ -26,10 +26,10 @@ from mre_jax.data.extra import require_data_extra
 from mre_jax.data.loader import Loader, Reading
 from mre_jax.data.order import positions
 from mre_jax.data.record_source import RecordSource
-from mre_jax.data.reward_text import reward_parts
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.memory import check_fits, too_much_is_an_error
-from mre_jax.models.reward_config import PERSPECTIVES
+from mre_jax.reward.scores import PERSPECTIVES
+from mre_jax.reward.text import reward_parts
 from mre_jax.training import flops
 from mre_jax.training import overrides as settings
 from mre_jax.training.checkpoint import Checkpoints

@@ -17,9 +17,9 @@ from flax import nnx
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.models.clip import CLIPTextConfig, CLIPTextModel
 from mre_jax.models.layers import Compute, make_rngs
-from mre_jax.models.reward_config import RewardConfig
 from mre_jax.models.unet import UNet, UNetConfig
 from mre_jax.models.vae import AutoencoderKL, VAEConfig
+from mre_jax.reward.config import RewardConfig
 from mre_jax.weights import compvis, infer
 from mre_jax.weights.expand import input_channels, with_input_channels
 from mre_jax.weights.folder import COMPONENTS, ModelFolder

@@ -7,7 +7,8 @@ names of their tensors.
 import dataclasses
 from collections.abc import Mapping
 
-from mre_jax.models.reward_config import PERSPECTIVES, RELEASED_NAMES, RewardConfig
+from mre_jax.reward.config import RELEASED_NAMES, RewardConfig
+from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.weights.source import TensorInfo
 
 

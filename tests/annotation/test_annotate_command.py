@@ -11,11 +11,11 @@ import pytest
 from mre_jax import cli
 from mre_jax.annotation.compaction import compact
 from mre_jax.data.join import join
-from mre_jax.data.rewards import read_rewards
 from mre_jax.data.sources import open_source
 from mre_jax.errors import BusyError, ConfigError, DataError
 from mre_jax.judges.journal import read_verdicts
 from mre_jax.judges.picture import Encoding
+from mre_jax.reward.file import read_rewards
 from tests.evaluation.buckets import mount
 from tests.judges.conftest import KEY
 from tests.judges.questions import picture

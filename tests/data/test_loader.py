@@ -17,11 +17,11 @@ from mre_jax.data.augment import Augmentation, augment
 from mre_jax.data.device import prefetch, to_float, to_global
 from mre_jax.data.loader import Loader, Reading
 from mre_jax.data.record_source import RecordSource
-from mre_jax.data.reward_text import reward_parts, reward_text
 from mre_jax.data.synthetic import SyntheticLoader
 from mre_jax.data.tfrecord import RecordError, write_records
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.reward.text import reward_parts, reward_text
 from tests.data.pictures import picture
 from tests.data.shards import write_set
 

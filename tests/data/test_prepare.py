@@ -17,11 +17,11 @@ from mre_jax.data.index import index_path
 from mre_jax.data.join import join
 from mre_jax.data.manifest import check_manifest
 from mre_jax.data.prepare_command import parse_options
-from mre_jax.data.rewards import read_rewards
 from mre_jax.data.sources import open_source
 from mre_jax.data.sources.selection import read_triplets
 from mre_jax.data.tfrecord import read_records
 from mre_jax.errors import ConfigError
+from mre_jax.reward.file import read_rewards
 from tests.data.pictures import picture
 from tests.data.prepared import EXAMPLES, SHARDS, arguments, content, prepare_toy, write_toy
 

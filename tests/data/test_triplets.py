@@ -43,13 +43,13 @@ def test_bytes_are_kept_as_the_source_has_them():
         ({"instructions": ("a", None)}, "instruction None is not a text"),
         ({"original_id": "\udcff"}, r"'\\udcff' is no Unicode text"),
         ({"edited_caption": 3}, "edited_caption 3 is not a text"),
-        ({"scores": (5, 5)}, r"scores .5, 5.: want three \(following"),
+        ({"scores": (5, 5)}, r"scores .5, 5.: want 3 of them \(following"),
         ({"scores": (5, 6, 5)}, "preserving: score 6 is not in 0 to 5"),
         ({"scores": (5, 5, "4")}, "quality: score '4' is not a number"),
         ({"scores": (True, 5, 5)}, "following: score True is not a number"),
         ({"scores": (float("nan"), 5, 5)}, "following: score nan is not in"),
         ({"texts": ("a", "b", None)}, "quality: None is not a text"),
-        ({"texts": "abc"}, "texts 'abc': want three"),
+        ({"texts": "abc"}, "texts 'abc': want 3 of them"),
     ],
 )
 def test_what_is_no_triplet_is_refused_by_file_and_row(change, message):

@@ -95,7 +95,7 @@ def test_sweep_writes_a_grid(reward_torch, reward_folder, photo_file, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--reward", "5,5"], 78, "reward_scores (5.0, 5.0) has 2 numbers"),
+        (["--reward", "5,5"], 78, "reward_scores: scores (5.0, 5.0): want 3 of them"),
         (["--reward", "5,5,x"], 78, "--reward '5,5,x'"),
         (["--reward", "5,5,9"], 78, "9.0 is not in 0 to 5"),
         (["--size", "17x17"], 78, "size 17x17"),

@@ -22,15 +22,15 @@ def test_scores_are_taken_as_floats():
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        ((5, 5), "has 2 numbers; want 3"),
-        ((5, 5, 5, 5), "has 4 numbers"),
+        ((5, 5), "scores \\(5, 5\\): want 3 of them"),
+        ((5, 5, 5, 5), "want 3 of them"),
         ((5, 5, 6), "6 is not in 0 to 5"),
         ((5, -1, 5), "-1 is not in 0 to 5"),
         ((5, float("nan"), 5), "nan is not in 0 to 5"),
         ((5, "5", 5), "'5' is not a number"),
         ((5, True, 5), "True is not a number"),
-        ("5,5,5", "want three numbers"),
-        (5, "want three numbers"),
+        ("5,5,5", "want 3 of them"),
+        (5, "want 3 of them"),
     ],
 )
 def test_bad_scores_are_named(scores, message):

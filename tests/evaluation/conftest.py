@@ -2,7 +2,7 @@
 
 import pytest
 
-from mre_jax.models.reward_config import RewardConfig
+from mre_jax.reward.config import RewardConfig
 from mre_jax.toyworld.dataset import Settings, write_dataset
 
 REWARD = RewardConfig(form="paper", score_width=8, num_attention_heads=4)

@@ -11,11 +11,11 @@ from mre_jax.errors import BusyError, ConfigError, DataError
 from mre_jax.evaluation import build_benchmark
 from mre_jax.evaluation.instruction_draft import parse_draft
 from mre_jax.evaluation.real_edit_folder import read_real_edit
-from mre_jax.toyworld.edits import TYPES
+from mre_jax.reward.edit_types import EDIT_TYPES
 from tests.evaluation.commands import run
 
 MODEL = "gpt-4o-2024-08-06"
-GOOD = json.dumps({kind: f"do  {kind}\n now" for kind in TYPES})
+GOOD = json.dumps({kind: f"do  {kind}\n now" for kind in EDIT_TYPES})
 
 
 @pytest.fixture
@@ -138,7 +138,8 @@ def test_only_a_model_behind_chat_completions_can_write(photos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "raw", ["", "[]", "{}", json.dumps(dict.fromkeys(TYPES, " ")), json.dumps(dict.fromkeys(TYPES))]
+    "raw",
+    ["", "[]", "{}", *(json.dumps(dict.fromkeys(EDIT_TYPES, text)) for text in (" ", None))],
 )
 def test_drafts_are_read_strictly(raw):
     assert parse_draft(raw) is None

@@ -2,11 +2,11 @@ import json
 
 import pytest
 
-from mre_jax.data.rewards import read_rewards
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation import challenging
 from mre_jax.evaluation.results import read_results, select
 from mre_jax.evaluation.tables import build
+from mre_jax.reward.file import read_rewards
 from tests.evaluation.commands import run
 
 

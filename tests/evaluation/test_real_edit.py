@@ -23,7 +23,7 @@ from mre_jax.files import locked
 from mre_jax.image import read_image
 from mre_jax.judges.prompt_pack import load_pack
 from mre_jax.judges.toy_judge import ToyJudge
-from mre_jax.models.reward_config import PERSPECTIVES
+from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.toyworld.benchmark import read_benchmark
 from mre_jax.toyworld.judge import score
 from tests.evaluation.commands import run
@@ -322,7 +322,7 @@ def test_rewards_of_a_sweep():
     assert parse_rewards("5/0/0,5") == [(5.0, 0.0, 0.0), (5.0, 5.0, 5.0)]
     for bad, message in (
         ("x", "'x' is no score"),
-        ("5/5", "has 2 numbers"),
+        ("5/5", "want 3 of them"),
         ("6", "not in 0 to 5"),
         ("3,3", "twice"),
         ("", "'' is no score"),

@@ -5,9 +5,9 @@ from PIL import Image
 
 from mre_jax.errors import DataError
 from mre_jax.evaluation.real_edit_folder import parse_instruction, read_real_edit
-from mre_jax.toyworld.edits import TYPES
+from mre_jax.reward.edit_types import EDIT_TYPES
 
-SEVEN = [f"{number}. {kind}: do {kind}" for number, kind in enumerate(TYPES, 1)]
+SEVEN = [f"{number}. {kind}: do {kind}" for number, kind in enumerate(EDIT_TYPES, 1)]
 
 
 def write(folder, entries, pictures=("7.jpeg",)):
@@ -21,7 +21,7 @@ def write(folder, entries, pictures=("7.jpeg",)):
 def test_every_instruction_is_an_item_of_its_photo(tmp_path):
     cases = read_real_edit(write(tmp_path, {"7.jpeg": SEVEN}))
     assert [case.id for case in cases] == [f"7-{n}" for n in range(1, 8)]
-    assert [case.kind for case in cases] == list(TYPES)
+    assert [case.kind for case in cases] == list(EDIT_TYPES)
     assert {case.group for case in cases} == {"7.jpeg"}
     assert cases[1].instruction == "do Remove"
     assert cases[0].original == tmp_path / "images" / "7.jpeg"

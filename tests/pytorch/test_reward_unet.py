@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from mre_jax.models.reward_config import RELEASED_NAMES
+from mre_jax.reward.config import RELEASED_NAMES
 from tests.models.tiny_unet import abstract_unet, make_batch, tiny_config, tiny_reward
 from tests.parity import randomize_torch, relative_error, torch_shapes
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mre_jax.reward.edit_types import EDIT_TYPES
 from mre_jax.toyworld.corruption import (
     FEEDBACK,
     STRAY,
@@ -11,7 +12,7 @@ from mre_jax.toyworld.corruption import (
     draw_severities,
     feedback,
 )
-from mre_jax.toyworld.edits import BACKGROUND, GLOBAL, TYPES, apply, draw_edits
+from mre_jax.toyworld.edits import BACKGROUND, GLOBAL, apply, draw_edits
 from mre_jax.toyworld.scene import draw_scenes, render, streams
 from mre_jax.toyworld.triplets import draw_triplets
 
@@ -28,7 +29,7 @@ def test_kinds_are_clean_exactly_at_severity_zero_and_only_such_as_show():
     count = 700
     rngs = streams(0, 0, range(count))
     scenes = draw_scenes(rngs)
-    edits = draw_edits(scenes, np.arange(count) % len(TYPES), rngs)
+    edits = draw_edits(scenes, np.arange(count) % len(EDIT_TYPES), rngs)
     severities = draw_severities(rngs)
     kinds = draw_kinds(scenes, edits, severities, rngs)
     np.testing.assert_array_equal(kinds == 0, severities == 0)

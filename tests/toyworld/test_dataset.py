@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.reward.edit_types import EDIT_TYPES
 from mre_jax.toyworld import dataset
 from mre_jax.toyworld.benchmark import read_benchmark
 from mre_jax.toyworld.dataset import Settings, add_arguments, run, write_dataset
-from mre_jax.toyworld.edits import TYPES, Edits, apply, instructions
+from mre_jax.toyworld.edits import Edits, apply, instructions
 from mre_jax.toyworld.judge import score
 from mre_jax.toyworld.scene import Scenes, render
 
@@ -85,7 +86,7 @@ def test_the_benchmark_has_the_layout_of_real_edit(toy):
     for sentences in words.values():
         matches = [re.fullmatch(r"(\d)\.\s*([A-Za-z]+):\s*(.+)", text) for text in sentences]
         assert [match[1] for match in matches] == list("1234567")
-        assert [match[2] for match in matches] == list(TYPES)
+        assert [match[2] for match in matches] == list(EDIT_TYPES)
 
 
 def test_ideal_edits_of_the_benchmark_get_full_marks_from_its_own_files(toy):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from mre_jax.errors import DataError
+from mre_jax.reward.edit_types import EDIT_TYPES
 from mre_jax.toyworld.edits import (
     ADD,
     KEEP,
     REMOVE,
-    TYPES,
     Edits,
     apply,
     captions,
@@ -27,7 +27,7 @@ COUNT = 350
 def world() -> tuple[Scenes, Edits, list[np.random.Generator]]:
     rngs = streams(0, 0, range(COUNT))
     scenes = draw_scenes(rngs)
-    return scenes, draw_edits(scenes, np.arange(COUNT) % len(TYPES), rngs), rngs
+    return scenes, draw_edits(scenes, np.arange(COUNT) % len(EDIT_TYPES), rngs), rngs
 
 
 def test_every_edit_changes_the_picture(world):

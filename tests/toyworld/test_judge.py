@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mre_jax.errors import DataError
+from mre_jax.reward.edit_types import EDIT_TYPES
 from mre_jax.toyworld.corruption import corrupt, draw_kinds
-from mre_jax.toyworld.edits import KEEP, REMOVE, STYLE, TYPES, Edits, apply, draw_edits
+from mre_jax.toyworld.edits import KEEP, REMOVE, STYLE, Edits, apply, draw_edits
 from mre_jax.toyworld.judge import box, judge, score
 from mre_jax.toyworld.scene import LOOKS, Scenes, draw_scenes, render, streams
 from mre_jax.toyworld.triplets import decode, encode
@@ -29,7 +30,7 @@ class World:
 def make_world(size: int, count: int = COUNT) -> World:
     rngs = streams(0, 0, range(count))
     scenes = draw_scenes(rngs)
-    edits = draw_edits(scenes, np.arange(count) % len(TYPES), rngs)
+    edits = draw_edits(scenes, np.arange(count) % len(EDIT_TYPES), rngs)
     return World(scenes, edits, render(scenes, size), render(apply(scenes, edits), size))
 
 

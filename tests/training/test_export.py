@@ -14,8 +14,8 @@ from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.models.layers import Compute, make_rngs
-from mre_jax.models.reward_config import RewardConfig
 from mre_jax.models.unet import UNet, UNetConfig
+from mre_jax.reward.config import RewardConfig
 from mre_jax.training import export_command, run_directory
 from mre_jax.training.checkpoint import Checkpoints
 from mre_jax.training.config import DataConfig, LossConfig, ModelConfig, TrainConfig

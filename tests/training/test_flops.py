@@ -8,8 +8,8 @@ from flax import nnx
 
 from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.reward import RewardInputs
-from mre_jax.models.reward_config import RewardConfig
 from mre_jax.models.unet import UNet, UNetConfig
+from mre_jax.reward.config import RewardConfig
 from mre_jax.training.flops import forward, peak, training
 
 TINY = {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mre_jax.errors import ConfigError
-from mre_jax.models.reward_config import RewardConfig
+from mre_jax.reward.config import RewardConfig
 from mre_jax.training.config import load_config
 from mre_jax.training.parallel import Layout, make_mesh
 from mre_jax.training.start import Needs, load_start, unet_component

@@ -143,8 +143,8 @@ def test_a_text_to_image_model_becomes_an_editor_that_starts_equal(tmp_path):
 
 
 def reward_unet(form):
-    from mre_jax.models.reward_config import RewardConfig
     from mre_jax.pytorch import RewardUNet2DConditionModel
+    from mre_jax.reward.config import RewardConfig
 
     reward = RewardConfig(form=form, score_width=32, num_attention_heads=4)
     return tiny.randomized(RewardUNet2DConditionModel, **tiny.UNET, reward=reward.to_dict())

@@ -346,8 +346,8 @@ def test_a_network_takes_its_part_of_a_file(kohya, layers, pipeline_folder):
 
 @pytest.mark.parametrize("form", ["paper", "released"])
 def test_a_reward_unet_keeps_its_reward(form, small, tmp_path):
-    from mre_jax.models.reward_config import RewardConfig
     from mre_jax.pytorch import RewardUNet2DConditionModel
+    from mre_jax.reward.config import RewardConfig
 
     reward = RewardConfig(form=form, score_width=32, num_attention_heads=4).to_dict()
     unet = tiny.randomized(RewardUNet2DConditionModel, **tiny.UNET, reward=reward)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mre_jax.models.reward_config import RewardConfig
 from mre_jax.models.unet_config import UNetConfig
+from mre_jax.reward.config import RewardConfig
 from mre_jax.weights.checkpoint import Component
 from mre_jax.weights.released import find_reward, from_released, to_released
 from mre_jax.weights.rule import expected_tensors

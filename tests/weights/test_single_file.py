@@ -135,8 +135,8 @@ def test_what_shapes_do_not_show_is_as_in_the_base(tmp_path):
 
 
 def test_a_reward_unet_in_a_file_has_the_condition_of_its_base(tmp_path):
-    from mre_jax.models.reward_config import RewardConfig
     from mre_jax.pytorch import RewardUNet2DConditionModel
+    from mre_jax.reward.config import RewardConfig
 
     reward = RewardConfig(form="paper", score_width=32, num_attention_heads=4)
     unet = tiny.randomized(RewardUNet2DConditionModel, **tiny.UNET, reward=reward.to_dict())

@@ -12,11 +12,11 @@ from typing import Any
 from etils import epath
 
 from mre_jax.data.attempt import attempt
-from mre_jax.data.rewards import read_json
 from mre_jax.data.sources.picture import read_picture
 from mre_jax.data.sources.source import Keys
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.json_file import read_json
 
 
 class MagicBrushFolder:

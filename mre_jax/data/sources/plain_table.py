@@ -5,7 +5,6 @@ from typing import Any
 
 from etils import epath
 
-from mre_jax.data.rewards import PERSPECTIVES
 from mre_jax.data.sources.arrow_rows import ArrowRows
 from mre_jax.data.sources.parquet_rows import ParquetRows
 from mre_jax.data.sources.rows import LOOKED, Rows, existing
@@ -14,6 +13,7 @@ from mre_jax.data.sources.table_files import all_files
 from mre_jax.data.sources.tar_rows import KEY, TarRows, is_pattern
 from mre_jax.data.sources.text_rows import PACKED, CsvRows, open_json
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.reward.scores import PERSPECTIVES
 
 FIELDS = (
     *("id", "original", "edited", "instruction"),

@@ -16,6 +16,7 @@ from mre_jax.data.sources.rows import Row, Rows, listed
 from mre_jax.data.sources.source import Keys
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.reward.scores import PERSPECTIVES
 
 Columns: TypeAlias = Mapping[str, str | Sequence[str]]
 """The column, or columns, that a field of `Triplet` is read from.
@@ -179,7 +180,7 @@ def _any_of(names: Sequence[str], columns: Sequence[str] | None) -> bool:
 
 
 def _check(field: str, names: Sequence[str], columns: Sequence[str] | None, path: str) -> None:
-    counts = {"scores": (1, 3), "texts": (1, 3)}.get(field, (1,))
+    counts = (1, len(PERSPECTIVES)) if field in ("scores", "texts") else (1,)
     if field != "id" and len(names) not in counts:
         want = " or ".join(map(str, counts))
         raise ConfigError(f"columns: {field} is read from {want} of them, not {len(names)}")

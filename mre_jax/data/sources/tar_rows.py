@@ -17,13 +17,13 @@ from typing import Any
 from etils import epath
 
 from mre_jax.data.attempt import attempt
-from mre_jax.data.rewards import parse_json
 from mre_jax.data.sources.parquet_rows import between
 from mre_jax.data.sources.rows import LOOKED, Row, existing, pick
 from mre_jax.data.sources.table_files import table_files
 from mre_jax.errors import DataError
 from mre_jax.files import refuse_lfs_pointer
 from mre_jax.image import MAX_BYTES, SUFFIXES
+from mre_jax.json_file import parse_json
 
 SUFFIX = ".tar"
 KEY, FILE = "__key__", "__file__"

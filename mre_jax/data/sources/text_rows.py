@@ -19,11 +19,11 @@ from typing import IO, Any
 from etils import epath
 
 from mre_jax.data.attempt import attempt
-from mre_jax.data.rewards import parse_json
 from mre_jax.data.sources.rows import Row, existing, pick
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.files import refuse_lfs_pointer
 from mre_jax.image import MAX_BYTES
+from mre_jax.json_file import parse_json
 from mre_jax.json_lines import parse_row
 
 _SEPARATORS = (",", ";", "\t", "|")

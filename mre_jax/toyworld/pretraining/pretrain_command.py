@@ -29,8 +29,8 @@ from mre_jax.errors import ConfigError
 from mre_jax.files import locked, write_atomically
 from mre_jax.models.vae import AutoencoderKL
 from mre_jax.processes import usable_cores
-from mre_jax.toyworld.edits import TYPES
-from mre_jax.toyworld.judge import PERSPECTIVES
+from mre_jax.reward.edit_types import EDIT_TYPES
+from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.toyworld.pretraining.autoencoder import encode, train_autoencoder
 from mre_jax.toyworld.pretraining.editor import Latents, text_config, train_editor
 from mre_jax.toyworld.pretraining.examples import Examples, all_texts, draw_examples
@@ -141,7 +141,7 @@ def _report(recipe: Recipe, out: Path, seconds: float) -> None:
     scores = try_editor(EditPipeline.from_pretrained(out), recipe.size)
     by_type = {
         kind: dict(zip(PERSPECTIVES, row.round(2).tolist(), strict=True))
-        for kind, row in zip(TYPES, scores, strict=True)
+        for kind, row in zip(EDIT_TYPES, scores, strict=True)
     }
     mean = dict(zip(PERSPECTIVES, scores.mean(0).round(2).tolist(), strict=True))
     record: dict[str, Any] = {

@@ -8,7 +8,8 @@ from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.editing.request import EditRequest
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.image import to_pil
-from mre_jax.toyworld.edits import TYPES, draw_edits, instructions
+from mre_jax.reward.edit_types import EDIT_TYPES
+from mre_jax.toyworld.edits import draw_edits, instructions
 from mre_jax.toyworld.judge import score
 from mre_jax.toyworld.scene import draw_scenes, render, streams
 from mre_jax.toyworld.triplets import HELD_OUT
@@ -23,7 +24,7 @@ def try_editor(pipeline: EditPipeline, size: int) -> Float[np.ndarray, "7 3"]:
     scenes = draw_scenes(rngs, held_out=True)
     photos = [to_pil(picture) for picture in render(scenes, size)]
     rows = []
-    for kind, name in enumerate(tqdm(TYPES, desc="trial", disable=None)):
+    for kind, name in enumerate(tqdm(EDIT_TYPES, desc="trial", disable=None)):
         edits = draw_edits(scenes, np.full(_SCENES, kind), rngs)
         asked = instructions(scenes, edits)
         requests = [

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mre_jax.data.reward_text import (
+from mre_jax.errors import ConfigError
+from mre_jax.reward.text import (
     asked_text,
     join_rewards,
     measure_truncation,
     reward_parts,
     reward_text,
 )
-from mre_jax.errors import ConfigError
 
 TEXTS = ("There are no noticeable flaws.", "The sky is blurred.", "")
 

@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mre_jax.errors import ConfigError
+from mre_jax.reward.scores import PERSPECTIVES
 
 FORMS = ("paper", "released")
-# The order of the columns of every array of scores.
-PERSPECTIVES = ("following", "preserving", "quality")
 
 # Our module paths under a UNet -> the paths of the public checkpoint of the released form, by
 # prefix; the leaves below them follow the common rule.

@@ -5,8 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from mre_jax.data.reward_text import reward_parts
-from mre_jax.data.rewards import MAX_SCORE, PERSPECTIVES
+from mre_jax.reward.scores import MAX_SCORE, PERSPECTIVES
+from mre_jax.reward.text import reward_parts
 
 _WORD = re.compile(r"[^\W\d_][\w'-]+")
 # Words that would fill every cloud and say nothing.

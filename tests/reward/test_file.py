@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mre_jax.data.rewards import Reward, read_rewards, write_rewards
 from mre_jax.errors import DataError
+from mre_jax.reward.file import Reward, read_rewards, write_rewards
 
 ENTRY = [
     {"Score": 5, "Negative Prompt": "None"},
@@ -63,15 +63,15 @@ def test_a_reward_that_would_not_read_back_is_not_written(tmp_path):
         ([ENTRY], "want an object of rewards by key, got list"),
         ({}, "no rewards in it"),
         ('{"a": [], "a": []}', "key 'a' stands in it twice"),
-        ({"a": ENTRY[:2]}, r"key 'a': judgements .*: want three"),
-        ({"a": {"Score": 5}}, "key 'a': judgements .*: want three"),
+        ({"a": ENTRY[:2]}, r"key 'a': judgements .*: want 3 of them"),
+        ({"a": {"Score": 5}}, "key 'a': judgements .*: want 3 of them"),
         ({"a": [5, 4, 3]}, "key 'a': following: no 'Score' in it"),
         ({"a": [*ENTRY[:2], {"Score": 3}]}, "key 'a': quality: no 'Negative Prompt' in it"),
         ({"a": changed(1, Score=6)}, "key 'a': preserving: score 6 is not in 0 to 5"),
         ({"a": changed(1, Score=-0.5)}, "key 'a': preserving: score -0.5 is not in"),
         ({"a": changed(2, Score="4")}, "key 'a': quality: score '4' is not a number"),
         ({"a": changed(0, Score=None)}, "key 'a': following: score None is not a number"),
-        ('{"a": [{"Score": NaN, "Negative Prompt": ""}]}', "want three"),
+        ('{"a": [{"Score": NaN, "Negative Prompt": ""}]}', "want 3 of them"),
         ({"a": changed(1, **{"Negative Prompt": None})}, "key 'a': preserving: None is not a text"),
     ],
 )

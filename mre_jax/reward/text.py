@@ -5,8 +5,8 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
-from mre_jax.data.rewards import MAX_SCORE, PERSPECTIVES
 from mre_jax.errors import ConfigError
+from mre_jax.reward.scores import MAX_SCORE, PERSPECTIVES
 
 NO_FEEDBACK = "None"
 SEPARATOR = "; "

@@ -1,0 +1,1 @@
+"""The reward of an edit: its perspectives, scores, texts, file, configuration and statistics."""
