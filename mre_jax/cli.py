@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 
 import mre_jax
-from mre_jax.errors import ConfigError, MreError
+from mre_jax.errors import MreError
 
 COMMANDS = {
     "demo": ("mre_jax.demo.demo_command", "the paper's story in miniature, on this machine"),
@@ -61,18 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"mre {args.command}: interrupted", file=sys.stderr)
         return 130
-
-
-def parse_numbers(text: str, name: str) -> tuple[float, ...]:
-    """Reads "5,5,5".
-
-    Raises:
-        ConfigError: if a part is not a number.
-    """
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ConfigError(f"{name} {text!r}: want numbers with commas between, as 5,5,5") from None
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

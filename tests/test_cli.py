@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from mre_jax import cli
-from mre_jax.errors import ConfigError
 
 
 def test_help_names_every_command(capsys):
@@ -59,9 +58,3 @@ def test_a_name_that_cannot_be_shown_ends_no_command(monkeypatch):
 def _say(args):
     print("caf\udce9 \xe9")
     return 0
-
-
-def test_numbers_with_commas():
-    assert cli.parse_numbers("5,4.5,0", "--reward") == (5, 4.5, 0)
-    with pytest.raises(ConfigError, match="--reward '5;5'"):
-        cli.parse_numbers("5;5", "--reward")

@@ -20,13 +20,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float32, Int32, UInt8
 
 from mre_jax.data.cache import EncoderHashes
-from mre_jax.editing.tokens import Tokenizer
 from mre_jax.models.clip import CLIPTextModel
 from mre_jax.models.vae import AutoencoderKL
 from mre_jax.weights.checkpoint import Checkpoint, checkpoint_at
 from mre_jax.weights.lora import Loras
 from mre_jax.weights.rule import load
 from mre_jax.weights.source import TensorSource, as_bytes
+from mre_jax.weights.tokens import Tokenizer
 
 DATA_AXIS = "data"
 
@@ -79,7 +79,7 @@ class CacheEncoders:
                 warnings.warn(f"{model}: {note}", stacklevel=3)
             self.hashes = hashes_of(checkpoint)
             if text:
-                self.tokenizer = Tokenizer.of(checkpoint)
+                self.tokenizer = checkpoint.tokenizer()
             loaded: list[Any] = [
                 load(part.network(), part.source, placement=everywhere)
                 for part in checkpoint.components.values()
@@ -157,7 +157,7 @@ def hashes_of(checkpoint: Checkpoint) -> EncoderHashes:
     if "text_encoder" not in checkpoint.components:
         return hashes
     source = checkpoint.components["text_encoder"].source
-    tokenizer = Tokenizer.of(checkpoint)
+    tokenizer = checkpoint.tokenizer()
     ids, _ = tokenize_quietly(tokenizer, _PROBES)
     return hashes._replace(
         text_encoder=_digest(source, source.tensors),

@@ -5,11 +5,11 @@ import os
 from typing import Any
 
 from mre_jax import compile_cache
-from mre_jax.cli import parse_numbers
 from mre_jax.editing.request import EditRequest
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.editing.size import RESOLUTION, SIZE
 from mre_jax.errors import ConfigError
+from mre_jax.options import parse_numbers
 from mre_jax.weights.arguments import add_model, add_weights
 
 HIVE = "hive"

@@ -4,12 +4,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from mre_jax.cli import parse_numbers
 from mre_jax.editing import arguments, grid
 from mre_jax.editing.request import EditRequest
 from mre_jax.editing.size import fit, parse_size, target_size
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.image import read_image, write_png
+from mre_jax.options import parse_numbers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -26,7 +26,6 @@ from mre_jax.editing.program import DATA_AXIS, EditBatch, Edited, Networks, Rewa
 from mre_jax.editing.request import EditRequest, make_requests
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.editing.size import RESOLUTION, SIZE, fit, parse_size, target_size
-from mre_jax.editing.tokens import Tokenizer
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.image import to_array, to_pil, to_rgb
 from mre_jax.memory import too_much_is_an_error
@@ -39,6 +38,7 @@ from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.load import Model, load_model, save_model
 from mre_jax.weights.lora import Loras
 from mre_jax.weights.surroundings import scheduler_config
+from mre_jax.weights.tokens import Tokenizer
 
 OUTPUT_TYPES = ("pil", "np", "latent")
 

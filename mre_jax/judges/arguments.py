@@ -5,13 +5,13 @@ import inspect
 import json
 from typing import Any
 
-from mre_jax.cli import parse_numbers
 from mre_jax.errors import ConfigError
 from mre_jax.judges.asking import ManyAtOnce
 from mre_jax.judges.budget import Budget
 from mre_jax.judges.judge import Judge, judge_class, make_judge
 from mre_jax.judges.openai_judge import OpenAIJudge
 from mre_jax.judges.verdict import FINAL
+from mre_jax.options import parse_numbers
 
 
 def add_judge_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,6 @@ from mre_jax.data.cache import EncoderHashes
 from mre_jax.data.encoders import hashes_of
 from mre_jax.diffusion.native_sampler import native_sampler
 from mre_jax.diffusion.schedule import NoiseSchedule
-from mre_jax.editing.tokens import Tokenizer
 from mre_jax.errors import ConfigError
 from mre_jax.models.clip import CLIPTextModel
 from mre_jax.models.layers import Compute
@@ -36,6 +35,7 @@ from mre_jax.weights.folder import COMPONENTS
 from mre_jax.weights.fresh_reward import WithFreshReward
 from mre_jax.weights.rule import load
 from mre_jax.weights.surroundings import scheduler_config
+from mre_jax.weights.tokens import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ def load_start(config: TrainConfig, layout: Layout, needs: Needs) -> Start:
         vae = _load_encoder(opened.components["vae"], config.model, layout)
         text_encoder = _load_encoder(opened.components["text_encoder"], config.model, layout)
         hashes, weights = hashes_of(stored), checkpoint_hash(stored)
-    tokenizer = Tokenizer.of(opened)
+    tokenizer = opened.tokenizer()
     dtype = jnp.dtype(config.model.compute_dtype)
     return Start(
         unet_config=UNetConfig.from_dict(component.config),

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int32
 
-from mre_jax.editing.tokens import Tokenizer
 from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.reward.text import Parts, join_rewards, measure_truncation
+from mre_jax.weights.tokens import Tokenizer
 
 SAMPLE = 1000
 """Instructions, and reward texts, after which the shares are told."""

@@ -32,6 +32,7 @@ from mre_jax.weights.orbax_folder import OrbaxComponent
 from mre_jax.weights.released import find_reward, from_released
 from mre_jax.weights.source import TensorSource, open_tensors, renamed
 from mre_jax.weights.surroundings import with_scheduler, with_window
+from mre_jax.weights.tokens import Tokenizer
 from mre_jax.weights.wrapped import unprefixed
 
 REWARD_CLASS = "RewardUNet2DConditionModel"
@@ -96,6 +97,11 @@ class Checkpoint:
     safety_checker: Path | None = None
     lone: bool = False
     notes: tuple[str, ...] = ()
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, for the model's own text encoder; see `Tokenizer.from_files`."""
+        config = self.components["text_encoder"].config
+        return Tokenizer.from_files(self.files, CLIPTextConfig.from_dict(config))
 
 
 @contextlib.contextmanager

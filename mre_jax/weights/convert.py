@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from mre_jax.editing.tokens import Tokenizer, is_tokenizer_file
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.weights import verify as verification
 from mre_jax.weights.arguments import add_base, add_lora, add_weights
@@ -15,6 +14,7 @@ from mre_jax.weights.checkpoint import EDITOR, Checkpoint, checkpoint_at
 from mre_jax.weights.folder import read_json
 from mre_jax.weights.lora import Loras
 from mre_jax.weights.save import DTYPES, FORMATS, save_checkpoint
+from mre_jax.weights.tokens import is_tokenizer_file
 
 
 def convert(
@@ -69,7 +69,7 @@ def convert(
         unet_config=None if config is None else read_json(Path(config)),
     ) as model:
         if "text_encoder" in model.components and any(map(is_tokenizer_file, model.files)):
-            Tokenizer.of(model)  # one that does not fit its encoder is found here, not in training
+            model.tokenizer()  # one that does not fit its encoder is found here, not in training
         files = save_checkpoint(
             model, dst, format=format, dtype=dtype, force=force, tokenizer=tokenizer
         )

@@ -35,11 +35,10 @@ from mre_jax.data.shards import write_shard  # noqa: E402
 from mre_jax.data.sources.selection import Check  # noqa: E402
 from mre_jax.data.synthetic import SyntheticCache, SyntheticLoader  # noqa: E402
 from mre_jax.data.tfrecord import read_records  # noqa: E402
-from mre_jax.editing.tokens import Tokenizer  # noqa: E402
 from mre_jax.errors import ConfigError, DataError  # noqa: E402
-from mre_jax.pytorch.tiny_editor import make_tiny_editor  # noqa: E402
 from mre_jax.weights.convert import convert  # noqa: E402
 from mre_jax.weights.load import load_model, load_text_encoder  # noqa: E402
+from mre_jax.weights.tokens import Tokenizer  # noqa: E402
 from tests.data.cached import SIDE, cache_arguments, cache_toy  # noqa: E402
 from tests.data.prepared import (  # noqa: E402
     EXAMPLES,
@@ -49,6 +48,7 @@ from tests.data.prepared import (  # noqa: E402
     write_toy,
 )
 from tests.data.test_loader import arrays, same  # noqa: E402
+from tests.tiny_editor import make_tiny_editor  # noqa: E402
 
 BATCH = 8
 

@@ -7,8 +7,8 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 
 from mre_jax.editing.pipeline import EditPipeline  # noqa: E402
-from mre_jax.pytorch.tiny_editor import make_tiny_editor  # noqa: E402
 from mre_jax.reward.config import RewardConfig  # noqa: E402
+from tests.tiny_editor import make_tiny_editor  # noqa: E402
 
 REWARD = RewardConfig(form="paper", score_width=8, num_attention_heads=4)
 

@@ -20,7 +20,7 @@ def toy(tmp_path_factory):
 def editor(tmp_path_factory):
     """The folder of a tiny editor."""
     pytest.importorskip("torch")
-    from mre_jax.pytorch.tiny_editor import make_tiny_editor
+    from tests.tiny_editor import make_tiny_editor
 
     folder = tmp_path_factory.mktemp("editor")
     make_tiny_editor(folder, reward=REWARD.to_dict())

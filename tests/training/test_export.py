@@ -26,7 +26,7 @@ from mre_jax.weights.checkpoint import REWARD_CLASS, open_checkpoint
 from mre_jax.weights.load import load_unet
 
 pytest.importorskip("torch")
-from mre_jax.pytorch.tiny_editor import make_tiny_editor
+from tests.tiny_editor import make_tiny_editor
 
 PAPER = RewardConfig(score_width=8, num_attention_heads=2)
 RELEASED = dataclasses.replace(PAPER, form="released")

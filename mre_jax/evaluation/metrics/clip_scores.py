@@ -11,7 +11,6 @@ from flax import nnx
 from jaxtyping import Array, Float32, Float64, UInt8
 from PIL import Image
 
-from mre_jax.editing.tokens import Tokenizer
 from mre_jax.errors import ConfigError
 from mre_jax.evaluation.metrics.batched import Batched
 from mre_jax.evaluation.metrics.cosine import cosine, difference, unit
@@ -23,6 +22,7 @@ from mre_jax.weights.folder import read_json
 from mre_jax.weights.locate import local_path
 from mre_jax.weights.rule import load
 from mre_jax.weights.source import TensorSource, renamed
+from mre_jax.weights.tokens import Tokenizer
 
 Scores = Float64[np.ndarray, " n"]
 

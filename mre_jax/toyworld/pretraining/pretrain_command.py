@@ -24,7 +24,6 @@ from mre_jax import compile_cache
 from mre_jax.cpu_devices import use_all_cores
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.pipeline import EditPipeline
-from mre_jax.editing.tokens import Tokenizer
 from mre_jax.errors import ConfigError
 from mre_jax.files import locked, write_atomically
 from mre_jax.models.vae import AutoencoderKL
@@ -38,6 +37,7 @@ from mre_jax.toyworld.pretraining.recipe import Recipe
 from mre_jax.toyworld.pretraining.tokenizer import tokenizer_files
 from mre_jax.toyworld.pretraining.trial import try_editor
 from mre_jax.weights.load import Model, save_model
+from mre_jax.weights.tokens import Tokenizer
 
 RECIPE = "recipe.json"
 _WORK = "unfinished"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from mre_jax.editing.tokens import Tokenizer
 from mre_jax.models.clip import CLIPTextConfig
 from mre_jax.toyworld.pretraining.tokenizer import tokenizer_files
+from mre_jax.weights.tokens import Tokenizer
 
 TEXTS = ("make the red star blue", "The edit is slightly incomplete.; None")
 

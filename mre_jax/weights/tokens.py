@@ -11,7 +11,6 @@ from jaxtyping import Int
 
 from mre_jax.errors import DataError
 from mre_jax.models.clip import CLIPTextConfig
-from mre_jax.weights.checkpoint import Checkpoint
 from mre_jax.weights.surroundings import with_window
 
 
@@ -33,12 +32,6 @@ class Tokenizer:
         self._tokenizer = tokenizer
         self.length = int(tokenizer.model_max_length)
         self._check(encoder)
-
-    @classmethod
-    def of(cls, model: Checkpoint) -> "Tokenizer":
-        """The tokenizer of an open model, for its own text encoder; as `from_files`."""
-        config = model.components["text_encoder"].config
-        return cls.from_files(model.files, CLIPTextConfig.from_dict(config))
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes], encoder: CLIPTextConfig) -> "Tokenizer":

@@ -1,4 +1,4 @@
-"""A small InstructPix2Pix with random weights, made by PyTorch: for tests, the demo, and trials.
+"""A small InstructPix2Pix with random weights, made by PyTorch.
 
 It has every part and file of the real one, and edits nothing sensibly.
 """

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from mre_jax.editing.tokens import Tokenizer
 from mre_jax.errors import DataError
 from mre_jax.models.clip import CLIPTextConfig
 from mre_jax.toyworld.pretraining.tokenizer import tokenizer_files
+from mre_jax.weights.tokens import Tokenizer
 
 WINDOW = 12
 CONFIG = "tokenizer/tokenizer_config.json"
