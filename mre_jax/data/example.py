@@ -172,20 +172,19 @@ def _optional(features: Features, where: str) -> dict[str, str]:
 
 
 def _reward_texts(features: Features, scores: Scores | None, where: str) -> Texts | None:
-    first, second, third = (_decode(t, "texts", where) for t in _bytes(features, "texts", 3, where))
-    if scores is None and not (first or second or third):
-        return None
-    return first, second, third
+    stored = _bytes(features, "texts", len(PERSPECTIVES), where)
+    texts = tuple(_decode(text, "texts", where) for text in stored)
+    return None if scores is None and not any(texts) else texts
 
 
 def _scores(features: Features, where: str) -> Scores | None:
     value = features.get("scores")
-    if not isinstance(value, np.ndarray) or value.dtype != np.float32 or value.shape != (3,):
-        raise DataError(f"{where}: feature 'scores' is not three floats")
+    count = len(PERSPECTIVES)
+    if not isinstance(value, np.ndarray) or value.dtype != np.float32 or value.shape != (count,):
+        raise DataError(f"{where}: feature 'scores' is not {count} floats")
     if (value == NO_SCORE).all():
         return None
-    first, second, third = (float(str(score)) for score in value)
-    return first, second, third
+    return tuple(float(str(score)) for score in value)
 
 
 def _decode(data: bytes, name: str, where: str) -> str:

@@ -113,7 +113,7 @@ def asked_scores(scores: Any, name: str = "reward_scores") -> tuple[float, ...]:
     """
     scores = as_python(scores)
     if isinstance(scores, list | tuple):
-        scores = [as_python(score) for score in scores]
+        scores = tuple(as_python(score) for score in scores)
     return tuple(map(float, check_scores(scores, name, ConfigError)))
 
 

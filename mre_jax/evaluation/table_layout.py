@@ -6,6 +6,7 @@ import importlib.resources
 import json
 
 from mre_jax.errors import ConfigError
+from mre_jax.reward.scores import PERSPECTIVES
 
 PAPER_JUDGE = "gpt-4o-2024-08-06"
 Lead = str | bool
@@ -104,10 +105,8 @@ def _both(metric: str) -> tuple[Column, Column]:
     )
 
 
-_JUDGED = (*_both("following"), *_both("preserving"), *_both("quality"))
-_SCORES = tuple(
-    Column("", name.capitalize(), name) for name in ("following", "preserving", "quality")
-)
+_JUDGED = tuple(column for name in PERSPECTIVES for column in _both(name))
+_SCORES = tuple(Column("", name.capitalize(), name) for name in PERSPECTIVES)
 _SYSTEM = ("Method",)
 _DATA = ("Method", "Edit Data")
 

@@ -7,6 +7,7 @@ by a `Source`. Rows that the paper does not have may be added in the same way.
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 
 from mre_jax.errors import ConfigError, DataError
@@ -207,10 +208,10 @@ def _fill(
             f"Table {plan.number}, row {entry.label!r}: {len(lead)} cells left of the numbers; "
             f"want {len(plan.lead)} ({', '.join(plan.lead)})"
         )
-    theirs = entry.values if paper and entry.values else [None] * len(plan.columns)
+    theirs = entry.values if paper else ()
     cells = [
         _cell(column, summaries.get(column.metric), number)
-        for column, number in zip(plan.columns, theirs, strict=True)
+        for column, number in itertools.zip_longest(plan.columns, theirs)
     ]
     return TableRow(entry.label, lead, tuple(cells), coverage)
 

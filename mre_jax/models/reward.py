@@ -56,7 +56,7 @@ class RewardInputs(NamedTuple):
             means that all examples have one.
     """
 
-    scores: Num[Array, "b 3"]
+    scores: Num[Array, "b perspectives"]
     text_states: Float[Array, "b t d"]
     text_pooled: Float[Array, "b d"]
     present: Bool[Array, "b"] | None = None
@@ -272,7 +272,7 @@ def make_reward(
 
 
 def _encode_scores(
-    scores: Num[Array, "b 3"], config: UNetConfig, reward: RewardConfig
+    scores: Num[Array, "b perspectives"], config: UNetConfig, reward: RewardConfig
 ) -> Float[Array, "b f"]:
     """Concat[PE(S_f), PE(S_p), PE(S_q)] of Eq. 6, float32; 0 for a perspective that is off."""
     waves = sinusoid(

@@ -62,7 +62,7 @@ def test_the_bytes_are_those_of_the_public_message():
         ({"edited": [b""]}, "no edited picture"),
         ({"instruction": np.float32([1])}, "'instruction' has 1 values of float32; want 1 of"),
         ({"instruction": [b"\xff"]}, "'instruction' is not UTF-8 text"),
-        ({"scores": np.float32([1, 2])}, "'scores' is not three floats"),
+        ({"scores": np.float32([1, 2])}, "'scores' is not 3 floats"),
         ({"scores": np.float32([1, 2, 7])}, r"7"),
         ({"texts": [b"a"]}, "feature 'texts' has 1 values of bytes; want 3 of bytes"),
     ],

@@ -149,9 +149,9 @@ def test_a_shard_that_is_a_copy_of_another(folder, shard):
     [
         ({"instruction": None}, "bad_features", "no feature 'instruction'"),
         ({"original": None}, "bad_features", "no feature 'original'"),
-        ({"scores": [b"5"] * 3}, "bad_features", "'scores' is not three floats"),
-        ({"scores": np.ones(3, np.int64)}, "bad_features", "'scores' is not three floats"),
-        ({"scores": np.ones(2, np.float32)}, "bad_features", "'scores' is not three floats"),
+        ({"scores": [b"5"] * 3}, "bad_features", "'scores' is not 3 floats"),
+        ({"scores": np.ones(3, np.int64)}, "bad_features", "'scores' is not 3 floats"),
+        ({"scores": np.ones(2, np.float32)}, "bad_features", "'scores' is not 3 floats"),
         ({"scores": np.full(3, 6, np.float32)}, "bad_features", "score 6"),
         ({"scores": np.full(3, np.nan, np.float32)}, "bad_features", "score nan"),
         ({"texts": [b"a"]}, "bad_features", "'texts' has 1 values"),
