@@ -7,9 +7,8 @@ pass over it, and the next writer cuts it off.
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from etils import epath
@@ -24,6 +23,7 @@ class AppendLog:
 
     Args:
         path: of the file, on a local disk; it is made if it is not there.
+        load: takes in what is there, on entering; if it fails the file is let go.
 
     Raises:
         ConfigError: for a bucket's path, which cannot be appended to, or a folder.
@@ -31,10 +31,11 @@ class AppendLog:
         DataError: if it cannot be opened.
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
+    def __init__(self, path: str | os.PathLike[str], load: Callable[[], None] = lambda: None):
         if "://" in str(path):
             raise ConfigError(f"{path}: a bucket's files cannot grow; give a path on a local disk")
         self.path = Path(path)
+        self._load = load
         self._descriptor = -1
         self._stack = contextlib.ExitStack()
 
@@ -50,15 +51,15 @@ class AppendLog:
             self._stack.close()
             raise DataError(f"{self.path}: {error.strerror}; mend that or give another") from None
         self._stack.callback(os.close, self._descriptor)
-        self._cut_torn_line()
+        try:
+            self._cut_torn_line()
+            self._load()
+        except BaseException:
+            self._stack.close()
+            raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stack.close()
 
     def append(self, record: Mapping[str, Any]) -> int:

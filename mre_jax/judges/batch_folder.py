@@ -15,7 +15,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from mre_jax.errors import DataError
@@ -92,28 +91,21 @@ class BatchFolder:
     def __init__(self, path: Path):
         self.path = path
         self.shards: dict[str, ShardState] = {}
-        self._log = AppendLog(path / "events.jsonl")
+        self._log = AppendLog(path / "events.jsonl", self._load)
 
     def __enter__(self) -> Self:
         self._log.__enter__()
-        try:
-            for number, (_, event) in enumerate(self._log.records(), 1):
-                self._note(event, f"{self._log.path}:{number}")
-            for shard in self.shards.values():
-                if shard.done:
-                    self._remove(shard.name)
-        except BaseException:
-            self._log.__exit__(None, None, None)
-            raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._log.__exit__(kind, error, trace)
+    def __exit__(self, *error: object) -> None:
+        self._log.__exit__()
+
+    def _load(self) -> None:
+        for number, (_, event) in enumerate(self._log.records(), 1):
+            self._note(event, f"{self._log.path}:{number}")
+        for shard in self.shards.values():
+            if shard.done:
+                self._remove(shard.name)
 
     def unfinished(self) -> list[ShardState]:
         return [shard for shard in self.shards.values() if not shard.done]

@@ -11,7 +11,6 @@ was killed in between, may have been paid for and counts as spent.
 import hashlib
 import os
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Self
 
 from mre_jax.errors import DataError
@@ -36,7 +35,7 @@ class Journal:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self._log = AppendLog(path)
+        self._log = AppendLog(path, self._load)
         self.path = self._log.path
         self._places: dict[bytes, int] = {}
         self._answers: dict[bytes, int] = {}
@@ -45,21 +44,14 @@ class Journal:
 
     def __enter__(self) -> Self:
         self._log.__enter__()
-        try:
-            for number, (offset, record) in enumerate(self._log.records(), 1):
-                self._note(offset, record, f"{self.path}:{number}")
-        except BaseException:
-            self._log.__exit__(None, None, None)
-            raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._log.__exit__(kind, error, trace)
+    def __exit__(self, *error: object) -> None:
+        self._log.__exit__()
+
+    def _load(self) -> None:
+        for number, (offset, record) in enumerate(self._log.records(), 1):
+            self._note(offset, record, f"{self.path}:{number}")
 
     @property
     def spent(self) -> float:

@@ -12,8 +12,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from mre_jax.errors import DataError
@@ -56,28 +54,17 @@ class PictureIndex:
     """
 
     def __init__(self, journal: str | os.PathLike[str] | None = None):
-        path = None if journal is None else Path(journal)
-        self._log = None if path is None else AppendLog(path.with_name(path.name + _ENDING))
+        self._log = None if journal is None else AppendLog(f"{journal}{_ENDING}", self._load)
         self._known: dict[bytes, list[str]] = {}
 
     def __enter__(self) -> Self:
         if self._log is not None:
             self._log.__enter__()
-            try:
-                self._read(self._log)
-            except BaseException:
-                self._log.__exit__(None, None, None)
-                raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._log is not None:
-            self._log.__exit__(kind, error, trace)
+            self._log.__exit__()
 
     def pictures(
         self, files: Sequence[bytes], encoding: str, make: Callable[[], Sequence[bytes]]
@@ -110,10 +97,11 @@ class PictureIndex:
             self._log.append({"made_from": key, "sent": sent})
         self._known[bytes.fromhex(key)] = sent
 
-    def _read(self, log: AppendLog) -> None:
-        for _, record in log.records():
+    def _load(self) -> None:
+        assert self._log is not None  # noqa: S101 (it is the log that loads)
+        for _, record in self._log.records():
             match record:
                 case {"made_from": str(key), "sent": [*sent]}:
                     self._known[bytes.fromhex(key)] = [str(each) for each in sent]
                 case _:
-                    raise DataError(f"{log.path}: no index of pictures; remove it")
+                    raise DataError(f"{self._log.path}: no index of pictures; remove it")

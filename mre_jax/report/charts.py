@@ -96,39 +96,6 @@ def line_chart(
     return _svg(_WIDTH, bottom + 46, title, parts)
 
 
-def bar_chart(
-    labels: Sequence[str],
-    series: Sequence[Series],
-    *,
-    title: str,
-    y_label: str,
-    y_ticks: Sequence[float] = range(6),
-) -> Markup:
-    """Groups of upright bars, one group a label and one bar a series, with their intervals.
-
-    Bars begin at 0 if the axis holds it, otherwise at its low end.
-    """
-    legend, top = _legend([one.name for one in series])
-    x_range = (-0.5, max(len(labels), 1) - 0.5)
-    frame = _Frame(_LEFT, top, _WIDTH - _LEFT - 16, 216, x_range, _ends(y_ticks))
-    parts = [legend, _axes(frame, (), y_ticks)]
-    zero = frame.y(max(0.0, frame.y_range[0]))
-    step = frame.width / max(len(labels), 1)
-    width = min(0.8 * step / max(len(series), 1), 36)
-    for place, one in enumerate(series):
-        shift = (place - (len(series) - 1) / 2) * width
-        for index, (x, y) in enumerate(zip(one.x, one.y, strict=True)):
-            middle, top = frame.x(x) + shift, frame.y(y)
-            box = {"x": middle - 0.42 * width, "y": min(top, zero), "width": 0.84 * width}
-            parts.append(tag("rect", **box, height=abs(zero - top), **_paint(place)))
-            if one.low:
-                parts.append(_whisker(frame, middle, one.low[index], one.high[index]))
-    for index, label in enumerate(labels):
-        parts.append(_text(frame.x(index), frame.top + frame.height + 18, label, "middle"))
-    parts.append(_turned(13, frame.top + frame.height / 2, y_label))
-    return _svg(_WIDTH, frame.top + frame.height + 26, title, parts)
-
-
 def dot_chart(
     labels: Sequence[str],
     whole: Series,
@@ -392,12 +359,3 @@ def _band(frame: _Frame, one: Series, place: int) -> Markup:
 def _points(frame: _Frame, x: Sequence[float], y: Sequence[float]) -> str:
     pairs = zip(x, y, strict=True)
     return " ".join(f"{number(frame.x(a))},{number(frame.y(b))}" for a, b in pairs)
-
-
-def _whisker(frame: _Frame, x: float, low: float, high: float) -> Markup:
-    top, bottom = frame.y(high), frame.y(low)
-    path = (
-        f"M{number(x)} {number(top)}V{number(bottom)}"
-        f"M{number(x - 3)} {number(top)}h6M{number(x - 3)} {number(bottom)}h6"
-    )
-    return tag("path", d=path, stroke="currentColor", fill="none", class_="whisker")

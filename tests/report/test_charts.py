@@ -4,7 +4,6 @@ import pytest
 
 from mre_jax.report.charts import (
     Series,
-    bar_chart,
     dot_chart,
     heat_class,
     heat_matrix,
@@ -62,31 +61,10 @@ def test_the_diagonal_is_drawn_where_it_is_asked_for():
     assert lines == [1, 2]
 
 
-def test_bars_are_as_high_as_their_values():
-    chart = bar_chart(
-        ["a", "b"], [Series("x", (0, 1), (2, 4), (1, 3), (3, 5))], title="t", y_label=""
-    )
-    bars = [bar for bar in parse(chart).findall(f".//{SVG}rect") if bar.get("rx") is None]
-    one, two = (float(bar.get("height")) for bar in bars)
-    assert two == pytest.approx(2 * one, abs=0.02)
-    assert len(parse(chart).findall(f".//{SVG}path")) == 2
-
-
-def test_a_bar_below_zero_hangs_from_zero():
-    chart = bar_chart(["a"], [Series("x", (0,), (-1,))], title="t", y_label="", y_ticks=(-2, 0, 2))
-    (bar,) = [bar for bar in parse(chart).findall(f".//{SVG}rect") if bar.get("rx") is None]
-    zero = next(
-        float(line.get("y1"))
-        for line, value in zip(parse(chart).findall(f".//{SVG}line"), (-2, 0, 2), strict=True)
-        if value == 0
-    )
-    assert float(bar.get("y")) == pytest.approx(zero, abs=0.01)
-
-
 def test_a_legend_that_is_too_long_takes_more_lines():
     def legend(count):
         series = [Series(f"a rather long name {n}", (0,), (1,)) for n in range(count)]
-        chart = parse(bar_chart(["a"], series, title="t", y_label=""))
+        chart = parse(line_chart(series, title="t", x_label="", y_label=""))
         return {r.get("y") for r in chart.findall(f".//{SVG}rect") if r.get("width") == "11"}
 
     assert len(legend(2)) == 1
@@ -132,7 +110,6 @@ def test_a_divided_bar_is_full():
         lambda: line_chart(
             [Series(HOSTILE, (0,), (1,))], title=HOSTILE, x_label=HOSTILE, y_label=""
         ),
-        lambda: bar_chart([HOSTILE], [Series(HOSTILE, (0,), (1,))], title=HOSTILE, y_label=HOSTILE),
         lambda: share_bar((1.0,), (HOSTILE,), title=HOSTILE),
         lambda: heat_matrix(
             [[1.0]], [HOSTILE], [HOSTILE], title=HOSTILE, texts=[[HOSTILE]], limits=LIMITS

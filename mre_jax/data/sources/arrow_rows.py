@@ -5,14 +5,14 @@ disk they are mapped into memory, so that of a batch of large pictures no more t
 """
 
 import contextlib
-import functools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from etils import epath
 
-from mre_jax.data.sources.parquet_rows import between, check_columns
-from mre_jax.data.sources.rows import Row, existing
+from mre_jax.data.sources.file_rows import FileRows, rows_of
+from mre_jax.data.sources.rows import existing
 from mre_jax.data.sources.table_files import table_files
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.files import refuse_lfs_pointer
@@ -21,8 +21,8 @@ SUFFIX = ".arrow"
 _RANDOM_ACCESS = b"ARROW1"
 
 
-class ArrowRows:
-    """The rows of Arrow files, one after the other.
+class ArrowRows(FileRows):
+    """The rows of Arrow files.
 
     Args:
         path: a file, or a folder: of `datasets.save_to_disk`, also of several splits, or of the
@@ -37,49 +37,28 @@ class ArrowRows:
 
     def __init__(self, path: epath.PathLike, split: str | None = None):
         _pyarrow()
-        self.path = str(path)
         root = existing(path)
-        self._files = table_files(root, SUFFIX, split, whole=True) if root.is_dir() else [root]
-        if not self._files:
+        files = table_files(root, SUFFIX, split, whole=True) if root.is_dir() else [root]
+        if not files:
             raise DataError(f"{path}: no Arrow files in it")
-        self.folder = self._files[0].parent
+        super().__init__(path, files)
 
-    def __len__(self) -> int:
-        return self._starts[-1]
+    def _open(self, file: epath.Path) -> AbstractContextManager[Any]:
+        return _reader(file)
 
-    @functools.cached_property
-    def columns(self) -> Sequence[str]:
-        with _reader(self._files[0]) as reader:
-            return list(reader.schema.names)
+    def _names(self, reader: Any) -> list[str]:
+        return list(reader.schema.names)
 
-    def read(self, positions: Sequence[int], columns: Collection[str]) -> Iterator[Row]:
-        for file, start, stop in zip(self._files, self._starts, self._starts[1:], strict=False):
-            if wanted := between(positions, start, stop):
-                yield from _read_arrow(file, start, wanted, columns)
+    def _count(self, reader: Any) -> int:
+        return sum(batch.num_rows for batch in _batches(reader))
 
-    @functools.cached_property
-    def _starts(self) -> list[int]:
-        starts = [0]
-        for file in self._files:
-            with _reader(file) as reader:
-                rows = sum(batch.num_rows for batch in _batches(reader))
-            starts.append(starts[-1] + rows)
-        return starts
-
-
-def _read_arrow(
-    file: epath.Path, start: int, wanted: Sequence[int], columns: Collection[str]
-) -> Iterator[Row]:
-    """The wanted rows of one file, whose first row is row `start` of the set."""
-    with _reader(file) as reader:
-        check_columns(file, reader.schema.names, columns)
-        first = start
+    def _read(
+        self, reader: Any, start: int, wanted: Sequence[int], columns: list[str]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
         for batch in _batches(reader):
-            batch = batch.select(list(columns) or reader.schema.names)
-            for row in between(wanted, first, first + batch.num_rows):
-                yield f"{file} row {row - start}", batch.slice(row - first, 1).to_pylist()[0]
-            first += batch.num_rows
-            if first > wanted[-1]:
+            yield from rows_of(batch.select(columns or reader.schema.names), start, wanted)
+            start += batch.num_rows
+            if start > wanted[-1]:
                 return
 
 

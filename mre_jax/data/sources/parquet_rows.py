@@ -1,14 +1,14 @@
 """Rows of parquet files, a few at a time."""
 
-import bisect
 import contextlib
-import functools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from etils import epath
 
-from mre_jax.data.sources.rows import Row, existing, listed
+from mre_jax.data.sources.file_rows import FileRows, between, rows_of
+from mre_jax.data.sources.rows import existing
 from mre_jax.data.sources.table_files import table_files
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.files import refuse_lfs_pointer
@@ -17,8 +17,8 @@ _BATCH = 8
 _BUFFER = 1 << 20
 
 
-class ParquetRows:
-    """The rows of parquet files, one after the other.
+class ParquetRows(FileRows):
+    """The rows of parquet files.
 
     Only pages being read are in memory: of one row group at the most, which is how large public
     writers make a page of pictures.
@@ -35,37 +35,33 @@ class ParquetRows:
 
     def __init__(self, path: epath.PathLike, split: str | None = None):
         _pyarrow()
-        self.path = str(path)
-        self._files = _parquet_files(existing(path), split)
-        self.folder = self._files[0].parent
+        super().__init__(path, _parquet_files(existing(path), split))
 
-    def __len__(self) -> int:
-        return self._starts[-1]
+    def _open(self, file: epath.Path) -> AbstractContextManager[Any]:
+        return _parquet(file)
 
-    @functools.cached_property
-    def columns(self) -> Sequence[str]:
-        with _parquet(self._files[0]) as parquet:
-            return list(parquet.schema_arrow.names)
+    def _names(self, reader: Any) -> list[str]:
+        return list(reader.schema_arrow.names)
 
-    def read(self, positions: Sequence[int], columns: Collection[str]) -> Iterator[Row]:
-        for file, start, stop in zip(self._files, self._starts, self._starts[1:], strict=False):
-            if wanted := between(positions, start, stop):
-                with _parquet(file) as parquet:
-                    check_columns(file, parquet.schema_arrow.names, columns)
-                    yield from _read_parquet(file, parquet, start, wanted, list(columns))
+    def _count(self, reader: Any) -> int:
+        return reader.metadata.num_rows
 
-    @functools.cached_property
-    def _starts(self) -> list[int]:
-        starts = [0]
-        for file in self._files:
-            with _parquet(file) as parquet:
-                starts.append(starts[-1] + parquet.metadata.num_rows)
-        return starts
-
-
-def between(positions: Sequence[int], start: int, stop: int) -> Sequence[int]:
-    """Those of ascending positions that are in start .. stop-1."""
-    return positions[bisect.bisect_left(positions, start) : bisect.bisect_left(positions, stop)]
+    def _read(
+        self, reader: Any, start: int, wanted: Sequence[int], columns: list[str]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        first = start
+        for group in range(reader.num_row_groups):
+            end = first + reader.metadata.row_group(group).num_rows
+            if rows := between(wanted, first, end):
+                batches = reader.iter_batches(
+                    _BATCH, row_groups=[group], columns=columns, use_threads=False
+                )
+                for batch in batches:
+                    yield from rows_of(batch, first, rows)
+                    first += batch.num_rows
+                    if first > rows[-1]:
+                        break
+            first = end
 
 
 def _pyarrow() -> Any:
@@ -89,33 +85,6 @@ def _parquet(file: epath.Path) -> Iterator[Any]:
         except (pyarrow.ArrowException, OSError) as error:
             reason = str(error).partition("\n")[0]
             raise DataError(f"{file}: damaged, or not parquet ({reason})") from None
-
-
-def _read_parquet(
-    file: epath.Path, parquet: Any, start: int, wanted: Sequence[int], columns: list[str]
-) -> Iterator[Row]:
-    """The wanted rows of one file, whose first row is row `start` of the set."""
-    first = start
-    for group in range(parquet.num_row_groups):
-        end = first + parquet.metadata.row_group(group).num_rows
-        if rows := between(wanted, first, end):
-            batches = parquet.iter_batches(
-                _BATCH, row_groups=[group], columns=columns, use_threads=False
-            )
-            begin = first
-            for batch in batches:
-                for row in between(rows, begin, begin + batch.num_rows):
-                    yield f"{file} row {row - start}", batch.slice(row - begin, 1).to_pylist()[0]
-                begin += batch.num_rows
-                if begin > rows[-1]:
-                    break
-        first = end
-
-
-def check_columns(file: epath.Path, found: Sequence[str], columns: Collection[str]) -> None:
-    """Refuses a file that lacks one of the columns."""
-    if missing := [name for name in columns if name not in found]:
-        raise DataError(f"{file}: no column {missing[0]!r}; it has {listed(found)}")
 
 
 def _parquet_files(path: epath.Path, split: str | None) -> list[epath.Path]:

@@ -17,7 +17,7 @@ from typing import Any
 from etils import epath
 
 from mre_jax.data.attempt import attempt
-from mre_jax.data.sources.parquet_rows import between
+from mre_jax.data.sources.file_rows import between
 from mre_jax.data.sources.rows import LOOKED, Row, existing, pick
 from mre_jax.data.sources.table_files import table_files
 from mre_jax.errors import DataError

@@ -3,6 +3,7 @@
 They are UTF-8, or UTF-16 that says so by its first two bytes, as spreadsheets write it.
 """
 
+import abc
 import bz2
 import codecs
 import contextlib
@@ -49,7 +50,7 @@ PACKED = tuple(_PACKED)
 """Suffixes of packed tables."""
 
 
-class TextRows:
+class TextRows(abc.ABC):
     """What the readers of text tables share."""
 
     columns: Any = None
@@ -72,12 +73,12 @@ class TextRows:
     def _count(self) -> int:
         return sum(1 for _ in self._items())
 
+    @abc.abstractmethod
     def _items(self) -> Iterator[tuple[int, Any]]:
         """Where each row stands, counted from 1, and what it is made of."""
-        raise NotImplementedError
 
-    def _row(self, where: str, item: Any) -> Row:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _row(self, where: str, item: Any) -> Row: ...
 
 
 class JsonlRows(TextRows):
