@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 
-from mre_jax.evaluation.intervals import (
+from mre_jax.evaluation.statistics.intervals import (
     Bootstrap,
     Grouped,
     mean_interval,

@@ -27,14 +27,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mre_jax.data.augment import Augmentation
-from mre_jax.data.cache import Cache, TextCache
-from mre_jax.data.cached_features import Rounding, pack
-from mre_jax.data.example import encode_triplet
-from mre_jax.data.loader import Loader, Reading
-from mre_jax.data.manifest import Manifest, shard_file, write_manifest
-from mre_jax.data.record_source import RecordSource
-from mre_jax.data.shards import write_shard
+from mre_jax.data.batches.augment import Augmentation
+from mre_jax.data.batches.loader import Loader, Reading
+from mre_jax.data.cache.description import Cache, TextCache
+from mre_jax.data.cache.features import Rounding, pack
+from mre_jax.data.records.example import encode_triplet
+from mre_jax.data.records.manifest import Manifest, shard_file, write_manifest
+from mre_jax.data.records.record_source import RecordSource
+from mre_jax.data.records.shards import write_shard
 from mre_jax.data.triplets import Triplet
 
 LATENTS = Cache("0" * 64, "bfloat16", 256, "bicubic", (32, 32, 4))

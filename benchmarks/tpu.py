@@ -29,7 +29,7 @@ import jax
 from flax import nnx
 from jax.experimental import topologies
 
-from mre_jax.data.synthetic import SyntheticCache, SyntheticLoader
+from mre_jax.data.batches.synthetic import SyntheticCache, SyntheticLoader
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.models.layers import make_rngs
 from mre_jax.models.unet import UNet, UNetConfig

@@ -32,11 +32,11 @@ import numpy as np
 from loader import make_triplets, write_shards
 from speed import make
 
-from mre_jax.data.augment import Augmentation
-from mre_jax.data.batch import Batch
-from mre_jax.data.cache import Cache, TextCache
-from mre_jax.data.device import prefetch
-from mre_jax.data.loader import Loader
+from mre_jax.data.batches.augment import Augmentation
+from mre_jax.data.batches.batch import Batch
+from mre_jax.data.batches.device import prefetch
+from mre_jax.data.batches.loader import Loader
+from mre_jax.data.cache.description import Cache, TextCache
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.models.clip import CLIPTextConfig, CLIPTextModel
 from mre_jax.models.unet import UNet, UNetConfig

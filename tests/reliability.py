@@ -39,13 +39,13 @@ FILES = (
     "tests/training/test_chaos.py",
     "tests/training/test_faults.py",
     "tests/training/test_step.py",
-    "tests/training/test_train_command.py",
-    "tests/training/test_checkpoint.py",
+    "tests/training/test_train.py",
+    "tests/training/checkpoints/test_checkpoint.py",
     "tests/training/test_checkpoint_damage.py",
     "tests/training/test_checkpoint_topology.py",
-    "tests/training/test_replicas.py",
-    "tests/judges/test_openai_judge.py",
-    "tests/judges/test_openai_batch.py",
+    "tests/training/checkpoints/test_replicas.py",
+    "tests/judges/openai/test_judge.py",
+    "tests/judges/openai/test_batch.py",
 )
 RELEVANT = "test_r or TestR"
 """Names of the tests that are about a promise."""

@@ -8,9 +8,9 @@ import mre_jax
 PACKAGE = Path(mre_jax.__file__).parent
 
 ROOMS = (
-    {"errors", "processes", "compile_cache"},
-    {"files", "json_file", "json_lines", "memory", "options", "cpu_devices"},
-    {"image", "reward"},
+    {"errors"},
+    {"io"},
+    {"reward"},
     {"models", "diffusion"},
     {"pytorch"},
     {"weights"},
@@ -20,8 +20,9 @@ ROOMS = (
     {"judges"},
     {"annotation", "evaluation"},
     {"report"},
-    {"cli"},
     {"demo"},
+    {"commands"},
+    {"cli"},
 )
 """From the lowest, which all may use. Rooms of one line do not know each other."""
 

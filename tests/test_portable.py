@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from mre_jax import processes
+from mre_jax.io import processes
 
 IMPORT_ALL = """
 import builtins, importlib, pkgutil

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mre_jax.evaluation.case import Case, Run
-from mre_jax.evaluation.intervals import Bootstrap
 from mre_jax.evaluation.results import Result, ResultsFile, read_results
-from mre_jax.evaluation.summary import compare_lines, summary_lines
-from mre_jax.evaluation.table_formats import WRITERS, neutral, plain
-from mre_jax.evaluation.tables import render
+from mre_jax.evaluation.statistics.intervals import Bootstrap
+from mre_jax.evaluation.statistics.summary import compare_lines, summary_lines
+from mre_jax.evaluation.tables.fill import render
+from mre_jax.evaluation.tables.formats import WRITERS, neutral, plain
 from mre_jax.judges.journal import Journal
 from mre_jax.judges.verdict import Verdict
 from mre_jax.report.page import write_report

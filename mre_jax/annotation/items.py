@@ -11,13 +11,13 @@ from typing import Any
 
 from etils import epath
 
-from mre_jax.data.example import decode_triplet
-from mre_jax.data.local_copy import local_copy
-from mre_jax.data.manifest import FILE, check_manifest
+from mre_jax.data.records.example import decode_triplet
+from mre_jax.data.records.local_copy import local_copy
+from mre_jax.data.records.manifest import FILE, check_manifest
+from mre_jax.data.records.tfrecord import read_records
 from mre_jax.data.sources import open_source
 from mre_jax.data.sources.selection import Check, read_checked, select
 from mre_jax.data.sources.source import Source
-from mre_jax.data.tfrecord import read_records
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
 

@@ -13,10 +13,10 @@ from mre_jax.data.attempt import attempt
 from mre_jax.data.bad_examples import BadExample
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import DataError
-from mre_jax.image import decode_image
+from mre_jax.io.image import decode_image
+from mre_jax.judges.packs.pack import PromptPack
 from mre_jax.judges.picture import Encoding
 from mre_jax.judges.picture_index import PictureIndex
-from mre_jax.judges.prompt_pack import PromptPack
 from mre_jax.judges.question import Question
 
 

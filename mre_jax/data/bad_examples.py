@@ -9,7 +9,7 @@ from etils import epath
 from mre_jax.data.sources.selection import Check, read_checked
 from mre_jax.data.sources.source import Source
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.files import write_atomically
+from mre_jax.io.files import write_atomically
 
 SHOWN = 20
 """Bad examples that are listed on the console."""

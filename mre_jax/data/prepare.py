@@ -19,7 +19,6 @@ from typing import Any, Protocol, TypeAlias
 from etils import epath
 from tqdm import tqdm
 
-from mre_jax.data import manifest as manifests
 from mre_jax.data.bad_examples import (
     BadExample,
     BadExamplesError,
@@ -27,17 +26,18 @@ from mre_jax.data.bad_examples import (
     find_bad,
     with_ids,
 )
-from mre_jax.data.example import Features, encode_triplet
-from mre_jax.data.index import Index, index_digest, is_rewarded, make_index, write_index
-from mre_jax.data.manifest import GROUPS, INDEX, REWARDED, SEVERAL, SKIPPED, Manifest, Shard
-from mre_jax.data.shards import Plan, is_whole, write_shard
+from mre_jax.data.records import manifest as manifests
+from mre_jax.data.records.example import Features, encode_triplet
+from mre_jax.data.records.index import Index, index_digest, is_rewarded, make_index, write_index
+from mre_jax.data.records.manifest import GROUPS, INDEX, REWARDED, SEVERAL, SKIPPED, Manifest, Shard
+from mre_jax.data.records.shards import Plan, is_whole, write_shard
+from mre_jax.data.records.tfds_metadata import require_tfds, write_tfds_metadata
 from mre_jax.data.sources.selection import WHOLE, Check, read_checked
 from mre_jax.data.sources.source import Source
-from mre_jax.data.tfds_metadata import require_tfds, write_tfds_metadata
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.files import locked, write_atomically
-from mre_jax.json_file import read_json
+from mre_jax.io.files import locked, write_atomically
+from mre_jax.io.json_file import read_json
 
 Spread: TypeAlias = Callable[[Callable[[int], None], Sequence[int]], None]
 """Calls a function that can be pickled with each of these shard numbers, wherever it likes."""

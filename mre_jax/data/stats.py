@@ -11,13 +11,13 @@ from etils import epath
 from PIL import Image
 from tqdm import tqdm
 
-from mre_jax.data.cache import Cache
-from mre_jax.data.example import decode_triplet
-from mre_jax.data.manifest import GROUPS, SKIPPED, Manifest, check_manifest
-from mre_jax.data.tfrecord import read_records
+from mre_jax.data.cache.description import Cache
+from mre_jax.data.records.example import decode_triplet
+from mre_jax.data.records.manifest import GROUPS, SKIPPED, Manifest, check_manifest
+from mre_jax.data.records.tfrecord import read_records
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.image import FORMATS
+from mre_jax.io.image import FORMATS
 from mre_jax.reward.scores import MAX_SCORE
 from mre_jax.reward.stats import RewardStats
 from mre_jax.reward.text import CountTokens, Truncation, measure_truncation, reward_parts

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from etils import epath
 from PIL import Image, ImageDraw, ImageFont
 
-from mre_jax.image import write_png
+from mre_jax.io.image import write_png
 from mre_jax.reward.scores import MAX_SCORE, PERSPECTIVES
 from mre_jax.reward.stats import RewardStats
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from mre_jax.data.names import ID
 from mre_jax.errors import DataError
-from mre_jax.image import decode_image
+from mre_jax.io.image import decode_image
 from mre_jax.reward.file import Texts, check_texts
 from mre_jax.reward.scores import Scores, check_scores
 
@@ -85,7 +85,7 @@ class Triplet:
         """The picture before the edit as upright 8-bit RGB.
 
         Raises:
-            DataError: if it cannot be decoded; see `mre_jax.image.decode_image`.
+            DataError: if it cannot be decoded; see `mre_jax.io.image.decode_image`.
         """
         return self._decode(self.original, "original")
 

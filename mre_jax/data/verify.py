@@ -18,16 +18,16 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from etils import epath
 
-from mre_jax.data.cache import Cache
-from mre_jax.data.cached_features import unpack
-from mre_jax.data.example import decode_features, decode_triplet
-from mre_jax.data.index import index_path, load_index
-from mre_jax.data.manifest import INDEX, Manifest, Shard, find_faults, load_manifest
-from mre_jax.data.tfds_metadata import FILES
-from mre_jax.data.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc, open_shard
+from mre_jax.data.cache.description import Cache
+from mre_jax.data.cache.features import unpack
+from mre_jax.data.records.example import decode_features, decode_triplet
+from mre_jax.data.records.index import index_path, load_index
+from mre_jax.data.records.manifest import INDEX, Manifest, Shard, find_faults, load_manifest
+from mre_jax.data.records.tfds_metadata import FILES
+from mre_jax.data.records.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc, open_shard
 from mre_jax.data.workers import map_processes
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.json_file import read_json
+from mre_jax.io.json_file import read_json
 
 _HEADER, _CRC = struct.Struct("<QI"), struct.Struct("<I")
 _GZIP = b"\x1f\x8b"

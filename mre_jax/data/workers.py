@@ -9,7 +9,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from mre_jax.errors import ConfigError, MreError
-from mre_jax.processes import end_with_parent
+from mre_jax.io.processes import end_with_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

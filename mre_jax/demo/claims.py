@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 
 from mre_jax.demo.systems import BASELINE, BEST, FILTERED, REWARD
-from mre_jax.evaluation.intervals import Bootstrap
 from mre_jax.evaluation.results import Result
-from mre_jax.evaluation.statistics import Difference, compare
+from mre_jax.evaluation.statistics.compare import Difference, compare
+from mre_jax.evaluation.statistics.intervals import Bootstrap
 from mre_jax.reward.scores import PERSPECTIVES
 
 WORST = "0,0,0"

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from mre_jax.evaluation.challenging import TARGETS
-from mre_jax.evaluation.tables import Source
+from mre_jax.evaluation.suites.challenging import TARGETS
+from mre_jax.evaluation.tables.fill import Source
 from mre_jax.reward.config import RewardConfig
 
 BEST = "5,5,5"

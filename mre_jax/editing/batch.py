@@ -24,8 +24,8 @@ from mre_jax.editing.program import Edited
 from mre_jax.editing.request import EditRequest
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.errors import BusyError, DataError
-from mre_jax.image import to_pil
-from mre_jax.memory import too_much_is_an_error
+from mre_jax.io.image import to_pil
+from mre_jax.io.memory import too_much_is_an_error
 
 Size = tuple[int, int]
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool
 from mre_jax.errors import DataError
 
 MEMORY_REMEDIES = "take a smaller size or batch size, bfloat16, or VAE tiling"
-"""See `mre_jax.memory`."""
+"""See `mre_jax.io.memory`."""
 
 _WEIGHTS = "for damaged weights"
 _PRECISION = f"take dtype float32 if it was bfloat16, smaller guidance scales, or look {_WEIGHTS}"

@@ -27,8 +27,8 @@ from mre_jax.editing.request import EditRequest, make_requests
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.editing.size import RESOLUTION, SIZE, fit, parse_size, target_size
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.image import to_array, to_pil, to_rgb
-from mre_jax.memory import too_much_is_an_error
+from mre_jax.io.image import to_array, to_pil, to_rgb
+from mre_jax.io.memory import too_much_is_an_error
 from mre_jax.models.attention import check_implementation
 from mre_jax.models.layers import Compute
 from mre_jax.reward.config import RewardConfig

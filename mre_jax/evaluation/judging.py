@@ -10,15 +10,15 @@ from typing import Any
 from tqdm import tqdm
 
 from mre_jax.evaluation.case import Case, Run
+from mre_jax.evaluation.edits.sent_pictures import AS_EDITED, encode_pair
 from mre_jax.evaluation.results import Result, ResultsFile
-from mre_jax.evaluation.sent_pictures import AS_EDITED, encode_pair
 from mre_jax.judges.asking import run_all
 from mre_jax.judges.budget import Budget
-from mre_jax.judges.human_judge import HumanJudge
 from mre_jax.judges.journal import Journal
 from mre_jax.judges.judge import Judge
+from mre_jax.judges.others.human import HumanJudge
+from mre_jax.judges.packs.pack import PromptPack
 from mre_jax.judges.picture_index import PictureIndex
-from mre_jax.judges.prompt_pack import PromptPack
 from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import Verdict
 

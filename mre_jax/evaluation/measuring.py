@@ -12,7 +12,7 @@ from mre_jax.evaluation.case import Case, Run
 from mre_jax.evaluation.metrics.mask import read_masks
 from mre_jax.evaluation.metrics.pixel import MEASURE, MEASURE_OUTSIDE, measure_pair
 from mre_jax.evaluation.results import WHOLE_SET, Result, ResultsFile
-from mre_jax.image import read_image
+from mre_jax.io.image import read_image
 
 if TYPE_CHECKING:
     from mre_jax.evaluation.metrics.clip_scores import CLIPScores

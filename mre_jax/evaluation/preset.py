@@ -15,7 +15,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from mre_jax.evaluation.sent_pictures import AS_EDITED, AS_RELEASED
+from mre_jax.evaluation.edits.sent_pictures import AS_EDITED, AS_RELEASED
 
 
 @dataclasses.dataclass(frozen=True)

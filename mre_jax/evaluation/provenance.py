@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mre_jax.errors import DataError
-from mre_jax.judges.openai_client import OPENAI
-from mre_jax.judges.prompt_pack import packs_of
+from mre_jax.judges.openai.client import OPENAI
+from mre_jax.judges.packs.pack import packs_of
 
 if TYPE_CHECKING:
     from mre_jax.evaluation.results import Result

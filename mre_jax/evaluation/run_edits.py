@@ -10,27 +10,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mre_jax.commands.judge_options import budget_from, judge_from
+from mre_jax.commands.suite_options import PRESET
 from mre_jax.errors import BusyError, ConfigError, DataError
-from mre_jax.evaluation.arguments import PRESET
-from mre_jax.evaluation.bucket import fetched
 from mre_jax.evaluation.case import Case, Run
-from mre_jax.evaluation.edits_folder import Names, find_edits
+from mre_jax.evaluation.edits.bucket import fetched
+from mre_jax.evaluation.edits.edits_folder import Names, find_edits
+from mre_jax.evaluation.edits.sent_pictures import check_pictures
 from mre_jax.evaluation.judging import ask_about, judge_edits
 from mre_jax.evaluation.preset import PRESETS
 from mre_jax.evaluation.results import FILE, Result, ResultsFile, select
-from mre_jax.evaluation.sent_pictures import check_pictures
-from mre_jax.evaluation.summary import summary_lines
-from mre_jax.evaluation.table_formats import plain
-from mre_jax.files import locked
-from mre_jax.judges.arguments import budget_from, judge_from
+from mre_jax.evaluation.statistics.summary import summary_lines
+from mre_jax.evaluation.tables.formats import plain
+from mre_jax.io.files import locked
 from mre_jax.judges.estimate import Estimate, answered_keys, estimate
-from mre_jax.judges.human_judge import HumanJudge
 from mre_jax.judges.journal import Journal
 from mre_jax.judges.judge import Judge
-from mre_jax.judges.prompt_pack import OURS, PromptPack, load_pack
+from mre_jax.judges.others.human import HumanJudge
+from mre_jax.judges.packs.pack import OURS, PromptPack, load_pack
 
 if TYPE_CHECKING:
-    from mre_jax.evaluation.editor import Editor, Scores
+    from mre_jax.evaluation.edits.editor import Editor, Scores
 
 Edits = Iterator[tuple[Run, Mapping[str, Path]]]
 
@@ -78,7 +78,7 @@ def make_edits(
         edited = edits_named(args, cases, names)
         yield Run(suite, args.system, args.condition, "", out), edited
         return
-    from mre_jax.evaluation.editor import check_made, load_editor, parse_rewards
+    from mre_jax.evaluation.edits.editor import check_made, load_editor, parse_rewards
 
     rewards = [None] if args.rewards is None else parse_rewards(args.rewards)
     editor = load_editor(args, PRESETS[args.preset].size if args.size == PRESET else args.size)

@@ -11,8 +11,8 @@ from mre_jax.errors import BusyError, ConfigError
 from mre_jax.judges.budget import Budget
 from mre_jax.judges.journal import Journal
 from mre_jax.judges.judge import Judge, request_key, verdict_for
+from mre_jax.judges.openai.pace import HaltedError
 from mre_jax.judges.outcome import Outcome
-from mre_jax.judges.pace import HaltedError
 from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import FINAL, Verdict
 

@@ -10,8 +10,8 @@ from etils import epath
 from mre_jax.errors import ConfigError
 from mre_jax.judges.journal import read_verdicts
 from mre_jax.judges.judge import Judge, request_key
-from mre_jax.judges.openai_batch import MAX_BYTES, MAX_LINES, PRICE, BatchJudge
-from mre_jax.judges.openai_judge import OpenAIJudge
+from mre_jax.judges.openai.batch import MAX_BYTES, MAX_LINES, PRICE, BatchJudge
+from mre_jax.judges.openai.judge import OpenAIJudge
 from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import FINAL
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Self
 
 from mre_jax.errors import DataError
-from mre_jax.judges.append_log import AppendLog, read_records
+from mre_jax.io.append_log import AppendLog, read_records
 from mre_jax.judges.verdict import FINAL, Verdict
 
 

@@ -18,11 +18,11 @@ from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import Verdict
 
 JUDGES = {
-    "openai": ("mre_jax.judges.openai_judge", "OpenAIJudge"),
-    "openai-batch": ("mre_jax.judges.openai_batch", "BatchJudge"),
-    "toy": ("mre_jax.judges.toy_judge", "ToyJudge"),
-    "replay": ("mre_jax.judges.replay_judge", "ReplayJudge"),
-    "human": ("mre_jax.judges.human_judge", "HumanJudge"),
+    "openai": ("mre_jax.judges.openai.judge", "OpenAIJudge"),
+    "openai-batch": ("mre_jax.judges.openai.batch", "BatchJudge"),
+    "toy": ("mre_jax.judges.others.toy", "ToyJudge"),
+    "replay": ("mre_jax.judges.others.replay", "ReplayJudge"),
+    "human": ("mre_jax.judges.others.human", "HumanJudge"),
 }
 
 

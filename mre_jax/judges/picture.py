@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.image import decode_image
+from mre_jax.io.image import decode_image
 from mre_jax.judges.question import AS_IS
 
 _MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
@@ -41,7 +41,7 @@ class Encoding:
         """The file to send; `name` is what errors call it.
 
         Raises:
-            DataError: if it is no picture; see `mre_jax.image.decode_image`.
+            DataError: if it is no picture; see `mre_jax.io.image.decode_image`.
         """
         if self.quality is None:
             if picture_format(data, name) in _MIME:

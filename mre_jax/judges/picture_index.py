@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from mre_jax.errors import DataError
-from mre_jax.judges.append_log import AppendLog
+from mre_jax.io.append_log import AppendLog
 
 _ENDING = ".pictures.jsonl"
 

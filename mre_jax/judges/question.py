@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mre_jax.judges.packs.pack import Prompt, PromptPack
 from mre_jax.judges.picture_index import Picture
-from mre_jax.judges.prompt_pack import Prompt, PromptPack
 
 _SCHEMA = 1
 AS_IS = "as-is"

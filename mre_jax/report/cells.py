@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from mre_jax.evaluation.intervals import Interval, holm
-from mre_jax.evaluation.statistics import Coverage, Difference, Summary
+from mre_jax.evaluation.statistics.compare import Coverage, Difference, Summary
+from mre_jax.evaluation.statistics.intervals import Interval, holm
 from mre_jax.report.markup import Markup, join, tag
 from mre_jax.report.scores import Variant
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mre_jax.evaluation.statistics import WinRate
+from mre_jax.evaluation.statistics.compare import WinRate
 from mre_jax.report.cells import MINUS, NOTHING, difference_cells, head, line, signed, table
 from mre_jax.report.charts import share_bar
 from mre_jax.report.markup import Markup, join, tag

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mre_jax.errors import DataError
 from mre_jax.evaluation.results import Result
-from mre_jax.image import read_image
+from mre_jax.io.image import read_image
 from mre_jax.report.scores import Scores, Variant, by_suite
 
 _SIDE, _GAP, _MARGIN, _LINE = 152, 10, 24, 17

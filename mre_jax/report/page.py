@@ -16,11 +16,11 @@ from etils import epath
 
 import mre_jax
 from mre_jax.errors import DataError
-from mre_jax.evaluation.intervals import Bootstrap
 from mre_jax.evaluation.provenance import check_comparable, comparable, describe
 from mre_jax.evaluation.results import Result
-from mre_jax.evaluation.summary import rank
-from mre_jax.files import write_atomically
+from mre_jax.evaluation.statistics.intervals import Bootstrap
+from mre_jax.evaluation.statistics.summary import rank
+from mre_jax.io.files import write_atomically
 from mre_jax.report.browser import browser
 from mre_jax.report.comparison import comparison
 from mre_jax.report.items import browser_data, list_pictures, script_json

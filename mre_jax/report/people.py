@@ -3,15 +3,15 @@
 import collections
 from collections.abc import Sequence
 
-from mre_jax.evaluation.agreement import (
+from mre_jax.evaluation.provenance import comparable
+from mre_jax.evaluation.statistics.agreement import (
     Coefficient,
     Correlation,
     correlate,
     correlate_systems,
     pair_edits,
 )
-from mre_jax.evaluation.intervals import Bootstrap
-from mre_jax.evaluation.provenance import comparable
+from mre_jax.evaluation.statistics.intervals import Bootstrap
 from mre_jax.report.cells import NOTHING, head, interval, line, signed, table, variant_name
 from mre_jax.report.charts import scatter_chart
 from mre_jax.report.markup import Markup, join, tag

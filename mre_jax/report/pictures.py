@@ -14,8 +14,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.files import full_disk_is_an_error
-from mre_jax.image import read_image
+from mre_jax.io.files import full_disk_is_an_error
+from mre_jax.io.image import read_image
 
 BUDGET = 48 * 2**20
 """Bytes of all pictures together, as they stand in the page, by default."""

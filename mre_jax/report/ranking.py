@@ -1,7 +1,7 @@
 """What a reader asks first: which system is best, and how sure that is."""
 
-from mre_jax.evaluation.intervals import few_groups_note
-from mre_jax.evaluation.ranking import Ranked
+from mre_jax.evaluation.statistics.intervals import few_groups_note
+from mre_jax.evaluation.statistics.ranking import Ranked
 from mre_jax.report.cells import NOTHING, head, line, mean_cell, table, variant_name
 from mre_jax.report.charts import Series, dot_chart
 from mre_jax.report.markup import Markup, tag

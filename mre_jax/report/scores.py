@@ -5,11 +5,9 @@ import dataclasses
 from collections.abc import Sequence
 
 from mre_jax.errors import ConfigError
-from mre_jax.evaluation.intervals import Bootstrap
 from mre_jax.evaluation.provenance import check_comparable, comparable
-from mre_jax.evaluation.ranking import Ranked, overall, rank_systems
 from mre_jax.evaluation.results import Result
-from mre_jax.evaluation.statistics import (
+from mre_jax.evaluation.statistics.compare import (
     Difference,
     Summary,
     WinRate,
@@ -18,8 +16,10 @@ from mre_jax.evaluation.statistics import (
     summarize,
     win_rate,
 )
-from mre_jax.evaluation.summary import rank
-from mre_jax.evaluation.tables import WHOLE_SET
+from mre_jax.evaluation.statistics.intervals import Bootstrap
+from mre_jax.evaluation.statistics.ranking import Ranked, overall, rank_systems
+from mre_jax.evaluation.statistics.summary import rank
+from mre_jax.evaluation.tables.fill import WHOLE_SET
 from mre_jax.reward.scores import PERSPECTIVES
 
 LOWER_IS_BETTER = ("l1", "l2", "mse", "lpips", "fid", "kid", "error")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mre_jax.evaluation.statistics import Summary, summarize
+from mre_jax.evaluation.statistics.compare import Summary, summarize
 from mre_jax.report.cells import (
     NOTHING,
     accuracy_cell,

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 from etils import epath
 
 from mre_jax.errors import DataError
-from mre_jax.files import write_atomically
-from mre_jax.json_file import read_json
+from mre_jax.io.files import write_atomically
+from mre_jax.io.json_file import read_json
 from mre_jax.reward.scores import PERSPECTIVES, Scores, check_scores, one_each
 
 Texts: TypeAlias = tuple[str, ...]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mre_jax.errors import DataError
-from mre_jax.files import write_atomically
+from mre_jax.io.files import write_atomically
 from mre_jax.reward.edit_types import EDIT_TYPES
 from mre_jax.toyworld.edits import Edits, draw_edits, instructions
 from mre_jax.toyworld.files import write_json

@@ -27,8 +27,8 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.files import write_atomically
-from mre_jax.processes import end_with_parent, usable_cores
+from mre_jax.io.files import write_atomically
+from mre_jax.io.processes import end_with_parent, usable_cores
 from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.toyworld.benchmark import write_benchmark
 from mre_jax.toyworld.contact_sheet import draw_sheet

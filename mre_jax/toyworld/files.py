@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mre_jax.files import write_atomically
+from mre_jax.io.files import write_atomically
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -14,10 +14,10 @@ from typing import Any
 from etils import epath
 from omegaconf import OmegaConf
 
-from mre_jax.data.augment import FILTERS, FITS
+from mre_jax.data.batches.augment import FILTERS, FITS
 from mre_jax.diffusion.schedule import PREDICTION_TYPES
 from mre_jax.errors import ConfigError
-from mre_jax.files import write_atomically
+from mre_jax.io.files import write_atomically
 from mre_jax.models.attention import check_implementation
 from mre_jax.reward.config import RewardConfig
 from mre_jax.reward.text import CUTS
@@ -97,7 +97,7 @@ class DataConfig:
         reward_cut: of a reward text that is too long for the text encoder, "end" cuts its end, as
             the released code does, so that the last perspective is lost; "share" cuts of each
             perspective what goes beyond its share.
-        threads, workers, ahead: see `mre_jax.data.loader.Reading`; no batch depends on them.
+        threads, workers, ahead: see `data.batches.loader.Reading`; no batch depends on them.
     """
 
     paths: tuple[str, ...]

@@ -9,16 +9,16 @@ import jax
 import numpy as np
 from jaxtyping import UInt32
 
-from mre_jax.data.batch import Batch
-from mre_jax.data.device import to_global
-from mre_jax.data.loader import Loader
-from mre_jax.data.order import positions
-from mre_jax.data.record_source import RecordSource
+from mre_jax.data.batches.batch import Batch
+from mre_jax.data.batches.device import to_global
+from mre_jax.data.batches.loader import Loader
+from mre_jax.data.batches.order import positions
+from mre_jax.data.records.record_source import RecordSource
 from mre_jax.errors import ConfigError
 from mre_jax.training.config import TrainConfig
 from mre_jax.training.inputs import Frozen
-from mre_jax.training.meter import by_bin
 from mre_jax.training.parallel import Layout
+from mre_jax.training.run.meter import by_bin
 from mre_jax.training.state import State
 from mre_jax.training.step import BinnedLoss
 

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Bool, Float, Float32, Int, Key
 
-from mre_jax.data.batch import Batch
-from mre_jax.data.device import to_float
+from mre_jax.data.batches.batch import Batch
+from mre_jax.data.batches.device import to_float
 from mre_jax.diffusion.loss import min_snr_weight, score_weight
 from mre_jax.diffusion.noise import normal_per_example
 from mre_jax.diffusion.schedule import NoiseSchedule

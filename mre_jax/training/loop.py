@@ -16,18 +16,18 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import UInt8
 
-from mre_jax.data.batch import Batch
+from mre_jax.data.batches.batch import Batch
 from mre_jax.errors import DataError, MreError
-from mre_jax.training.checkpoint import Checkpoints
+from mre_jax.training.checkpoints.checkpoint import Checkpoints
+from mre_jax.training.checkpoints.replicas import compare_replicas
 from mre_jax.training.config import TrainConfig
 from mre_jax.training.inputs import Frozen
 from mre_jax.training.liveness import Watchdog
-from mre_jax.training.meter import Meter
-from mre_jax.training.metrics_log import MetricsLog
 from mre_jax.training.parallel import Layout
-from mre_jax.training.progress import Progress
-from mre_jax.training.replicas import compare_replicas
-from mre_jax.training.run_directory import RunDirectory
+from mre_jax.training.run.directory import RunDirectory
+from mre_jax.training.run.meter import Meter
+from mre_jax.training.run.metrics_log import MetricsLog
+from mre_jax.training.run.progress import Progress
 from mre_jax.training.skipped import SkippedSteps
 from mre_jax.training.state import State
 from mre_jax.training.step import Metrics, Step

@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Bool
 
-from mre_jax.training.run_directory import RunDirectory
+from mre_jax.training.run.directory import RunDirectory
 
 Names: TypeAlias = Callable[[int, Sequence[int]], list[str]]
 """The examples at some places of the batch of a step, steps counted from 1, for a person."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from mre_jax.data.cache import EncoderHashes
-from mre_jax.data.encoders import hashes_of
+from mre_jax.data.cache.description import EncoderHashes
+from mre_jax.data.cache.encoders import hashes_of
 from mre_jax.diffusion.native_sampler import native_sampler
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.errors import ConfigError
@@ -30,10 +30,10 @@ from mre_jax.weights.checkpoint import (
     expanded,
 )
 from mre_jax.weights.digest import checkpoint_hash
-from mre_jax.weights.expand import ChannelsError
-from mre_jax.weights.folder import COMPONENTS
+from mre_jax.weights.files.folder import COMPONENTS
 from mre_jax.weights.fresh_reward import WithFreshReward
-from mre_jax.weights.rule import load
+from mre_jax.weights.names.expand import ChannelsError
+from mre_jax.weights.names.rule import load
 from mre_jax.weights.surroundings import scheduler_config
 from mre_jax.weights.tokens import Tokenizer
 

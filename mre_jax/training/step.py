@@ -14,7 +14,7 @@ import optax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float32, Int32
 
-from mre_jax.data.batch import Batch
+from mre_jax.data.batches.batch import Batch
 from mre_jax.diffusion.loss import squared_error
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.models.unet import UNet

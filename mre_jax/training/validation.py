@@ -19,17 +19,17 @@ from mre_jax.editing.program import DATA_AXIS
 from mre_jax.editing.request import EditRequest
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.errors import DataError
-from mre_jax.image import write_png
+from mre_jax.io.image import write_png
 from mre_jax.models.layers import Compute
 from mre_jax.training.config import ModelConfig, TrainConfig
 from mre_jax.training.network import Network
 from mre_jax.training.parallel import Layout
-from mre_jax.training.run_directory import RunDirectory
+from mre_jax.training.run.directory import RunDirectory
 from mre_jax.training.start import compute_of
 from mre_jax.training.state import State
 from mre_jax.weights.checkpoint import checkpoint_at
 from mre_jax.weights.load import Model
-from mre_jax.weights.rule import load
+from mre_jax.weights.names.rule import load
 
 _GAP, _LINE = 6, 16
 _BATCH = 8

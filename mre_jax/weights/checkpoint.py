@@ -20,20 +20,20 @@ from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.unet import UNet, UNetConfig
 from mre_jax.models.vae import AutoencoderKL, VAEConfig
 from mre_jax.reward.config import RewardConfig
-from mre_jax.weights import compvis, infer
-from mre_jax.weights.expand import input_channels, with_input_channels
-from mre_jax.weights.folder import COMPONENTS, ModelFolder
-from mre_jax.weights.foreign import what_is
+from mre_jax.weights.files.folder import COMPONENTS, ModelFolder
+from mre_jax.weights.files.orbax_folder import OrbaxComponent
+from mre_jax.weights.files.source import TensorSource, open_tensors, renamed
 from mre_jax.weights.locate import local_path, needed_files
 from mre_jax.weights.lora import Loras, OpenedLora, merge, opened_loras, parse_loras
 from mre_jax.weights.lora_file import is_lora, refuse_unmerged
-from mre_jax.weights.older import current_text_encoder, current_vae
-from mre_jax.weights.orbax_folder import OrbaxComponent
-from mre_jax.weights.released import find_reward, from_released
-from mre_jax.weights.source import TensorSource, open_tensors, renamed
+from mre_jax.weights.names import compvis, infer
+from mre_jax.weights.names.expand import input_channels, with_input_channels
+from mre_jax.weights.names.foreign import what_is
+from mre_jax.weights.names.older import current_text_encoder, current_vae
+from mre_jax.weights.names.released import find_reward, from_released
+from mre_jax.weights.names.wrapped import unprefixed
 from mre_jax.weights.surroundings import with_scheduler, with_window
 from mre_jax.weights.tokens import Tokenizer
-from mre_jax.weights.wrapped import unprefixed
 
 REWARD_CLASS = "RewardUNet2DConditionModel"
 

@@ -5,8 +5,8 @@ import hashlib
 from etils import epath
 
 from mre_jax.weights.checkpoint import Checkpoint, checkpoint_at
+from mre_jax.weights.files.source import as_bytes
 from mre_jax.weights.lora import Loras
-from mre_jax.weights.source import as_bytes
 
 
 def weights_hash(

@@ -6,8 +6,8 @@ from flax import nnx
 
 from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.unet import UNet, UNetConfig
-from mre_jax.weights.rule import parameters, to_torch
-from mre_jax.weights.source import TensorInfo, TensorSource
+from mre_jax.weights.files.source import TensorInfo, TensorSource
+from mre_jax.weights.names.rule import parameters, to_torch
 
 _PREFIX = "reward."
 

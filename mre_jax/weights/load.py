@@ -20,9 +20,9 @@ from mre_jax.weights.checkpoint import (
     checkpoint_at,
     require_editor,
 )
-from mre_jax.weights.folder import COMPONENTS
+from mre_jax.weights.files.folder import COMPONENTS
 from mre_jax.weights.lora import Loras
-from mre_jax.weights.rule import ModuleTensors, Placement, load
+from mre_jax.weights.names.rule import ModuleTensors, Placement, load
 from mre_jax.weights.save import save_checkpoint
 
 
@@ -95,7 +95,7 @@ def load_component(
         path: as for `load_unet`.
         compute: how the network runs.
         dtype: of the parameters.
-        placement: as for `mre_jax.weights.rule.load`.
+        placement: as for `mre_jax.weights.names.rule.load`.
         weights: "ema" or "raw" where there are both; None prefers the moving average.
         in_channels: what the UNet shall take; missing ones get zero weights. None leaves it.
         base: a model for what `path` lacks, in any of these places too.

@@ -11,10 +11,16 @@ from etils import epath
 from huggingface_hub import list_repo_files, snapshot_download
 
 from mre_jax.errors import DataError, MreError
-from mre_jax.weights.folder import AVERAGE, COMPONENTS, SAFETY_CHECKER, SMALL_FILES, SMALL_FOLDERS
-from mre_jax.weights.orbax_folder import FOLDER as ORBAX
-from mre_jax.weights.source import WEIGHT_SUFFIXES
-from mre_jax.weights.weight_files import choose, weight_sets
+from mre_jax.weights.files.folder import (
+    AVERAGE,
+    COMPONENTS,
+    SAFETY_CHECKER,
+    SMALL_FILES,
+    SMALL_FOLDERS,
+)
+from mre_jax.weights.files.orbax_folder import FOLDER as ORBAX
+from mre_jax.weights.files.source import WEIGHT_SUFFIXES
+from mre_jax.weights.files.weight_files import choose, weight_sets
 
 Select = Callable[[Collection[str]], list[str]]
 

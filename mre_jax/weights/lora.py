@@ -21,12 +21,12 @@ from typing import NamedTuple
 import numpy as np
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.weights.compvis import sized_unet_rule
+from mre_jax.weights.files.source import WEIGHT_SUFFIXES, Change, TensorSource, View
 from mre_jax.weights.locate import local_path
 from mre_jax.weights.lora_file import Delta, Layer, LoraFile, lora_files
-from mre_jax.weights.released import to_released
-from mre_jax.weights.source import WEIGHT_SUFFIXES, Change, TensorSource, View
-from mre_jax.weights.strict import Faults
+from mre_jax.weights.names.compvis import sized_unet_rule
+from mre_jax.weights.names.released import to_released
+from mre_jax.weights.names.strict import Faults
 
 LoraLike = str | os.PathLike | tuple[str | os.PathLike, float]
 """FILE, FILE:SCALE, or a pair of both."""

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mre_jax.errors import DataError
-from mre_jax.weights.folder import read_json
-from mre_jax.weights.source import SafetensorsFile, TensorSource, is_floating, open_tensors
-from mre_jax.weights.strict import shortened
+from mre_jax.weights.files.folder import read_json
+from mre_jax.weights.files.source import SafetensorsFile, TensorSource, is_floating, open_tensors
+from mre_jax.weights.names.strict import shortened
 
 FILE_NAMES = (
     *("pytorch_lora_weights.safetensors", "adapter_model.safetensors"),

@@ -15,7 +15,7 @@ from etils import epath
 from tqdm import tqdm
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.files import full_disk_is_an_error, locked
+from mre_jax.io.files import full_disk_is_an_error, locked
 from mre_jax.weights.checkpoint import (
     REWARD_CLASS,
     Checkpoint,
@@ -23,15 +23,15 @@ from mre_jax.weights.checkpoint import (
     changed,
     require_tokenizer,
 )
-from mre_jax.weights.folder import MODEL_INDEX, SAFETY_CHECKER
+from mre_jax.weights.files.folder import MODEL_INDEX, SAFETY_CHECKER
+from mre_jax.weights.files.orbax_folder import write_orbax
+from mre_jax.weights.files.source import BFLOAT16, Cast, renamed
+from mre_jax.weights.files.writer import canonical_order, write_safetensors
 from mre_jax.weights.locate import reached
-from mre_jax.weights.orbax_folder import write_orbax
-from mre_jax.weights.released import to_released
-from mre_jax.weights.rule import expected_tensors, parameters
-from mre_jax.weights.source import BFLOAT16, Cast, renamed
-from mre_jax.weights.strict import stream
+from mre_jax.weights.names.released import to_released
+from mre_jax.weights.names.rule import expected_tensors, parameters
+from mre_jax.weights.names.strict import stream
 from mre_jax.weights.surroundings import scheduler_config, with_scheduler
-from mre_jax.weights.writer import canonical_order, write_safetensors
 
 FORMATS = ("diffusers", "orbax")
 DTYPES = {

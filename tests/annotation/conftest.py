@@ -2,7 +2,7 @@ import argparse
 
 import pytest
 
-from mre_jax.annotation import annotate_command
+from mre_jax.commands import annotate as annotate_command
 from mre_jax.toyworld.dataset import Settings, write_dataset
 from tests.judges.conftest import server  # noqa: F401 (a fixture)
 

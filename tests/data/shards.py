@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from mre_jax.data.example import encode_triplet
-from mre_jax.data.manifest import Manifest, shard_file, write_manifest
-from mre_jax.data.shards import write_shard
+from mre_jax.data.records.example import encode_triplet
+from mre_jax.data.records.manifest import Manifest, shard_file, write_manifest
+from mre_jax.data.records.shards import write_shard
 from mre_jax.data.triplets import Triplet
 
 

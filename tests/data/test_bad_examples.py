@@ -8,9 +8,9 @@ import pytest
 
 from mre_jax import cli
 from mre_jax.data.bad_examples import BadExample, BadExamplesError, allowed_bad, parse_skip_bad
-from mre_jax.data.loader import Loader
-from mre_jax.data.manifest import check_manifest
-from mre_jax.data.record_source import RecordSource
+from mre_jax.data.batches.loader import Loader
+from mre_jax.data.records.manifest import check_manifest
+from mre_jax.data.records.record_source import RecordSource
 from mre_jax.errors import ConfigError
 from tests.data.pictures import AFTER, BEFORE, picture
 from tests.data.prepared import content
@@ -63,7 +63,7 @@ GOOD_IDS = [f"e{number}" for number in range(COUNT) if number not in BAD]
 
 @pytest.mark.parametrize("sample", [1, 64], ids=["good-sample", "bad-sample"])
 def test_all_bad_rows_are_listed_and_no_set_is_made(tmp_path, capsys, monkeypatch, sample):
-    monkeypatch.setattr("mre_jax.data.shards._SAMPLE", sample)
+    monkeypatch.setattr("mre_jax.data.records.shards._SAMPLE", sample)
     out = tmp_path / "out"
     assert prepare(write_rows(tmp_path / "in"), out) == 65
     said = capsys.readouterr().err
@@ -105,14 +105,14 @@ def test_what_is_left_out_does_not_depend_on_workers_place_or_stops(tmp_path, mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mre_jax.data.manifest.write_manifest", stop)
+        patch.setattr("mre_jax.data.records.manifest.write_manifest", stop)
         assert prepare(copy, tmp_path / "stopped", "--skip-bad", "7") == 130
     assert prepare(copy, tmp_path / "stopped", "--skip-bad", "7") == 0
     assert content(tmp_path / "stopped") == content(wanted)
 
 
 def test_a_run_goes_on_after_the_rows_are_mended(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("mre_jax.data.shards._SAMPLE", 1)
+    monkeypatch.setattr("mre_jax.data.records.shards._SAMPLE", 1)
     out = tmp_path / "out"
     path = write_rows(tmp_path / "in", {5: BAD[5], 9: BAD[8]})
     assert prepare(path, out) == 65
@@ -139,7 +139,7 @@ def test_more_than_may_be_left_out_is_refused(tmp_path, capsys):
 
 
 def test_a_set_that_is_wrong_as_a_whole_is_not_listed_row_by_row(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("mre_jax.data.shards._SAMPLE", 4)
+    monkeypatch.setattr("mre_jax.data.records.shards._SAMPLE", 4)
     path = write_rows(tmp_path / "in", dict.fromkeys(range(COUNT), BAD[5]))
     assert prepare(path, tmp_path / "out") == 65
     (line,) = capsys.readouterr().err.splitlines()

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from mre_jax import cli
-from mre_jax.data.augment import Augmentation
-from mre_jax.data.index import index_path
-from mre_jax.data.loader import Loader
-from mre_jax.data.manifest import check_manifest
-from mre_jax.data.order import member
-from mre_jax.data.record_source import RecordSource
+from mre_jax.data.batches.augment import Augmentation
+from mre_jax.data.batches.loader import Loader
+from mre_jax.data.batches.order import member
+from mre_jax.data.records.index import index_path
+from mre_jax.data.records.manifest import check_manifest
+from mre_jax.data.records.record_source import RecordSource
 from tests.data.sources.test_instruct_pix2pix import write_set
 
 pytest.importorskip("tensorflow_datasets")

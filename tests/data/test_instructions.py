@@ -6,11 +6,11 @@ from collections import Counter
 import pytest
 
 from mre_jax import cli
-from mre_jax.data.augment import Augmentation
-from mre_jax.data.loader import Loader
-from mre_jax.data.manifest import check_manifest
-from mre_jax.data.prepared_source import PreparedSource
-from mre_jax.data.record_source import RecordSource
+from mre_jax.data.batches.augment import Augmentation
+from mre_jax.data.batches.loader import Loader
+from mre_jax.data.records.manifest import check_manifest
+from mre_jax.data.records.prepared_source import PreparedSource
+from mre_jax.data.records.record_source import RecordSource
 from mre_jax.data.sources import open_source
 from mre_jax.data.sources.selection import WHOLE, read_checked
 from mre_jax.data.stats import collect

@@ -11,16 +11,17 @@ from pathlib import Path
 import filelock
 import pytest
 
-from mre_jax import cli, files
-from mre_jax.data.example import NAMES, decode_triplet
-from mre_jax.data.index import index_path
+from mre_jax import cli
+from mre_jax.commands.prepare import parse_options
 from mre_jax.data.join import join
-from mre_jax.data.manifest import check_manifest
-from mre_jax.data.prepare_command import parse_options
+from mre_jax.data.records.example import NAMES, decode_triplet
+from mre_jax.data.records.index import index_path
+from mre_jax.data.records.manifest import check_manifest
+from mre_jax.data.records.tfrecord import read_records
 from mre_jax.data.sources import open_source
 from mre_jax.data.sources.selection import read_triplets
-from mre_jax.data.tfrecord import read_records
 from mre_jax.errors import ConfigError
+from mre_jax.io import files
 from mre_jax.reward.file import read_rewards
 from tests.data.pictures import picture
 from tests.data.prepared import EXAMPLES, SHARDS, arguments, content, prepare_toy, write_toy
@@ -124,7 +125,7 @@ def test_finished_shards_are_not_written_again_but_damaged_ones_are(toy, prepare
 
 def _stop_before_manifest(toy, out):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mre_jax.data.manifest.write_manifest", _raise_stop)
+        patch.setattr("mre_jax.data.records.manifest.write_manifest", _raise_stop)
         with pytest.raises(Stop):
             prepare_toy(toy, out)
     return (out / "prepare.json").exists()

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mre_jax import cli
-from mre_jax.data.manifest import load_manifest, write_manifest
+from mre_jax.data.records.manifest import load_manifest, write_manifest
 from mre_jax.data.stats import collect, token_counter
 from mre_jax.data.stats_charts import draw_words
 from mre_jax.errors import ConfigError, DataError

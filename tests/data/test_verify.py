@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from mre_jax import cli
-from mre_jax.data.example import decode_features, encode_features
-from mre_jax.data.index import index_path, load_index, write_index
-from mre_jax.data.manifest import check_manifest, load_manifest
-from mre_jax.data.tfrecord import read_records, record_offsets, write_records
+from mre_jax.data.records.example import decode_features, encode_features
+from mre_jax.data.records.index import index_path, load_index, write_index
+from mre_jax.data.records.manifest import check_manifest, load_manifest
+from mre_jax.data.records.tfrecord import read_records, record_offsets, write_records
 from mre_jax.data.verify import KINDS, verify, walk
 from mre_jax.errors import DataError
 from tests.data.pictures import picture

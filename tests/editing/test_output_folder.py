@@ -6,9 +6,9 @@ import filelock
 import pytest
 from PIL import Image
 
-from mre_jax import files
 from mre_jax.editing.output_folder import OutputFolder
 from mre_jax.errors import BusyError, ConfigError, DataError
+from mre_jax.io import files
 
 SETTINGS = {"steps": 30, "size": "paper"}
 PICTURE = Image.new("RGB", (8, 8), "red")

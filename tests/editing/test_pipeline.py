@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
-from mre_jax.editing.arguments import add_arguments  # noqa: E402
+from mre_jax.commands.edit_options import add_arguments  # noqa: E402
 from mre_jax.editing.pipeline import EditPipeline  # noqa: E402
 from mre_jax.editing.request import EditRequest  # noqa: E402
 from mre_jax.editing.settings import SamplingSettings  # noqa: E402

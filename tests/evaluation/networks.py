@@ -3,7 +3,7 @@
 import numpy as np
 
 from mre_jax.evaluation.metrics.inception_scores import SetScore
-from mre_jax.image import read_image
+from mre_jax.io.image import read_image
 
 
 def brightness(picture):

@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.evaluation import emu_edit, gedit, imgedit
-from mre_jax.evaluation.case_table import read_cases, read_rows
-from mre_jax.evaluation.imgedit_file import read_part
 from mre_jax.evaluation.results import append_results, read_results, select
-from mre_jax.evaluation.summary import macro_lines
-from mre_jax.judges.prompt_pack import load_pack
+from mre_jax.evaluation.statistics.summary import macro_lines
+from mre_jax.evaluation.suites import emu_edit, gedit, imgedit
+from mre_jax.evaluation.suites.case_table import read_cases, read_rows
+from mre_jax.evaluation.suites.imgedit_file import read_part
+from mre_jax.judges.packs.pack import load_pack
 from tests.evaluation.commands import run
 from tests.evaluation.networks import FakeCLIP, FakeDINO
 from tests.evaluation.rows import make_row

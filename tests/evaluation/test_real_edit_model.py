@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.evaluation import real_edit
 from mre_jax.evaluation.results import read_results
+from mre_jax.evaluation.suites import real_edit
 from mre_jax.judges.journal import read_verdicts
 from tests.evaluation.commands import run
 from tests.judges.server import MODEL, JudgeServer

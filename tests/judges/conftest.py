@@ -8,7 +8,7 @@ import pytest
 from mre_jax.judges.asking import run_all
 from mre_jax.judges.journal import Journal
 from mre_jax.judges.judge import make_judge
-from mre_jax.judges.pace import Pace
+from mre_jax.judges.openai.pace import Pace
 from tests.judges.server import MODEL, JudgeServer
 
 # Reading the certificates takes longer than all that a test asks of its server.

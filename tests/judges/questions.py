@@ -5,7 +5,7 @@ import io
 
 from PIL import Image
 
-from mre_jax.judges import prompt_pack
+from mre_jax.judges.packs import pack as prompt_pack
 from mre_jax.judges.question import Question
 
 

@@ -196,7 +196,7 @@ def test_what_a_killed_process_had_sent_counts(ask, server, tmp_path):
 def test_what_is_sent_is_written_down_first(ask, server, tmp_path, monkeypatch):
     """A full disk must not lead to requests of which nobody knows."""
     from mre_jax.errors import DataError
-    from mre_jax.judges.append_log import AppendLog
+    from mre_jax.io.append_log import AppendLog
 
     def full(self, record):
         raise DataError("no space left")

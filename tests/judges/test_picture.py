@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.image import decode_image
+from mre_jax.io.image import decode_image
 from mre_jax.judges.picture import at_height, mime_type, parse_encoding, picture_size
 from tests.judges.questions import picture
 

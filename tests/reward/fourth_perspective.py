@@ -18,7 +18,7 @@ from PIL import Image  # noqa: E402
 
 import tests.conftest  # noqa: E402, F401 (its environment)
 from mre_jax import cli  # noqa: E402
-from mre_jax.evaluation.tables import Source, render  # noqa: E402
+from mre_jax.evaluation.tables.fill import Source, render  # noqa: E402
 from tests.evaluation.rows import series  # noqa: E402
 from tests.tiny_editor import make_tiny_editor  # noqa: E402
 from tests.training.train_files import train, write_config  # noqa: E402

@@ -12,7 +12,7 @@ import jax.experimental.multihost_utils
 
 from mre_jax.errors import DataError
 from mre_jax.training import liveness
-from mre_jax.training.checkpoint import Checkpoints
+from mre_jax.training.checkpoints.checkpoint import Checkpoints
 from mre_jax.training.liveness import Watchdog, guarded, start_distributed
 from tests.training.states import make_mesh, make_state
 

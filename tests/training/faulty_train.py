@@ -16,8 +16,8 @@ import time
 import jax.numpy as jnp
 
 from mre_jax import cli
-from mre_jax.training import train_command
-from mre_jax.training.fingerprint import fingerprints
+from mre_jax.commands import train as train_command
+from mre_jax.training.checkpoints.fingerprint import fingerprints
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ import sys
 
 os.environ |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}  # One device: it starts faster.
 
-from mre_jax.training.checkpoint import Checkpoints
+from mre_jax.training.checkpoints.checkpoint import Checkpoints
 from tests.training.states import abstract, make_mesh, make_state
 
 

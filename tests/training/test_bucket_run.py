@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.training import event_file, json_lines, run_directory
-from mre_jax.training.checkpoint import Checkpoints
+from mre_jax.training.checkpoints.checkpoint import Checkpoints
 from mre_jax.training.config import load_config
-from mre_jax.training.metrics_log import MetricsLog
-from mre_jax.training.run_directory import Identity, RunDirectory, exit_reason
+from mre_jax.training.run import directory as run_directory
+from mre_jax.training.run import event_file, json_lines
+from mre_jax.training.run.directory import Identity, RunDirectory, exit_reason
+from mre_jax.training.run.metrics_log import MetricsLog
 from tests.evaluation import buckets
-from tests.training.test_run_directory import finish_checkpoint
+from tests.training.run.test_directory import finish_checkpoint
 from tests.training.tiny_run import train_config
 
 IDENTITY = Identity(train_config(), ("d" * 64,), "w" * 64)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mre_jax.training.liveness import CRASHED
-from mre_jax.training.run_directory import RunDirectory
+from mre_jax.training.run.directory import RunDirectory
 from tests.training.figures import Figures
 from tests.training.states import same_bits
 from tests.training.train_files import (

@@ -10,8 +10,8 @@ import sys
 import jax
 import pytest
 
-from mre_jax.training.checkpoint import Checkpoints
-from mre_jax.training.fingerprint import fingerprints
+from mre_jax.training.checkpoints.checkpoint import Checkpoints
+from mre_jax.training.checkpoints.fingerprint import fingerprints
 from tests.training.figures import Figures
 from tests.training.states import abstract, make_mesh, make_state, same_bits, shardings
 

@@ -10,18 +10,19 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image
 from safetensors.numpy import save_file
 
+from mre_jax.commands import export as export_command
+from mre_jax.commands.export import export
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.unet import UNet, UNetConfig
 from mre_jax.reward.config import RewardConfig
-from mre_jax.training import export_command, run_directory
-from mre_jax.training.checkpoint import Checkpoints
+from mre_jax.training.checkpoints.checkpoint import Checkpoints
 from mre_jax.training.config import DataConfig, LossConfig, ModelConfig, TrainConfig
-from mre_jax.training.export_command import export
 from mre_jax.training.network import Network, parameters_of
-from mre_jax.training.run_directory import Identity, RunDirectory
+from mre_jax.training.run import directory as run_directory
+from mre_jax.training.run.directory import Identity, RunDirectory
 from mre_jax.weights.checkpoint import REWARD_CLASS, open_checkpoint
 from mre_jax.weights.load import load_unet
 

@@ -7,12 +7,12 @@ import time
 import numpy as np
 import pytest
 
-from mre_jax.data.loader import Loader
-from mre_jax.data.order import positions
-from mre_jax.data.record_source import RecordSource
-from mre_jax.training import train_command
-from mre_jax.training.json_lines import read_json_lines
-from mre_jax.training.run_directory import Identity, RunDirectory, committed_step, exit_reason
+from mre_jax.commands import train as train_command
+from mre_jax.data.batches.loader import Loader
+from mre_jax.data.batches.order import positions
+from mre_jax.data.records.record_source import RecordSource
+from mre_jax.training.run.directory import Identity, RunDirectory, committed_step, exit_reason
+from mre_jax.training.run.json_lines import read_json_lines
 from tests.training.figures import Figures
 from tests.training.states import same_bits
 from tests.training.tiny_run import train_config

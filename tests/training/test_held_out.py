@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from mre_jax.commands.train import open_data
 from mre_jax.errors import ConfigError
 from mre_jax.training.config import load_config
 from mre_jax.training.held_out import HeldOutLoss, noise_key, open_held_out
@@ -15,7 +16,6 @@ from mre_jax.training.start import Needs, load_start
 from mre_jax.training.state import fresh_state
 from mre_jax.training.step import make_loss
 from mre_jax.training.text_cuts import TextCuts
-from mre_jax.training.train_command import open_data
 from tests.data.prepared import prepare_toy, write_toy
 from tests.training.train_files import write_config
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mre_jax.data.batch import Cached
-from mre_jax.data.device import to_float
-from mre_jax.data.synthetic import SyntheticLoader
+from mre_jax.data.batches.batch import Cached
+from mre_jax.data.batches.device import to_float
+from mre_jax.data.batches.synthetic import SyntheticLoader
 from mre_jax.diffusion.loss import min_snr_weight
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.models.clip import CLIPTextConfig, CLIPTextModel

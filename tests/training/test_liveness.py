@@ -12,7 +12,7 @@ import pytest
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.training import liveness
-from mre_jax.training.checkpoint import Checkpoints
+from mre_jax.training.checkpoints.checkpoint import Checkpoints
 from mre_jax.training.liveness import Watchdog, guarded, start_distributed
 from tests.training.figures import Figures
 

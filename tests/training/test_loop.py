@@ -9,13 +9,13 @@ import pytest
 
 from mre_jax.errors import DataError
 from mre_jax.training import loop as module
-from mre_jax.training.checkpoint import Checkpoints, SaveError
-from mre_jax.training.json_lines import read_json_lines
+from mre_jax.training.checkpoints.checkpoint import Checkpoints, SaveError
 from mre_jax.training.loop import Loop, Preempted
-from mre_jax.training.meter import Meter
-from mre_jax.training.metrics_log import MetricsLog
 from mre_jax.training.parallel import Layout, make_mesh
-from mre_jax.training.run_directory import Identity, RunDirectory, exit_reason
+from mre_jax.training.run.directory import Identity, RunDirectory, exit_reason
+from mre_jax.training.run.json_lines import read_json_lines
+from mre_jax.training.run.meter import Meter
+from mre_jax.training.run.metrics_log import MetricsLog
 from mre_jax.training.skipped import SkippedSteps
 from mre_jax.training.step import Metrics
 from tests.training.states import same_bits

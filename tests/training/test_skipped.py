@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mre_jax.training.run_directory import Identity, RunDirectory
+from mre_jax.training.run.directory import Identity, RunDirectory
 from mre_jax.training.skipped import SkippedSteps
 from tests.training.tiny_run import train_config
 

@@ -16,7 +16,7 @@ from mre_jax.training.start import Needs, load_start, unet_component
 from mre_jax.weights.checkpoint import REWARD_CLASS, changed, open_checkpoint
 from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.load import load_text_encoder, load_unet
-from mre_jax.weights.rule import parameters
+from mre_jax.weights.names.rule import parameters
 from tests.training.train_files import write_config
 
 

@@ -14,7 +14,7 @@ from mre_jax.errors import DataError
 from mre_jax.training.config import load_config
 from mre_jax.training.optimizer import make_optimizer
 from mre_jax.training.parallel import Layout, make_mesh
-from mre_jax.training.run_directory import Identity, RunDirectory
+from mre_jax.training.run.directory import Identity, RunDirectory
 from mre_jax.training.start import Needs, load_start
 from mre_jax.training.state import fresh_state
 from mre_jax.training.validation import Validation, draw_sheet, pack, unpack

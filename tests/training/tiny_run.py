@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mre_jax.data.batch import Batch
-from mre_jax.data.device import to_global
-from mre_jax.data.synthetic import SyntheticCache, SyntheticLoader
+from mre_jax.data.batches.batch import Batch
+from mre_jax.data.batches.device import to_global
+from mre_jax.data.batches.synthetic import SyntheticCache, SyntheticLoader
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.models.unet import UNet
 from mre_jax.models.unet_config import UNetConfig

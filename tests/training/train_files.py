@@ -16,7 +16,7 @@ import yaml
 from etils import epath
 
 from mre_jax import cli
-from mre_jax.training.json_lines import read_json_lines
+from mre_jax.training.run.json_lines import read_json_lines
 from tests.conftest import XLA_FLAGS
 
 STEPS = 6

@@ -11,12 +11,12 @@ import numpy as np
 from etils import epath
 
 from mre_jax.errors import MreError
-from mre_jax.training import shared_directory
-from mre_jax.training.checkpoint import Checkpoints
-from mre_jax.training.fingerprint import fingerprints
+from mre_jax.training.checkpoints.checkpoint import Checkpoints
+from mre_jax.training.checkpoints.fingerprint import fingerprints
+from mre_jax.training.checkpoints.replicas import compare_replicas
 from mre_jax.training.liveness import guarded, start_distributed
-from mre_jax.training.replicas import compare_replicas
-from mre_jax.training.shared_directory import check_shared
+from mre_jax.training.run import shared_directory
+from mre_jax.training.run.shared_directory import check_shared
 from tests.training.states import abstract, make_mesh, make_state, shardings
 
 

@@ -8,9 +8,9 @@ import pytest
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.weights.checkpoint import checkpoint_at, open_checkpoint
 from mre_jax.weights.digest import weights_hash
-from mre_jax.weights.folder import COMPONENTS
+from mre_jax.weights.files.folder import COMPONENTS
 from mre_jax.weights.load import load_component, load_model
-from mre_jax.weights.rule import tensors
+from mre_jax.weights.names.rule import tensors
 
 
 @pytest.fixture

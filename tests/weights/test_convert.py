@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from mre_jax.commands import convert as command
+from mre_jax.commands.convert import convert
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.weights import convert as command
 from mre_jax.weights import save, verify
-from mre_jax.weights.convert import convert
 from mre_jax.weights.digest import weights_hash
-from mre_jax.weights.source import SafetensorsFile
+from mre_jax.weights.files.source import SafetensorsFile
 from tests.weights import tiny
 
 torch = pytest.importorskip("torch")

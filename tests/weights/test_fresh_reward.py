@@ -8,7 +8,7 @@ from flax import nnx
 from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.unet import UNet
 from mre_jax.weights.fresh_reward import WithFreshReward
-from mre_jax.weights.rule import ModuleTensors, load, parameters, tensors
+from mre_jax.weights.names.rule import ModuleTensors, load, parameters, tensors
 from tests.models.tiny_unet import (
     abstract_unet,
     make_batch,

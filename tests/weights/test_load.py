@@ -14,7 +14,7 @@ from mre_jax.models.layers import Compute
 from mre_jax.weights.checkpoint import open_checkpoint
 from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.load import load_model, load_text_encoder, load_unet, load_vae, save_model
-from mre_jax.weights.rule import tensors
+from mre_jax.weights.names.rule import tensors
 from mre_jax.weights.save import save_checkpoint
 
 LOADERS = {"unet": load_unet, "vae": load_vae, "text_encoder": load_text_encoder}

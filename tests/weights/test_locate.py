@@ -5,10 +5,10 @@ from fnmatch import fnmatch
 import pytest
 from etils import epath
 
+from mre_jax.commands.convert import convert
 from mre_jax.errors import DataError
 from mre_jax.weights import locate
 from mre_jax.weights.checkpoint import checkpoint_at
-from mre_jax.weights.convert import convert
 from mre_jax.weights.locate import local_path, needed_files
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"

@@ -9,18 +9,18 @@ import pytest
 import safetensors.numpy
 from etils import epath
 
+from mre_jax.commands.convert import convert
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.weights import locate
 from mre_jax.weights import lora as lora_module
 from mre_jax.weights.checkpoint import checkpoint_at
-from mre_jax.weights.convert import convert
 from mre_jax.weights.digest import weights_hash
+from mre_jax.weights.files.source import BFLOAT16
 from mre_jax.weights.load import load_model, load_text_encoder, load_unet, load_vae
 from mre_jax.weights.lora import Lora, parse_loras
 from mre_jax.weights.lora_file import LoraFile
 from mre_jax.weights.lora_file import lora_files as lora_files_of
-from mre_jax.weights.rule import tensors
-from mre_jax.weights.source import BFLOAT16
+from mre_jax.weights.names.rule import tensors
 from tests.parity import relative_error
 from tests.weights import lora_files, tiny
 from tests.weights.lora_files import BLOCK, write

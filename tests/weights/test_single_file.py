@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from mre_jax.commands.convert import convert
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.errors import DataError
 from mre_jax.weights.checkpoint import open_checkpoint
-from mre_jax.weights.convert import convert
-from mre_jax.weights.folder import COMPONENTS
+from mre_jax.weights.files.folder import COMPONENTS
+from mre_jax.weights.files.torch_zip import PickledCheckpoint, state_dict
 from mre_jax.weights.load import load_unet, load_vae
-from mre_jax.weights.pickled import PickledCheckpoint, state_dict
-from mre_jax.weights.rule import expected_tensors, tensors
+from mre_jax.weights.names.rule import expected_tensors, tensors
 from tests.weights import tiny
 
 torch = pytest.importorskip("torch")

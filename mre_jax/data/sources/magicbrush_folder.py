@@ -16,7 +16,7 @@ from mre_jax.data.sources.picture import read_picture
 from mre_jax.data.sources.source import Keys
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.json_file import read_json
+from mre_jax.io.json_file import read_json
 
 
 class MagicBrushFolder:

@@ -11,7 +11,7 @@ from mre_jax.data.sources.file_rows import FileRows, between, rows_of
 from mre_jax.data.sources.rows import existing
 from mre_jax.data.sources.table_files import table_files
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.files import refuse_lfs_pointer
+from mre_jax.io.files import refuse_lfs_pointer
 
 _BATCH = 8
 _BUFFER = 1 << 20

@@ -9,8 +9,8 @@ import unicodedata
 from etils import epath
 
 from mre_jax.errors import DataError
-from mre_jax.files import is_lfs_pointer
-from mre_jax.image import MAX_BYTES, SUFFIXES
+from mre_jax.io.files import is_lfs_pointer
+from mre_jax.io.image import MAX_BYTES, SUFFIXES
 
 
 def read_picture(path: epath.Path, where: str) -> bytes:

@@ -14,7 +14,7 @@ from mre_jax.data.sources.picture import read_picture
 from mre_jax.data.sources.source import Keys
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import DataError
-from mre_jax.image import SUFFIXES
+from mre_jax.io.image import SUFFIXES
 
 _KINDS = "original", "edited", "instruction"
 

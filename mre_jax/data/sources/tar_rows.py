@@ -21,9 +21,9 @@ from mre_jax.data.sources.file_rows import between
 from mre_jax.data.sources.rows import LOOKED, Row, existing, pick
 from mre_jax.data.sources.table_files import table_files
 from mre_jax.errors import DataError
-from mre_jax.files import refuse_lfs_pointer
-from mre_jax.image import MAX_BYTES, SUFFIXES
-from mre_jax.json_file import parse_json
+from mre_jax.io.files import refuse_lfs_pointer
+from mre_jax.io.image import MAX_BYTES, SUFFIXES
+from mre_jax.io.json_file import parse_json
 
 SUFFIX = ".tar"
 KEY, FILE = "__key__", "__file__"

@@ -18,10 +18,10 @@ from mre_jax.evaluation.metrics.preprocess import Picture, Preprocess
 from mre_jax.evaluation.metrics.weight_file import fingerprint, open_weights
 from mre_jax.models.clip import CLIPConfig, CLIPModel
 from mre_jax.models.layers import Compute, make_rngs
-from mre_jax.weights.folder import read_json
+from mre_jax.weights.files.folder import read_json
+from mre_jax.weights.files.source import TensorSource, renamed
 from mre_jax.weights.locate import local_path
-from mre_jax.weights.rule import load
-from mre_jax.weights.source import TensorSource, renamed
+from mre_jax.weights.names.rule import load
 from mre_jax.weights.tokens import Tokenizer
 
 Scores = Float64[np.ndarray, " n"]

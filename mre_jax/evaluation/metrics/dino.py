@@ -16,7 +16,7 @@ from mre_jax.evaluation.metrics.vit import VisionTransformer, ViTConfig
 from mre_jax.evaluation.metrics.weight_file import fingerprint, open_weights
 from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.weights.locate import local_path
-from mre_jax.weights.rule import load
+from mre_jax.weights.names.rule import load
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mre_jax.errors import DataError
-from mre_jax.weights.source import TensorInfo, TensorSource
+from mre_jax.weights.files.source import TensorInfo, TensorSource
 
 
 def released_names(source: TensorSource) -> TensorSource:

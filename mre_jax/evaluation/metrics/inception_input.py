@@ -12,7 +12,7 @@ from jaxtyping import Array, Float32
 
 from mre_jax.errors import ConfigError
 from mre_jax.evaluation.metrics.preprocess import Picture, open_picture
-from mre_jax.image import to_array
+from mre_jax.io.image import to_array
 
 
 @dataclasses.dataclass(frozen=True)

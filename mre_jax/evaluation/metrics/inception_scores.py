@@ -18,9 +18,9 @@ from mre_jax.evaluation.metrics.kernel import kernel_distance
 from mre_jax.evaluation.metrics.preprocess import Picture
 from mre_jax.evaluation.metrics.weight_file import fingerprint, open_weights
 from mre_jax.models.layers import Compute, make_rngs
+from mre_jax.weights.files.source import TensorSource, renamed
 from mre_jax.weights.locate import local_path
-from mre_jax.weights.rule import load
-from mre_jax.weights.source import TensorSource, renamed
+from mre_jax.weights.names.rule import load
 
 _CLASSES = 1008
 _FILE = "pt_inception-2015-12-05-6726825d.pth"

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
-from mre_jax.image import read_image, to_array
+from mre_jax.io.image import read_image, to_array
 
 _WHITE = 250  # a little below 255, for masks that were JPEG once
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float64, UInt8
 from PIL import Image
 
 from mre_jax.errors import DataError
-from mre_jax.image import to_array
+from mre_jax.io.image import to_array
 
 Pixels = UInt8[np.ndarray, "b H W c"] | Float[np.ndarray, "b H W c"]
 Mask = Bool[np.ndarray, "b H W"]

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float32, UInt8
 from PIL import Image
 
-from mre_jax.image import read_image, to_array, to_rgb
+from mre_jax.io.image import read_image, to_array, to_rgb
 
 Picture: TypeAlias = Image.Image | str | os.PathLike[str]
 """A picture, or the path of one, which is read only when its batch is made."""

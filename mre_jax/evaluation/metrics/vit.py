@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.models.attention import attention
 from mre_jax.models.layers import Compute, activation, conv, layer_norm, linear
-from mre_jax.weights.source import TensorSource
+from mre_jax.weights.files.source import TensorSource
 
 _EPSILON = 1e-6
 _HEAD_WIDTH = 64

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from mre_jax.errors import DataError
-from mre_jax.weights.source import TensorSource, as_bytes, open_tensors
+from mre_jax.weights.files.source import TensorSource, as_bytes, open_tensors
 
 _NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 

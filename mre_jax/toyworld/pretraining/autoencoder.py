@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Float32, UInt8
 
-from mre_jax.data.device import to_float
+from mre_jax.data.batches.device import to_float
 from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.vae import AutoencoderKL, VAEConfig
 from mre_jax.toyworld.pretraining.fit import draw_rows, fit, parameters

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float32, Int32
 
-from mre_jax.data.order import drop_conditions
+from mre_jax.data.batches.order import drop_conditions
 from mre_jax.diffusion.loss import min_snr_weight, squared_error
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.models.clip import CLIPTextConfig, CLIPTextModel

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from mre_jax.processes import end_with_parent
+from mre_jax.io.processes import end_with_parent
 from mre_jax.toyworld.corruption import FEEDBACK, GRADES, NO_FEEDBACK
 from mre_jax.toyworld.edits import instructions
 from mre_jax.toyworld.pretraining.recipe import Recipe

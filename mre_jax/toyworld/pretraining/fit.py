@@ -12,8 +12,8 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float32, Int
 
-from mre_jax.training.checkpoint import Checkpoints
-from mre_jax.training.progress import Progress
+from mre_jax.training.checkpoints.checkpoint import Checkpoints
+from mre_jax.training.run.progress import Progress
 
 Loss = Callable[[Any, Any, Array], Float32[Array, ""]]
 """Of (parameters, batch, key)."""

@@ -7,7 +7,7 @@ from tqdm import tqdm
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.editing.request import EditRequest
 from mre_jax.editing.settings import SamplingSettings
-from mre_jax.image import to_pil
+from mre_jax.io.image import to_pil
 from mre_jax.reward.edit_types import EDIT_TYPES
 from mre_jax.toyworld.edits import draw_edits, instructions
 from mre_jax.toyworld.judge import score

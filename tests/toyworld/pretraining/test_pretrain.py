@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mre_jax.demo.demo_command import EDITOR
+from mre_jax.commands.demo import EDITOR
+from mre_jax.commands.toy_pretrain import pretrain
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.errors import ConfigError
-from mre_jax.toyworld.pretraining.pretrain_command import pretrain
 from mre_jax.toyworld.pretraining.recipe import Recipe
 
 TINY = Recipe(

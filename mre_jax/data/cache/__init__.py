@@ -1,0 +1,1 @@
+"""What the frozen encoders say of each record, kept beside it."""

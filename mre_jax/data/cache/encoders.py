@@ -1,0 +1,221 @@
+"""The frozen encoders of a model: their hashes, and the program that runs them for a cache.
+
+The program takes the examples of a batch one by one, so that an example's numbers depend neither on
+the batch's size nor on the number of devices; four pictures at a time keep a device busy.
+"""
+
+import functools
+import hashlib
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from etils import epath
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float32, Int32, UInt8
+
+from mre_jax.data.cache.description import EncoderHashes
+from mre_jax.models.clip import CLIPTextModel
+from mre_jax.models.vae import AutoencoderKL
+from mre_jax.weights.checkpoint import Checkpoint, checkpoint_at
+from mre_jax.weights.files.source import TensorSource, as_bytes
+from mre_jax.weights.lora import Loras
+from mre_jax.weights.names.rule import load
+from mre_jax.weights.tokens import Tokenizer
+
+DATA_AXIS = "data"
+
+# What a VAE encodes with: one whose decoder alone was trained further gives the same latents.
+_ENCODING = ("encoder.", "quant_conv.")
+_PROBES = (
+    "",
+    "make it snow",
+    "Turn the old man's hat into a bright-red umbrella, please!",
+    "The instruction was followed; but 3 of 10 details (e.g. the café's sign) were lost.",
+    "None; None; None",
+    "".join(map(chr, range(32, 127))),
+)
+
+
+class CacheEncoders:
+    """The networks that a cache stands for, with a copy of the weights on every device.
+
+    Attributes:
+        hashes: of the weights and the tokenizer.
+        tokenizer: None without texts.
+        devices: how many share a batch.
+    """
+
+    def __init__(
+        self,
+        model: epath.PathLike,
+        *,
+        text: bool,
+        base: epath.PathLike | None = None,
+        lora: Loras = (),
+        devices: Sequence[jax.Device] | None = None,
+    ):
+        """Loads them; what had to be changed or assumed is said in warnings.
+
+        Args:
+            model, base, lora: as `checkpoint_at` takes them.
+            text: whether texts are encoded too.
+            devices: by default all of this host.
+
+        Raises:
+            DataError: if the model cannot be read, or has no tokenizer for the texts.
+        """
+        self._mesh = Mesh(np.asarray(list(devices or jax.local_devices())), (DATA_AXIS,))
+        self.devices = self._mesh.size
+        everywhere = NamedSharding(self._mesh, PartitionSpec())
+        self.tokenizer: Tokenizer | None = None
+        with checkpoint_at(model, base=base, lora=lora, components=_components(text)) as checkpoint:
+            for note in checkpoint.notes:
+                warnings.warn(f"{model}: {note}", stacklevel=3)
+            self.hashes = hashes_of(checkpoint)
+            if text:
+                self.tokenizer = checkpoint.tokenizer()
+            loaded: list[Any] = [
+                load(part.network(), part.source, placement=everywhere)
+                for part in checkpoint.components.values()
+            ]
+        self._vae_config = loaded[0].config
+        self._graphs, self._states = zip(*map(nnx.split, loaded), strict=True)
+        self._width = loaded[1].config.hidden_size if text else 0
+
+    def latents(self, resolution: int) -> tuple[int, int, int]:
+        """Height, width and channels of the latents of square pictures."""
+        side = resolution // self._vae_config.downscale
+        return side, side, self._vae_config.latent_channels
+
+    @property
+    def downscale(self) -> int:
+        """Pixels per latent along each side."""
+        return self._vae_config.downscale
+
+    @property
+    def text_width(self) -> int:
+        """Of a text state; 0 without texts."""
+        return self._width
+
+    def __call__(
+        self, pixels: UInt8[np.ndarray, "b 2 H W 3"], ids: Int32[np.ndarray, "b 2 t"] | None
+    ) -> dict[str, Float32[Array, "b ..."]]:
+        """Starts the encoding of a batch, whose size the devices divide.
+
+        Args:
+            pixels: original and edited picture.
+            ids: tokens of instruction and reward text; None without texts.
+
+        Returns:
+            The fields of `Cached`; latents of the picture and of its mirror image, [b 2 h w c].
+        """
+        split = NamedSharding(self._mesh, PartitionSpec(DATA_AXIS))
+        inputs = jax.device_put((pixels, ids), split)
+        return _encode(self._states, *inputs, graphs=self._graphs, mesh=self._mesh)
+
+
+def encoder_hashes(
+    model: epath.PathLike, *, text: bool = True, base: epath.PathLike | None = None
+) -> EncoderHashes:
+    """What identifies the encoders of a model, whatever its layout.
+
+    Args:
+        model, base: as `checkpoint_at` takes them.
+        text: whether to hash text encoder and tokenizer too.
+
+    Raises:
+        DataError: if it cannot be read, or has no tokenizer.
+    """
+    with checkpoint_at(model, base=base, components=_components(text)) as checkpoint:
+        return hashes_of(checkpoint)
+
+
+def tokenize_quietly(
+    tokenizer: Tokenizer, texts: Sequence[str]
+) -> tuple[Int32[np.ndarray, "b t"], int]:
+    """Token ids, and how many of the texts had to be cut, instead of a warning for each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        return tokenizer(texts), len(caught)
+
+
+def _components(text: bool) -> tuple[str, ...]:
+    return ("vae", "text_encoder") if text else ("vae",)
+
+
+def hashes_of(checkpoint: Checkpoint) -> EncoderHashes:
+    """`encoder_hashes` of a model that is open; of the VAE alone where only that is."""
+    vae = checkpoint.components["vae"].source
+    chosen = (name for name in vae.tensors if name.startswith(_ENCODING))
+    hashes = EncoderHashes(_digest(vae, chosen))
+    if "text_encoder" not in checkpoint.components:
+        return hashes
+    source = checkpoint.components["text_encoder"].source
+    tokenizer = checkpoint.tokenizer()
+    ids, _ = tokenize_quietly(tokenizer, _PROBES)
+    return hashes._replace(
+        text_encoder=_digest(source, source.tensors),
+        tokenizer=hashlib.sha256(np.asarray(ids, "<i4").tobytes()).hexdigest(),
+    )
+
+
+def _digest(source: TensorSource, names: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        array = source.read(name)
+        digest.update(f"{name} {array.dtype.name} {list(array.shape)}\n".encode())
+        digest.update(as_bytes(array))
+    return digest.hexdigest()
+
+
+@functools.partial(jax.jit, static_argnames=("graphs", "mesh"))
+def _encode(
+    states: Any,
+    pixels: UInt8[Array, "b 2 H W 3"],
+    ids: Int32[Array, "b 2 t"] | None,
+    *,
+    graphs: Any,
+    mesh: Mesh,
+) -> dict[str, Float32[Array, "b ..."]]:
+    def part(states: Any, pixels: Array, ids: Array | None) -> dict[str, Array]:
+        networks = list(map(nnx.merge, graphs, states))
+        found = _one_by_one(functools.partial(_encode_pictures, networks[0]), pixels)
+        if ids is not None:
+            found |= _one_by_one(functools.partial(_encode_texts, networks[1]), ids)
+        return found
+
+    whole, split = PartitionSpec(), PartitionSpec(DATA_AXIS)
+    # The parts are independent: nothing is communicated, nothing needs to be checked.
+    run = jax.shard_map(
+        part, mesh=mesh, in_specs=(whole, split, split), out_specs=split, check_vma=False
+    )
+    return run(states, pixels, ids)
+
+
+def _one_by_one(encode: Callable[[Array], dict[str, Array]], rows: Array) -> dict[str, Array]:
+    """A loop, over a single row too: XLA would unroll that one, and round otherwise."""
+    looped = rows if len(rows) > 1 else jnp.repeat(rows, 2, axis=0)
+    return jax.tree.map(lambda found: found[: len(rows)], jax.lax.map(encode, looped))
+
+
+def _encode_pictures(vae: AutoencoderKL, pixels: UInt8[Array, "2 H W 3"]) -> dict[str, Array]:
+    images = pixels.astype(jnp.float32) / 127.5 - 1
+    both = jnp.stack([images, images[:, :, ::-1]], axis=1)
+    moments = vae.encode(rearrange(both, "p m H W c -> (p m) H W c"))
+    mean, logvar = (rearrange(part, "(p m) h w c -> p m h w c", p=2) for part in moments)
+    return {"original": mean[0], "edited_mean": mean[1], "edited_logvar": logvar[1]}
+
+
+def _encode_texts(text_encoder: CLIPTextModel, ids: Int32[Array, "2 t"]) -> dict[str, Array]:
+    states, pooled, _ = text_encoder(ids)
+    return {
+        "instruction_states": states[0],
+        "reward_states": states[1],
+        "reward_pooled": pooled[1],
+    }

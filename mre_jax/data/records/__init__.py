@@ -1,0 +1,1 @@
+"""Triplets as records of TFRecord shards, and the folder that holds them."""

@@ -1,0 +1,208 @@
+"""The triplets of a prepared folder, any of them at any time."""
+
+import contextlib
+import dataclasses
+import functools
+import sys
+import threading
+import weakref
+from typing import IO, Any
+
+import numpy as np
+from etils import epath
+from jaxtyping import Bool, Int64
+
+from mre_jax.data.cache.description import Cache
+from mre_jax.data.records.example import Features, decode_entry, decode_triplet
+from mre_jax.data.records.index import Index, is_rewarded, load_index, make_index, write_index
+from mre_jax.data.records.local_copy import local_copy
+from mre_jax.data.records.manifest import GROUPS, REWARDED, check_manifest
+from mre_jax.data.records.tfrecord import open_shard, read_record, record_offsets
+from mre_jax.data.triplets import Triplet
+from mre_jax.errors import ConfigError, DataError
+from mre_jax.reward.scores import MAX_SCORE
+
+
+class RecordSource:
+    """Random access to the records of a prepared folder, in the order of its shards.
+
+    Where each lies takes 32 bytes a record. Threads may share a source; it may be pickled, and
+    opens its files again where it arrives.
+
+    Attributes:
+        path: the folder; one in a bucket is read from its `local_copy`.
+        manifest: of the folder.
+    """
+
+    def __init__(self, folder: epath.PathLike):
+        """Checks the folder against its manifest, and finds the records by their headers.
+
+        Raises:
+            DataError: if a shard is missing, too many, of another size or number of records than
+                the manifest says, or damaged.
+        """
+        self.path = epath.Path(folder)
+        self._local = local_copy(folder)
+        self.manifest = check_manifest(self._local)
+        parts = []
+        for number, shard in enumerate(self.manifest.shards):
+            offsets, lengths = record_offsets(self._file(number))
+            if len(offsets) != shard.count:
+                raise DataError(
+                    f"{self._file(number)}: {len(offsets)} records, {shard.count} in the manifest; "
+                    "prepare the set again"
+                )
+            shards = np.full_like(offsets, number)
+            parts.append(np.stack([shards, np.arange(len(offsets)), offsets, lengths], axis=1))
+        self._places: Int64[np.ndarray, "n 4"] = np.concatenate(parts)
+        self._is_part = False
+        self._open()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @functools.cached_property
+    def cache(self) -> Cache | None:
+        """What is cached in the records; None if nothing is."""
+        return Cache.of(self.manifest)
+
+    @property
+    def same_size(self) -> bool:
+        """Whether pictures of a pair are of one size, or else damaged."""
+        return self.manifest.settings.get("sizes", "same") == "same"
+
+    def __getitem__(self, number: int) -> Triplet:
+        """The triplet of one record.
+
+        Raises:
+            DataError: naming shard, record and offset of one that is damaged.
+        """
+        return self.read(number)[0]
+
+    def read(self, number: int) -> tuple[Triplet, Features]:
+        """The triplet of one record, and its other features; see `__getitem__`."""
+        record, where = self._read(number)
+        triplet, features = decode_triplet(record, where)
+        if not self.same_size:
+            triplet = dataclasses.replace(triplet, same_size=False)
+        return triplet, features
+
+    @functools.cached_property
+    def index(self) -> Index:
+        """Scores and group of every record.
+
+        Read from the file of `mre prepare`. For a set of an earlier version every record is read
+        once, which is said, and the index is kept beside the shards where it may be written.
+
+        Raises:
+            DataError: if a record, or the index, is damaged.
+        """
+        index = load_index(self._local, self.manifest)
+        if index is None:
+            print(
+                f"{self.path}: prepared without an index of its scores; reading all "
+                f"{len(self)} records once",
+                file=sys.stderr,
+            )
+            index = make_index(decode_entry(*self._read(n)) for n in range(len(self)))
+            with contextlib.suppress(OSError):  # a set that is only read has it in memory alone
+                write_index(self._local, self.manifest, index)
+        return index
+
+    @functools.cached_property
+    def rewarded_count(self) -> int:
+        """Records with a reward: told by the manifest, or counted by `index`."""
+        if not self._is_part and (told := self.manifest.measured.get(REWARDED)) is not None:
+            return int(told)
+        return int(is_rewarded(self.index).sum())
+
+    @functools.cached_property
+    def _bounds(self) -> Int64[np.ndarray, " n"] | None:
+        """Where each group begins, and the last ends; None if an epoch reads every record."""
+        if GROUPS not in self.manifest.measured:
+            return None
+        return np.flatnonzero(np.diff(self.index["group"], prepend=-1, append=-1))
+
+    @property
+    def groups(self) -> int:
+        """Records that an epoch reads: of each group one."""
+        return len(self) if self._bounds is None else len(self._bounds) - 1
+
+    def members(self, group: int) -> range:
+        """The records of a group, which an epoch draws one of."""
+        if self._bounds is None:
+            return range(group, group + 1)
+        return range(*self._bounds[group : group + 2].tolist())
+
+    def with_min_score(self, min_score: float) -> "RecordSource":
+        """The records of which every one of the three scores is at least `min_score`.
+
+        Says how many are left out, and how many of them have no reward.
+
+        Raises:
+            ConfigError: if no score can be below it or none can reach it.
+            DataError: if no record is left, none has scores, or one is damaged.
+        """
+        if not 0 < min_score <= MAX_SCORE:
+            raise ConfigError(f"data.min_score={min_score} must be over 0 and at most {MAX_SCORE}")
+        if not self.rewarded_count:
+            raise DataError(
+                f"{self.path}: no rewards in it, and data.min_score asks for them; prepare it with "
+                "--rewards, or set data.min_score=null"
+            )
+        # In float32, as the records have them: 4.3 is at least 4.3.
+        kept: Bool[np.ndarray, " n"] = np.all(self.index["scores"] >= np.float32(min_score), axis=1)
+        if not kept.any():
+            raise DataError(
+                f"{self.path}: none of {len(self)} records has three scores of {min_score} or "
+                "more; lower data.min_score"
+            )
+        unjudged = len(self) - self.rewarded_count
+        print(
+            f"{self.path}: {kept.sum()} of {len(self)} records have three scores of {min_score} or "
+            f"more; {len(self) - kept.sum()} are left out, {unjudged} of them without a reward",
+            file=sys.stderr,
+        )
+        return self._part(kept)
+
+    def _part(self, kept: Bool[np.ndarray, " n"]) -> "RecordSource":
+        part = RecordSource.__new__(RecordSource)
+        part.__setstate__(
+            self.__getstate__()
+            | {"_places": self._places[kept], "index": self.index[kept], "_is_part": True}
+        )
+        return part
+
+    def _read(self, number: int) -> tuple[bytes, str]:
+        shard, record, offset, length = self._places[number].tolist()
+        file = self._file(shard)
+        data = read_record(self._descriptor(shard), offset, length, shard=file, record=record)
+        return data, f"{file}: record {record} at byte {offset}"
+
+    def _file(self, shard: int) -> str:
+        return str(self._local / self.manifest.shards[shard].file)
+
+    def _descriptor(self, shard: int) -> int:
+        with self._lock:
+            if shard not in self._files:
+                self._files[shard] = open_shard(self._file(shard))
+            return self._files[shard].fileno()
+
+    def _open(self) -> None:
+        self._files: dict[int, IO[bytes]] = {}
+        self._lock = threading.Lock()
+        weakref.finalize(self, _close, self._files)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but open files, and the caches that are cheap to make again."""
+        kept = ("path", "_local", "manifest", "_places", "_is_part", "index")
+        return {name: value for name, value in vars(self).items() if name in kept}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._open()
+
+
+def _close(files: dict[int, IO[bytes]]) -> None:
+    for file in files.values():
+        file.close()

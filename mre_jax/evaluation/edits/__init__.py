@@ -1,0 +1,1 @@
+"""The edits of a benchmark: a checkpoint's, or a folder of somebody's."""

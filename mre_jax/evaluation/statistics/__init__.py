@@ -1,0 +1,1 @@
+"""What result rows say: means, intervals, differences, agreement, ranks."""

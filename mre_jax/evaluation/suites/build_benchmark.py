@@ -1,0 +1,146 @@
+"""`mre evaluate build-benchmark`: seven instructions for each photo of a folder, by a judge model.
+
+    OUT/images/                    the photos
+    OUT/drafts.jsonl               what the model wrote; no photo in it is asked for again
+    OUT/instructions.draft.json    the same as instructions of Real-Edit
+
+A person reads the draft beside the photos, mends it, and saves it as `instructions.json`; until
+then no suite takes the folder.
+"""
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mre_jax.commands.judge_options import add_judge_arguments, judge_from
+from mre_jax.errors import BusyError, ConfigError, DataError
+from mre_jax.evaluation.edits.bucket import fetched
+from mre_jax.evaluation.suites.instruction_draft import ask_for_draft, worst_usd
+from mre_jax.io.append_log import AppendLog, read_records
+from mre_jax.io.files import write_atomically
+from mre_jax.io.image import SUFFIXES
+from mre_jax.judges.openai.judge import OpenAIJudge
+from mre_jax.judges.picture import Encoding
+from mre_jax.reward.edit_types import EDIT_TYPES
+
+_SENT = Encoding(quality=90, height=768)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this command."""
+    parser.add_argument("photos", help="folder of photos")
+    parser.add_argument("--out", required=True, help="folder of the new benchmark")
+    add_judge_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Asks for what is missing, and writes the draft."""
+    photos = find_photos(fetched(args.photos, args.out))
+    judge = judge_from(args)
+    if not isinstance(judge, OpenAIJudge):
+        raise ConfigError(f"--judge {args.judge}: only openai:MODEL can write instructions")
+    if args.dry_run:
+        most = sum(worst_usd(judge, _sent(photo)) for photo in photos)
+        print(f"{judge.name}: {len(photos)} requests, at most {most:.2f} USD with all repetitions")
+        return 0
+    out = Path(args.out)
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    with AppendLog(out / "drafts.jsonl") as log:
+        asyncio.run(_fill(judge, photos, log, args.max_usd))
+    drafts = read_drafts(out / "drafts.jsonl")
+    for photo in photos:
+        if photo.name in drafts and not (out / "images" / photo.name).exists():
+            shutil.copyfile(photo, out / "images" / photo.name)
+    draft = {p.name: _lines(drafts[p.name]) for p in photos if p.name in drafts}
+    path = out / "instructions.draft.json"
+    write_atomically(path, json.dumps(draft, indent=1, ensure_ascii=False) + "\n")
+    print(
+        f"{path}: {len(draft)} of {len(photos)} photos; read it beside them, mend it, and save it "
+        "as instructions.json"
+    )
+    missing = [photo.name for photo in photos if photo.name not in drafts]
+    if missing:
+        raise DataError(
+            f"{len(missing)} photos have no instructions, the first {missing[0]}; drafts.jsonl "
+            "says why; run it again, or write them by hand"
+        )
+    return 0
+
+
+def find_photos(folder: Path) -> list[Path]:
+    """The photos of a folder by name.
+
+    Raises:
+        DataError: if there is none.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    photos = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not photos:
+        raise DataError(f"{folder}: no photos ({', '.join(SUFFIXES)}) in it")
+    return photos
+
+
+def read_drafts(path: Path) -> dict[str, dict[str, str]]:
+    """The instructions by type of every photo that has them."""
+    return {
+        record["photo"]: record["instructions"]
+        for _, record in read_records(path)
+        if record.get("status") == "ok"
+    }
+
+
+def _sent(photo: Path) -> bytes:
+    return _SENT.encode(photo.read_bytes(), str(photo))
+
+
+def _lines(instructions: Mapping[str, str]) -> list[str]:
+    return [f"{n}. {kind}: {instructions[kind]}" for n, kind in enumerate(EDIT_TYPES, 1)]
+
+
+async def _fill(
+    judge: OpenAIJudge, photos: Sequence[Path], log: AppendLog, max_usd: float | None
+) -> None:
+    """One photo after the other; what one may cost is written down before it is sent."""
+    done, spent = _state(log)
+    try:
+        for photo in tqdm([p for p in photos if p.name not in done], unit="photo", disable=None):
+            data = _sent(photo)
+            worst = worst_usd(judge, data)
+            if max_usd is not None and spent + worst > max_usd:
+                raise BusyError(
+                    f"{photo.name} may cost {worst:.4f} USD, and {spent:.4f} of {max_usd:.4f} are "
+                    "spent; raise --max-usd to go on"
+                )
+            log.append({"photo": photo.name, "status": "sent", "usd": worst})
+            draft = await ask_for_draft(judge, data)
+            log.append({"photo": photo.name, **dataclasses.asdict(draft)})
+            spent += draft.usd
+            if draft.status == "http_error":
+                raise BusyError(f"{photo.name}: no answer ({draft.raw}); run it again later")
+    finally:
+        await judge.close()
+
+
+def _state(log: AppendLog) -> tuple[set[str], float]:
+    """The photos that have instructions, and what was spent, unanswered requests at their worst."""
+    done: set[str] = set()
+    sent: dict[str, float] = {}
+    spent = 0.0
+    for _, record in log.records():
+        photo = record["photo"]
+        if record["status"] == "sent":
+            spent += sent.get(photo, 0.0)
+            sent[photo] = record["usd"]
+        else:
+            sent.pop(photo, None)
+            spent += record["usd"]
+            if record["status"] == "ok":
+                done.add(photo)
+    return done, spent + sum(sent.values())

@@ -1,0 +1,1 @@
+"""Files, pictures, memory and devices of the machine, for every room."""

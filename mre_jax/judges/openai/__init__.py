@@ -1,0 +1,1 @@
+"""Models behind servers of OpenAI's protocol."""

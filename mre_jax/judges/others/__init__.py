@@ -1,0 +1,1 @@
+"""Judges that are no model: people, a journal, the toy world."""

@@ -1,0 +1,102 @@
+"""The exact judges of the toy world."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mre_jax.errors import DataError
+from mre_jax.io.image import decode_image
+from mre_jax.judges.judge import verdict_for
+from mre_jax.judges.question import Question
+from mre_jax.judges.verdict import Verdict
+from mre_jax.reward.scores import PERSPECTIVES
+from mre_jax.toyworld.corruption import GRADES, NO_FEEDBACK
+from mre_jax.toyworld.edits import Edits
+from mre_jax.toyworld.judge import score
+from mre_jax.toyworld.scene import Scenes
+
+MODEL = "toy-1"
+PASS = 4.0
+"""The least score that is a yes."""
+
+_FLAWS = ("The edit is {} off.", "The unedited parts are {} altered.", "The image is {} degraded.")
+_KEPT = 64
+
+
+class ToyJudge:
+    """Knows the scene and the edit, and so the ideal result.
+
+    A prompt for whole numbers gets the rounded score, as the toy world's own rewards are.
+    """
+
+    def __init__(self) -> None:
+        self._scores: dict[tuple[str, bytes], tuple[float, ...]] = {}
+
+    @property
+    def name(self) -> str:
+        return "toy"
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {"model": MODEL}
+
+    def worst_usd(self, question: Question) -> float:
+        return 0.0
+
+    async def ask(self, question: Question) -> Verdict:
+        """The exact score.
+
+        Raises:
+            DataError: if the question does not say what scene and edit it is about, is of another
+                perspective or range, or its picture is none of a scene.
+        """
+        where = f"item {question.item!r}"
+        answer = question.prompt.answer
+        if question.perspective not in PERSPECTIVES or (answer.low, answer.high) != (0, 5):
+            raise DataError(
+                f"{where}: the toy judge scores {', '.join(PERSPECTIVES)} from 0 to 5, not "
+                f"{question.perspective} of pack {question.pack.name}"
+            )
+        index = PERSPECTIVES.index(question.perspective)
+        exact = self._judge(question, where)[index]
+        value = round(exact) if answer.integer else exact
+        return verdict_for(
+            self,
+            question,
+            "ok",
+            score=value,
+            passed=exact >= PASS if answer.passed else None,
+            text=_text(question, index, round(exact)) if answer.text else "",
+            model=MODEL,
+        )
+
+    def halt(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    def _judge(self, question: Question, where: str) -> tuple[float, ...]:
+        """All three scores; the perspectives of an edit are asked for one after the other."""
+        edited = question.file("edited")
+        known = question.item, edited
+        if known not in self._scores:
+            if not {"scene", "edit"} <= question.extra.keys():
+                raise DataError(f"{where}: the toy judge needs scenes; judge what `mre toy` made")
+            picture = decode_image(edited, f"{where}: edited picture")
+            candidate = np.asarray(picture, np.float32)[None] / np.float32(255)
+            scenes = Scenes.from_json([question.extra["scene"]])
+            edits = Edits.from_json([question.extra["edit"]])
+            if len(self._scores) >= _KEPT:
+                self._scores.pop(next(iter(self._scores)))
+            self._scores[known] = tuple(score(scenes, edits, candidate)[0].tolist())
+        return self._scores[known]
+
+
+def _text(question: Question, index: int, value: int) -> str:
+    """What the data set says of the edit, or how bad it is without saying in which way."""
+    texts = question.extra.get("texts")
+    if texts is not None:
+        return str(texts[index])
+    return _FLAWS[index].format(GRADES[value]) if value < len(GRADES) else NO_FEEDBACK

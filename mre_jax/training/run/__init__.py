@@ -1,0 +1,1 @@
+"""The directory of a run, and what the run writes about itself."""

@@ -1,0 +1,1 @@
+"""Files of weights, read and written: safetensors, PyTorch's, Orbax's, folders of them."""

@@ -1,0 +1,93 @@
+"""Writing `.safetensors` tensor by tensor, with the memory of one.
+
+The format is 8 bytes with the header's length, a JSON header of names, dtypes, shapes and offsets,
+then the data without gaps (https://huggingface.co/docs/safetensors). Since shapes are known before
+any tensor is read, the header goes first and the rest is appended.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from mre_jax.io.files import full_disk_is_an_error
+from mre_jax.weights.files.source import DTYPES, TensorInfo, as_bytes
+
+
+def canonical_order(tensors: Mapping[str, TensorInfo]) -> list[str]:
+    """The order in a file: wide dtypes first, so that each tensor is aligned, then by name."""
+    return sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+
+
+def write_safetensors(
+    path: Path,
+    tensors: Mapping[str, TensorInfo],
+    arrays: Iterable[tuple[str, np.ndarray]],
+) -> str:
+    """Write `arrays`, which come in `canonical_order(tensors)`, to `path`; return its SHA-256.
+
+    The file appears under its name only when it is complete and on the disk.
+
+    Raises:
+        DataError: when the disk is full.
+        ValueError: when `arrays` are not what `tensors` announces.
+    """
+    order = canonical_order(tensors)
+    digest = hashlib.sha256()
+    with _replacing(path) as file:
+        for piece in _pieces(tensors, order, arrays):
+            file.write(piece)
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with full_disk_is_an_error(path):
+            with partial.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _pieces(
+    tensors: Mapping[str, TensorInfo],
+    order: list[str],
+    arrays: Iterable[tuple[str, np.ndarray]],
+) -> Iterator[bytes | memoryview]:
+    header = _header(tensors, order)
+    yield len(header).to_bytes(8, "little") + header
+    expected = iter(order)
+    for name, array in arrays:
+        if name != next(expected, None) or TensorInfo(array.shape, array.dtype) != tensors[name]:
+            raise ValueError(f"the tensor {name} came out of turn or with another shape")
+        yield as_bytes(array)
+    for name in expected:
+        raise ValueError(f"the tensor {name} was announced and did not come")
+
+
+def _header(tensors: Mapping[str, TensorInfo], order: list[str]) -> bytes:
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name in order:
+        shape, dtype = tensors[name]
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        entries[name] = {
+            "dtype": DTYPES[dtype],
+            "shape": list(shape),
+            "data_offsets": [offset, offset + size],
+        }
+        offset += size
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    return header + b" " * (-len(header) % 8)
