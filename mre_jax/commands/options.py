@@ -1,6 +1,53 @@
-"""Values of options, as commands of several rooms take them."""
+"""Options of a command from a spec: a frozen dataclass whose fields, defaults and docstring say it.
+
+A field `batch_size: int = 4` becomes `--batch-size`, with the field's line under "Attributes" as
+its help. Of the type it takes what the option accepts:
+
+    str, int, float, Path         one value
+    bool                          --name; --no-name too if the default is True
+    Literal["a", "b"]             one of these
+    tuple[float, ...]             5,4.5,0
+    tuple[str, ...]               --name VALUE, which may be repeated
+    dict[str, str]                --name KEY=VALUE, which may be repeated
+    another spec, or None         its options, as a group
+
+A field's `metadata` may say what the type does not: "flag" (another name), "positional" (True),
+"metavar", "choices", "title" (of a group), and "parse" (a function of the text).
+"""
+
+import argparse
+import dataclasses
+import functools
+import inspect
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 from mre_jax.errors import ConfigError
+
+Spec = TypeVar("Spec")
+Parser = argparse.ArgumentParser | argparse._ArgumentGroup
+
+
+def add_options(parser: argparse.ArgumentParser, spec: type, **defaults: Any) -> None:
+    """Adds the options of a spec.
+
+    Args:
+        defaults: in place of the spec's own, by field.
+    """
+    _add(parser, parser, spec, "", True, defaults)
+
+
+def read_options(spec: type[Spec], args: argparse.Namespace) -> Spec:
+    """The spec that the parsed options make.
+
+    Raises:
+        ConfigError: naming the option whose value does not fit.
+    """
+    return _read(spec, args, "")
 
 
 def parse_numbers(text: str, name: str) -> tuple[float, ...]:
@@ -13,3 +60,199 @@ def parse_numbers(text: str, name: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise ConfigError(f"{name} {text!r}: want numbers with commas between, as 5,5,5") from None
+
+
+def field_docs(spec: type) -> dict[str, str]:
+    """What the docstrings of a class and its bases say of each field under "Attributes"."""
+    docs: dict[str, str] = {}
+    for base in reversed(spec.__mro__):
+        section = (inspect.cleandoc(base.__doc__ or "") + "\n").partition("Attributes:\n")[2]
+        section = re.split(r"\n(?=\S)", section)[0]
+        for entry in re.split(r"\n(?=    \S)", f"\n{section}"):
+            names, colon, text = entry.strip().partition(":")
+            if colon:
+                docs |= {name.strip(): " ".join(text.split()) for name in names.split(",")}
+    return docs
+
+
+def _add(
+    parser: argparse.ArgumentParser,
+    place: Parser,
+    spec: type,
+    prefix: str,
+    required: bool,
+    defaults: Mapping[str, Any],
+) -> None:
+    for field in _fields(spec):
+        nested = _nested(field.type)
+        if nested is not None:
+            title = field.metadata.get("title", field.name.replace("_", " "))
+            group = parser.add_argument_group(title)
+            needed = required and nested is field.type
+            _add(parser, group, nested, f"{prefix}{field.name}.", needed, {})
+        else:
+            default = defaults.get(field.name, field.default)
+            _add_one(place, field, f"{prefix}{field.name}", required, default)
+
+
+def _add_one(place: Parser, field: "_Field", dest: str, required: bool, default: Any) -> None:
+    options: dict[str, Any] = {"default": default}
+    text = field.help.replace("%", "%%").removesuffix(".")
+    if default is dataclasses.MISSING:
+        options["default"] = None
+        needed = required and not field.positional
+    else:
+        needed = False
+        text += _as_help(default)
+    options |= _kind(field, default)
+    options["help"] = text
+    for name in ("metavar", "choices"):
+        if name in field.metadata:
+            options[name] = field.metadata[name]
+    if field.positional:
+        options.setdefault("metavar", field.name)
+        if default is not dataclasses.MISSING:
+            options["nargs"] = "?"
+        place.add_argument(dest, **options)
+    else:
+        place.add_argument(*field.flags, dest=dest, required=needed, **options)
+
+
+def _kind(field: "_Field", default: Any) -> dict[str, Any]:
+    """How argparse takes a field of its type."""
+    hint = _without_none(field.type)
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction if default is True else "store_true"}
+    if typing.get_origin(hint) is typing.Literal:
+        return {"choices": typing.get_args(hint)}
+    if field.repeated:
+        metavar = "NAME=VALUE" if typing.get_origin(hint) is dict else None
+        return {"action": "append", "default": [], "metavar": metavar}
+    return {"type": hint} if hint in (int, float) and "parse" not in field.metadata else {}
+
+
+def _read(spec: type, args: argparse.Namespace, prefix: str) -> Any:
+    values: dict[str, Any] = {}
+    for field in _fields(spec):
+        nested = _nested(field.type)
+        if nested is None:
+            value = getattr(args, f"{prefix}{field.name}")
+            values[field.name] = _value(field, value)
+        elif nested is field.type or _is_given(nested, args, f"{prefix}{field.name}."):
+            values[field.name] = _read(nested, args, f"{prefix}{field.name}.")
+    for field in _fields(spec):
+        if field.default is dataclasses.MISSING and values.get(field.name) is None:
+            raise ConfigError(f"{field.flags[0]} is missing")
+    return spec(**values)
+
+
+def _value(field: "_Field", value: Any) -> Any:
+    if "parse" in field.metadata and isinstance(value, str):
+        return field.metadata["parse"](value)
+    hint = _without_none(field.type)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple and arguments[0] is float and isinstance(value, str):
+        return parse_numbers(value, field.flags[0])
+    if origin is tuple and isinstance(value, list):
+        return tuple(value)
+    if origin is dict and isinstance(value, list):
+        return dict(_pair(text, field.flags[0]) for text in value)
+    return Path(value) if hint is Path and value is not None else value
+
+
+def _pair(text: str, flag: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (equals and name):
+        raise ConfigError(f"{flag} {text!r}: want NAME=VALUE")
+    return name, value
+
+
+def _is_given(spec: type, args: argparse.Namespace, prefix: str) -> bool:
+    """Whether any option of a spec that may be left out has another value than its default."""
+    for field in _fields(spec):
+        if _nested(field.type) is not None:
+            continue
+        value = getattr(args, f"{prefix}{field.name}")
+        missing = field.default is dataclasses.MISSING
+        default = [] if field.repeated else None if missing else field.default
+        if value != default:
+            return True
+    return False
+
+
+@dataclasses.dataclass(frozen=True)
+class _Field:
+    """A field of a spec, its type resolved.
+
+    Attributes:
+        default: a value; `dataclasses.MISSING` if there is none.
+    """
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+    metadata: Mapping[str, Any]
+
+    @property
+    def positional(self) -> bool:
+        return bool(self.metadata.get("positional"))
+
+    @property
+    def repeated(self) -> bool:
+        """Whether the option may be given more than once."""
+        hint = _without_none(self.type)
+        arguments = typing.get_args(hint)
+        origin = typing.get_origin(hint)
+        return "parse" not in self.metadata and (
+            origin is dict or (origin is tuple and arguments[0] is not float)
+        )
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """As the user writes it; the first one is that of messages."""
+        if self.positional:
+            return (self.metadata.get("metavar", self.name),)
+        flag = self.metadata.get("flag", f"--{self.name.replace('_', '-')}")
+        return (flag,) if isinstance(flag, str) else tuple(flag)
+
+
+@functools.cache
+def _hints(spec: type) -> dict[str, Any]:
+    return typing.get_type_hints(spec)
+
+
+def _fields(spec: Any) -> Iterator[_Field]:
+    docs = field_docs(spec)
+    for field in dataclasses.fields(spec):
+        if not field.init or field.metadata.get("option") is False:
+            continue
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        text = docs.get(field.name, "")
+        yield _Field(field.name, _hints(spec)[field.name], default, text, field.metadata)
+
+
+def _nested(hint: Any) -> Any:
+    """The spec that a type is, or is if not None."""
+    hint = _without_none(hint)
+    return hint if isinstance(hint, type) and dataclasses.is_dataclass(hint) else None
+
+
+def _without_none(hint: Any) -> Any:
+    if typing.get_origin(hint) not in (types.UnionType, typing.Union):
+        return hint
+    rest = [choice for choice in typing.get_args(hint) if choice is not type(None)]
+    return rest[0] if len(rest) == 1 else functools.reduce(lambda a, b: a | b, rest)
+
+
+def _as_help(default: Any) -> str:
+    """What a default looks like at the end of a help text; nothing where it says nothing."""
+    if default is None or isinstance(default, bool) or default in ("", (), {}):
+        return ""
+    if isinstance(default, tuple):
+        default = ",".join(
+            f"{part:g}" if isinstance(part, float) else str(part) for part in default
+        )
+    return f" ({str(default).replace('%', '%%')})"

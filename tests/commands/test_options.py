@@ -1,9 +1,121 @@
-"""Numbers with commas between."""
+"""The options of a command are its spec: same fields, same defaults, same words."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from mre_jax.commands.options import parse_numbers
+from mre_jax.commands.options import add_options, field_docs, parse_numbers, read_options
 from mre_jax.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Oven:
+    """What bakes.
+
+    Attributes:
+        kind: of oven, gas or wood.
+        heat: in degrees, 100 % of
+            what it can.
+    """
+
+    kind: str = dataclasses.field(metadata={"flag": "--oven"})
+    heat: float = 180.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Bake:
+    """A cake.
+
+    Attributes:
+        recipe: file of it.
+        out: where the cake goes.
+        fast, cooled: whether it is so.
+        size: of the cake.
+        layers: thickness of each.
+        toppings: in order.
+        extra: anything else by name.
+        oven: the oven; None eats it raw.
+        count: cakes.
+
+    Raises:
+        ConfigError: never.
+    """
+
+    recipe: Path = dataclasses.field(metadata={"positional": True})
+    out: str
+    fast: bool = False
+    cooled: bool = True
+    size: Literal["small", "large"] = "small"
+    layers: tuple[float, ...] | None = None
+    toppings: tuple[str, ...] = ()
+    extra: dict[str, str] = dataclasses.field(default_factory=dict)
+    oven: Oven | None = None
+    count: int | None = dataclasses.field(
+        default=None, metadata={"parse": lambda text: len(text), "metavar": "IIII"}
+    )
+
+
+def bake(*words):
+    parser = argparse.ArgumentParser()
+    add_options(parser, Bake)
+    return read_options(Bake, parser.parse_args([str(word) for word in words]))
+
+
+def test_defaults_are_those_of_the_spec():
+    assert bake("cake.txt", "--out", "x") == Bake(Path("cake.txt"), "x")
+
+
+def test_every_kind_of_field_is_read():
+    made = bake(
+        *("cake.txt", "--out", "x", "--fast", "--no-cooled", "--size", "large"),
+        *("--layers", "1,2.5", "--toppings", "a", "--toppings", "b", "--extra", "k=v=w"),
+        *("--oven", "gas", "--heat", "200", "--count", "III"),
+    )
+    assert made == Bake(
+        Path("cake.txt"), "x", True, False, "large", (1, 2.5), ("a", "b"), {"k": "v=w"},
+        Oven("gas", 200.0), 3,
+    )  # fmt: skip
+
+
+def test_what_a_nested_spec_lacks_is_named():
+    with pytest.raises(ConfigError, match="--oven is missing"):
+        bake("cake.txt", "--out", "x", "--heat", "200")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--layers", "1;2"], "--layers '1;2': want numbers"), (["--extra", "k"], "NAME=VALUE")],
+)
+def test_a_value_that_does_not_fit_names_its_option(words, message):
+    with pytest.raises(ConfigError, match=message):
+        bake("cake.txt", "--out", "x", *words)
+
+
+def test_what_must_be_given_is_asked_for(capsys):
+    with pytest.raises(SystemExit):
+        bake("cake.txt")
+    assert "--out" in capsys.readouterr().err
+
+
+def test_help_is_the_docstring(capsys):
+    with pytest.raises(SystemExit):
+        bake("--help")
+    told = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "in degrees, 100 % of what it can (180.0)",
+        "where the cake goes",
+        "IIII",
+        "oven:",
+    ):
+        assert words in told
+
+
+def test_fields_of_one_line_share_its_words():
+    assert field_docs(Bake)["cooled"] == field_docs(Bake)["fast"] == "whether it is so."
+    assert set(field_docs(Bake)) == {field.name for field in dataclasses.fields(Bake)}
 
 
 def test_numbers_with_commas():
