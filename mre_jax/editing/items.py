@@ -18,7 +18,7 @@ from mre_jax.editing.request import EditRequest
 from mre_jax.editing.size import fit, target_size
 from mre_jax.errors import DataError, MreError
 from mre_jax.io.image import read_image, read_size
-from mre_jax.io.json_lines import read_rows
+from mre_jax.io.json_file import read_rows
 
 _REQUEST_FIELDS = {field.name for field in dataclasses.fields(EditRequest)} - {"image", "id"}
 _FIELDS = {"id", "image", "meta"} | _REQUEST_FIELDS

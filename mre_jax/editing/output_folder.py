@@ -22,7 +22,7 @@ from PIL import Image
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.files import locked, write_atomically
 from mre_jax.io.image import write_png
-from mre_jax.io.json_lines import read_rows, to_line
+from mre_jax.io.json_file import read_rows, to_line
 
 
 class OutputFolder:

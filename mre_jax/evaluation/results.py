@@ -17,7 +17,7 @@ from etils import epath
 from mre_jax.errors import DataError
 from mre_jax.evaluation.provenance import Difference, difference, side_by_side
 from mre_jax.io.files import full_disk_is_an_error, write_atomically
-from mre_jax.io.json_lines import numbered_lines, parse_row, to_line
+from mre_jax.io.json_file import numbered_lines, parse_row, to_line
 
 STATUSES = (
     "ok",

@@ -15,7 +15,7 @@ from etils import epath
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.files import full_disk_is_an_error, locked
-from mre_jax.io.json_lines import to_line
+from mre_jax.io.json_file import to_line
 
 
 class AppendLog:

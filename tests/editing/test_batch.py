@@ -18,7 +18,7 @@ from mre_jax.editing.output_folder import OutputFolder
 from mre_jax.editing.program import Edited
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.io.json_lines import read_rows
+from mre_jax.io.json_file import read_rows
 
 TEXT = st.text(min_size=1).filter(str.strip)
 META = st.recursive(

@@ -16,7 +16,7 @@ from transformers import CLIPTokenizer
 
 from mre_jax.cli import main
 from mre_jax.io.image import read_image
-from mre_jax.io.json_lines import read_rows
+from mre_jax.io.json_file import read_rows
 
 SAMPLING = ("--steps", "2", "--scheduler", "euler", "--size", "keep")
 

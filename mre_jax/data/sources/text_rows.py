@@ -24,8 +24,7 @@ from mre_jax.data.sources.rows import Row, existing, pick
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.files import refuse_lfs_pointer
 from mre_jax.io.image import MAX_BYTES
-from mre_jax.io.json_file import parse_json
-from mre_jax.io.json_lines import parse_row
+from mre_jax.io.json_file import parse_json, parse_row
 
 _SEPARATORS = (",", ";", "\t", "|")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)

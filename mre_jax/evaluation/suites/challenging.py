@@ -23,7 +23,7 @@ from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.case import Case, check_cases
 from mre_jax.evaluation.run_edits import evaluate_by_judge, print_summary
 from mre_jax.evaluation.suites.case_table import write_picture
-from mre_jax.io.json_lines import read_rows
+from mre_jax.io.json_file import read_rows
 from mre_jax.reward.file import Reward, read_rewards
 
 SUITE = "challenging"

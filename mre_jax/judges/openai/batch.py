@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mre_jax.errors import BusyError, ConfigError, DataError, MreError
-from mre_jax.io.json_lines import numbered_lines, parse_row
+from mre_jax.io.json_file import numbered_lines, parse_row
 from mre_jax.judges.budget import Budget
 from mre_jax.judges.journal import Journal
 from mre_jax.judges.judge import plain_settings, request_key

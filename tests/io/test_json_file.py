@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mre_jax.errors import DataError
-from mre_jax.io.json_lines import numbered_lines, parse_row, read_rows, to_line
+from mre_jax.io.json_file import numbered_lines, parse_row, read_rows, to_line
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates too
 JSON = st.recursive(
