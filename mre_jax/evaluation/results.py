@@ -6,7 +6,6 @@ by whoever opens the file next.
 
 import dataclasses
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,8 +15,9 @@ from etils import epath
 
 from mre_jax.errors import DataError
 from mre_jax.evaluation.provenance import Difference, difference, side_by_side
-from mre_jax.io.files import full_disk_is_an_error, write_atomically
-from mre_jax.io.json_file import numbered_lines, parse_row, to_line
+from mre_jax.io.files import write_atomically
+from mre_jax.io.growing_file import GrowingFile, read_growing
+from mre_jax.io.json_file import to_line
 
 STATUSES = (
     "ok",
@@ -200,17 +200,11 @@ def append_results(path: Path | str, rows: Iterable[Result]) -> None:
     Raises:
         DataError: if the disk is full.
     """
-    path = Path(path)
-    data = "".join(to_line(row.to_json()) for row in rows).encode()
-    if not data:
-        return
-    with full_disk_is_an_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _drop_torn_line(path)
-        with path.open("ab") as file:
-            file.write(data)
+    data = [row.to_json() for row in rows]
+    if data:
+        with GrowingFile(path, lock=False) as file:
+            file.append(*data)
             file.flush()
-            os.fsync(file.fileno())
 
 
 class ResultsFile:
@@ -324,21 +318,12 @@ def _value_changed(old: Result, new: Result) -> Difference | None:
 
 def _read(path: epath.Path) -> list[tuple[str, Result]]:
     """The rows of one file and where they stand."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
-    whole = data[: data.rfind(b"\n") + 1]  # what follows is a torn line, or nothing
     rows = []
-    for number, line in numbered_lines(whole):
-        where = f"{path}:{number}"
-        found = parse_row(line, where)
+    for line in read_growing(path):
         try:
-            rows.append((where, Result.from_json(found)))
+            rows.append((line.where, Result.from_json(line.row)))
         except DataError as error:
-            raise DataError(f"{where}: {error}") from None
+            raise DataError(f"{line.where}: {error}") from None
     return rows
 
 
@@ -356,25 +341,3 @@ def _without_repetition(found: Iterable[tuple[str, Result]]) -> list[Result]:
         places[row.key] = where
         rows.append(row)
     return rows
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Cuts off what a killed process left behind the last newline."""
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        keep = end
-        while keep:
-            start = max(0, keep - _BLOCK)
-            file.seek(start)
-            newline = file.read(keep - start).rfind(b"\n")
-            if newline >= 0:
-                keep = start + newline + 1
-                break
-            keep = start
-        if keep < end:
-            file.truncate(keep)
-
-
-_BLOCK = 1 << 16

@@ -74,7 +74,7 @@ def parse_row(line: bytes, where: str) -> dict[str, Any]:
         DataError: if it is none, or holds a number that JSON cannot carry.
     """
     try:
-        row = json.loads(line.decode(), parse_float=_finite, parse_constant=_not_json)
+        row = _DECODER.decode(line.decode())
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: not UTF-8 text ({error.reason})") from None
     except json.JSONDecodeError as error:
@@ -123,3 +123,6 @@ def _finite(text: str) -> float:
 
 def _not_json(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number there")
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_not_json)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Self
 
 from mre_jax.errors import DataError
-from mre_jax.io.append_log import AppendLog, read_records
+from mre_jax.io.growing_file import GrowingFile, read_growing
 from mre_jax.judges.verdict import FINAL, Verdict
 
 
@@ -30,12 +30,12 @@ class Journal:
         path: of the file.
 
     Raises:
-        ConfigError, BusyError, DataError: as `AppendLog`; DataError also for a file that holds
+        ConfigError, BusyError, DataError: as `GrowingFile`; DataError also for a file that holds
             something else.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self._log = AppendLog(path, self._load)
+        self._log = GrowingFile(path, self._load)
         self.path = self._log.path
         self._places: dict[bytes, int] = {}
         self._answers: dict[bytes, int] = {}
@@ -50,8 +50,8 @@ class Journal:
         self._log.__exit__()
 
     def _load(self) -> None:
-        for number, (offset, record) in enumerate(self._log.records(), 1):
-            self._note(offset, record, f"{self.path}:{number}")
+        for line in self._log.lines():
+            self._note(line.offset, line.row, line.where)
 
     @property
     def spent(self) -> float:
@@ -118,15 +118,15 @@ def read_verdicts(path: str | os.PathLike[str]) -> Iterator[Verdict]:
         DataError: if it is missing, or naming the record that is of another kind.
     """
     last: dict[bytes, int] = {}
-    for number, (offset, record) in enumerate(read_records(path), 1):
-        if "kind" not in record:
-            raise DataError(f"{path}:{number}: no record of a journal")
-        if record["kind"] == "verdict":
-            last[_digest(str(record.get("key")), str(record.get("item")))] = offset
+    for where, offset, row in read_growing(path):
+        if "kind" not in row:
+            raise DataError(f"{where}: no record of a journal")
+        if row["kind"] == "verdict":
+            last[_digest(str(row.get("key")), str(row.get("item")))] = offset
     kept = set(last.values())
-    for number, (offset, record) in enumerate(read_records(path), 1):
+    for where, offset, row in read_growing(path):
         if offset in kept:
-            yield _verdict(record, f"{path}:{number}")
+            yield _verdict(row, where)
 
 
 def _verdict(record: dict[str, object], where: str) -> Verdict:

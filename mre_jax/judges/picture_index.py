@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from mre_jax.errors import DataError
-from mre_jax.io.append_log import AppendLog
+from mre_jax.io.growing_file import GrowingFile
 
 _ENDING = ".pictures.jsonl"
 
@@ -50,11 +50,11 @@ class PictureIndex:
         journal: path of the journal; without one nothing is kept.
 
     Raises:
-        BusyError, DataError: as `AppendLog`.
+        BusyError, DataError: as `GrowingFile`.
     """
 
     def __init__(self, journal: str | os.PathLike[str] | None = None):
-        self._log = None if journal is None else AppendLog(f"{journal}{_ENDING}", self._load)
+        self._log = None if journal is None else GrowingFile(f"{journal}{_ENDING}", self._load)
         self._known: dict[bytes, list[str]] = {}
 
     def __enter__(self) -> Self:
@@ -99,8 +99,8 @@ class PictureIndex:
 
     def _load(self) -> None:
         assert self._log is not None  # noqa: S101 (it is the log that loads)
-        for _, record in self._log.records():
-            match record:
+        for line in self._log.lines():
+            match line.row:
                 case {"made_from": str(key), "sent": [*sent]}:
                     self._known[bytes.fromhex(key)] = [str(each) for each in sent]
                 case _:

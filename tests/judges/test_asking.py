@@ -196,12 +196,12 @@ def test_what_a_killed_process_had_sent_counts(ask, server, tmp_path):
 def test_what_is_sent_is_written_down_first(ask, server, tmp_path, monkeypatch):
     """A full disk must not lead to requests of which nobody knows."""
     from mre_jax.errors import DataError
-    from mre_jax.io.append_log import AppendLog
+    from mre_jax.io.growing_file import GrowingFile
 
     def full(self, record):
         raise DataError("no space left")
 
-    monkeypatch.setattr(AppendLog, "append", full)
+    monkeypatch.setattr(GrowingFile, "append", full)
     with pytest.raises(DataError):
         ask([question(1)])
     assert server.requests.total() == 0

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.io import growing_file
 from mre_jax.training.checkpoints.checkpoint import Checkpoints
 from mre_jax.training.config import load_config
 from mre_jax.training.run import directory as run_directory
-from mre_jax.training.run import event_file, json_lines
+from mre_jax.training.run import event_file
 from mre_jax.training.run.directory import Identity, RunDirectory, exit_reason
 from mre_jax.training.run.metrics_log import MetricsLog
 from tests.evaluation import buckets
@@ -74,7 +75,7 @@ def test_checkpoints_that_are_gone_are_missed(folder):
 
 def test_metrics_go_on_after_the_step_that_was_restored(folder, monkeypatch):
     clock = [0.0]
-    for module in (event_file, json_lines):
+    for module in (event_file, growing_file):
         monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
     path, tensorboard = f"{URL}/metrics.jsonl", f"{URL}/tensorboard"
     first = MetricsLog(path, tensorboard=tensorboard)

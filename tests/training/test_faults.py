@@ -11,8 +11,8 @@ from mre_jax.commands import train as train_command
 from mre_jax.data.batches.loader import Loader
 from mre_jax.data.batches.order import positions
 from mre_jax.data.records.record_source import RecordSource
+from mre_jax.io.growing_file import rows_so_far
 from mre_jax.training.run.directory import Identity, RunDirectory, committed_step, exit_reason
-from mre_jax.training.run.json_lines import read_json_lines
 from tests.training.figures import Figures
 from tests.training.states import same_bits
 from tests.training.tiny_run import train_config
@@ -217,7 +217,7 @@ def test_r10_numbers_that_are_not_finite(long_config, tmp_path):
     process = Process(long_config, run, "guard.non_finite_limit=5", fault="nan:3,4,8,9,10,11,12")
     assert process.wait() == 65
     assert "step 12: loss or gradient was not finite 5 times in a row" in process.output()
-    skipped = {row["step"]: row["skipped"] for row in read_json_lines(run / "metrics.jsonl")}
+    skipped = {row["step"]: row["skipped"] for row in rows_so_far(run / "metrics.jsonl")}
     assert [step for step, count in skipped.items() if count] == [3, 4, 8, 9, 10, 11]
     events = RunDirectory(run).events()
     assert events[-1]["exit_code"] == 65

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from mre_jax.errors import DataError
+from mre_jax.io.growing_file import rows_so_far
 from mre_jax.training import loop as module
 from mre_jax.training.checkpoints.checkpoint import Checkpoints, SaveError
 from mre_jax.training.loop import Loop, Preempted
 from mre_jax.training.parallel import Layout, make_mesh
 from mre_jax.training.run.directory import Identity, RunDirectory, exit_reason
-from mre_jax.training.run.json_lines import read_json_lines
 from mre_jax.training.run.meter import Meter
 from mre_jax.training.run.metrics_log import MetricsLog
 from mre_jax.training.skipped import SkippedSteps
@@ -140,7 +140,7 @@ def test_a_run_goes_on_with_the_batch_after_its_last_step(tmp_path):
 def test_rows_are_logged_every_so_often_and_at_the_end(tmp_path):
     run = Run(tmp_path, steps=5)
     run.train()
-    rows = read_json_lines(run.directory.metrics)
+    rows = rows_so_far(run.directory.metrics)
     assert [(row["step"], row["loss"]) for row in rows] == [(2, 0.5), (4, 2.5), (5, 4.0)]
 
 
@@ -157,7 +157,7 @@ def test_r10_too_many_steps_that_are_not_finite_end_the_run(tmp_path):
 def test_single_steps_that_are_not_finite_do_not(tmp_path):
     run = Run(tmp_path, bad=[2, 4], guard__non_finite_limit=2)
     run.train()
-    rows = read_json_lines(run.directory.metrics)
+    rows = rows_so_far(run.directory.metrics)
     assert [row["skipped"] for row in rows] == [1, 1, 0]
     assert run.checkpoints.committed() == [6]
     assert run.skipped.count == 2
@@ -217,7 +217,7 @@ def test_a_held_out_loss_stands_in_the_row_of_its_step(tmp_path, capsys):
     settings = {"validation__loss_every": 3, "validation__data": ["held"]}
     run = Run(tmp_path, guard__watchdog_seconds=0, **settings)
     run.train()
-    rows = read_json_lines(run.directory.metrics)
+    rows = rows_so_far(run.directory.metrics)
     found = [(row["step"], row.get("held_out_loss")) for row in rows]
     assert found == [(2, None), (3, 3), (4, None), (6, 6)]
     assert run.events("validation") == [3, 6]

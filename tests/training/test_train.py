@@ -15,11 +15,11 @@ from mre_jax import cli
 from mre_jax.commands import train as train_command
 from mre_jax.data.records.record_source import RecordSource
 from mre_jax.errors import ConfigError
+from mre_jax.io.growing_file import rows_so_far
 from mre_jax.training.checkpoints import folder as checkpoint_folder
 from mre_jax.training.config import load_config
 from mre_jax.training.parallel import make_mesh
 from mre_jax.training.run.directory import RunDirectory, exit_reason
-from mre_jax.training.run.json_lines import read_json_lines
 from mre_jax.training.step import Metrics
 from tests.data.cached import cache_toy
 from tests.data.prepared import prepare_toy, write_toy
@@ -112,7 +112,7 @@ class TestRun:
         assert exit_reason(run.events()) == "done (exit code 0)"
 
     def test_every_step_is_logged_once(self, attempts):
-        rows = read_json_lines(attempts[0].metrics)
+        rows = rows_so_far(attempts[0].metrics)
         assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
         assert all(np.isfinite(row["loss"]) for row in rows)
 
@@ -549,7 +549,7 @@ def test_a_held_out_loss_is_in_the_metrics(config, tmp_path, monkeypatch):
     run = tmp_path / "run"
     assert train(config, run, *settings, "steps=3") == 0
     assert train(config, run, *settings) == 0
-    rows = read_json_lines(RunDirectory(run).metrics)
+    rows = rows_so_far(RunDirectory(run).metrics)
     found = {row["step"]: row["held_out_loss"] for row in rows if "held_out_loss" in row}
     assert found.keys() == {3, 6}
     assert found[3] == found[6] > 0
@@ -566,7 +566,7 @@ def test_cached_examples_train_as_pictures_do(tmp_path, files, monkeypatch):
     for name, shards in (("pictures", files["shards"]), ("cached", cached)):
         config = write_config(tmp_path / f"{name}.yaml", files["editor"], shards)
         assert train(config, tmp_path / name) == 0
-        losses.append([row["loss"] for row in read_json_lines(tmp_path / name / "metrics.jsonl")])
+        losses.append([row["loss"] for row in rows_so_far(tmp_path / name / "metrics.jsonl")])
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
 
 

@@ -16,7 +16,7 @@ import yaml
 from etils import epath
 
 from mre_jax import cli
-from mre_jax.training.run.json_lines import read_json_lines
+from mre_jax.io.growing_file import rows_so_far
 from tests.conftest import XLA_FLAGS
 
 STEPS = 6
@@ -144,13 +144,13 @@ def wait_for_step(run: Path, step: int, processes: list[Process]) -> None:
 
 def last_step(run: Path) -> int:
     """The newest step in the run's log; 0 if there is none."""
-    rows = read_json_lines(run / "metrics.jsonl")
+    rows = rows_so_far(run / "metrics.jsonl")
     return rows[-1]["step"] if rows else 0
 
 
 def losses(run: Path) -> list[float]:
     """Of each step of a run that logs all."""
-    return [row["loss"] for row in read_json_lines(run / "metrics.jsonl")]
+    return [row["loss"] for row in rows_so_far(run / "metrics.jsonl")]
 
 
 def saved_state(run: Path, step: int) -> dict:

@@ -22,8 +22,8 @@ from mre_jax.commands.judge_options import add_judge_arguments, judge_from
 from mre_jax.errors import BusyError, ConfigError, DataError
 from mre_jax.evaluation.edits.bucket import fetched
 from mre_jax.evaluation.suites.instruction_draft import ask_for_draft, worst_usd
-from mre_jax.io.append_log import AppendLog, read_records
 from mre_jax.io.files import write_atomically
+from mre_jax.io.growing_file import GrowingFile, read_growing
 from mre_jax.io.image import SUFFIXES
 from mre_jax.judges.openai.judge import OpenAIJudge
 from mre_jax.judges.picture import Encoding
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     out = Path(args.out)
     (out / "images").mkdir(parents=True, exist_ok=True)
-    with AppendLog(out / "drafts.jsonl") as log:
+    with GrowingFile(out / "drafts.jsonl") as log:
         asyncio.run(_fill(judge, photos, log, args.max_usd))
     drafts = read_drafts(out / "drafts.jsonl")
     for photo in photos:
@@ -90,9 +90,9 @@ def find_photos(folder: Path) -> list[Path]:
 def read_drafts(path: Path) -> dict[str, dict[str, str]]:
     """The instructions by type of every photo that has them."""
     return {
-        record["photo"]: record["instructions"]
-        for _, record in read_records(path)
-        if record.get("status") == "ok"
+        line.row["photo"]: line.row["instructions"]
+        for line in read_growing(path)
+        if line.row.get("status") == "ok"
     }
 
 
@@ -105,7 +105,7 @@ def _lines(instructions: Mapping[str, str]) -> list[str]:
 
 
 async def _fill(
-    judge: OpenAIJudge, photos: Sequence[Path], log: AppendLog, max_usd: float | None
+    judge: OpenAIJudge, photos: Sequence[Path], log: GrowingFile, max_usd: float | None
 ) -> None:
     """One photo after the other; what one may cost is written down before it is sent."""
     done, spent = _state(log)
@@ -128,12 +128,13 @@ async def _fill(
         await judge.close()
 
 
-def _state(log: AppendLog) -> tuple[set[str], float]:
+def _state(log: GrowingFile) -> tuple[set[str], float]:
     """The photos that have instructions, and what was spent, unanswered requests at their worst."""
     done: set[str] = set()
     sent: dict[str, float] = {}
     spent = 0.0
-    for _, record in log.records():
+    for line in log.lines():
+        record = line.row
         photo = record["photo"]
         if record["status"] == "sent":
             spent += sent.get(photo, 0.0)

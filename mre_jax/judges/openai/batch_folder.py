@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from mre_jax.errors import DataError
-from mre_jax.io.append_log import AppendLog
 from mre_jax.io.files import full_disk_is_an_error
+from mre_jax.io.growing_file import GrowingFile
 
 _BUILDING, _BUILDING_ITEMS = ".building.jsonl", ".building.items.jsonl"
 
@@ -91,7 +91,7 @@ class BatchFolder:
     def __init__(self, path: Path):
         self.path = path
         self.shards: dict[str, ShardState] = {}
-        self._log = AppendLog(path / "events.jsonl", self._load)
+        self._log = GrowingFile(path / "events.jsonl", self._load)
 
     def __enter__(self) -> Self:
         self._log.__enter__()
@@ -101,8 +101,8 @@ class BatchFolder:
         self._log.__exit__()
 
     def _load(self) -> None:
-        for number, (_, event) in enumerate(self._log.records(), 1):
-            self._note(event, f"{self._log.path}:{number}")
+        for line in self._log.lines():
+            self._note(line.row, line.where)
         for shard in self.shards.values():
             if shard.done:
                 self._remove(shard.name)

@@ -27,11 +27,11 @@ from etils import epath
 
 from mre_jax.errors import ConfigError, DataError, MreError
 from mre_jax.io.files import locked, write_atomically
+from mre_jax.io.growing_file import GrowingFile, plain, rows_so_far
 from mre_jax.training.checkpoints.folder import CheckpointFolder
 from mre_jax.training.config import TrainConfig
 from mre_jax.training.run.environment import git_id, topology, versions
 from mre_jax.training.run.goodput import Goodput, goodput
-from mre_jax.training.run.json_lines import JsonLines, read_json_lines
 
 RUN, CONFIG, EVENTS, METRICS = "run.json", "config.yaml", "events.jsonl", "metrics.jsonl"
 CHECKPOINTS, VALIDATION, TENSORBOARD = "checkpoints", "validation", "tensorboard"
@@ -197,7 +197,7 @@ class RunDirectory:
         self.attempt = 0
         self.goodput: Goodput | None = None
         self._started = time.monotonic()
-        self._events: JsonLines | None = None
+        self._events: GrowingFile | None = None
         self._stopped = False
 
     @property
@@ -238,7 +238,7 @@ class RunDirectory:
 
     def events(self) -> list[dict[str, Any]]:
         """All events so far, of all attempts."""
-        return read_json_lines(self.path / EVENTS)
+        return rows_so_far(self.path / EVENTS)
 
     @contextlib.contextmanager
     def opened(
@@ -274,17 +274,16 @@ class RunDirectory:
         with locked(self.path, ".lock"):
             changes = self._compare(identity, meta, allow_config_change)
             self._begin(identity, sys.argv if argv is None else argv, changes)
-            self._events = JsonLines(self.path / EVENTS)
-            self.event("job_start")
-            try:
-                yield self
-                self.stop("done", 0)
-            except BaseException as error:
-                self.stop(*_reason(error))
-                raise
-            finally:
-                self._events.flush()
-                self._events = None
+            with GrowingFile(self.path / EVENTS, lock=False, bucket=True) as self._events:
+                self.event("job_start")
+                try:
+                    yield self
+                    self.stop("done", 0)
+                except BaseException as error:
+                    self.stop(*_reason(error))
+                    raise
+                finally:
+                    self._events = None
 
     def event(self, kind: str, **values: Any) -> None:
         """Appends an event of one of `KINDS`.
@@ -303,7 +302,7 @@ class RunDirectory:
             raise ValueError(f"{kind!r} is none of the events {', '.join(KINDS)}")
         if self._events is None:
             return
-        self._events.append({**self._row(kind), **values})
+        self._events.append(plain({**self._row(kind), **values}))
         if kind in ("save_commit", "stop"):  # what a bucket's reader must not miss
             self._events.flush()
 

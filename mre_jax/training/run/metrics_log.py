@@ -9,8 +9,8 @@ from etils import epath
 from jaxtyping import UInt8
 
 from mre_jax.io.files import write_atomically
+from mre_jax.io.growing_file import GrowingFile, plain, rows_so_far
 from mre_jax.training.run.event_file import EventFile
-from mre_jax.training.run.json_lines import JsonLines, read_json_lines
 
 
 class MetricsLog:
@@ -29,7 +29,7 @@ class MetricsLog:
 
     def __init__(self, path: epath.PathLike, *, tensorboard: epath.PathLike | None, start: int = 0):
         _drop_after(epath.Path(path), start)
-        self._rows = JsonLines(path)
+        self._rows = GrowingFile(path, lock=False, bucket=True).__enter__()
         self._events = None
         if tensorboard is not None:
             epath.Path(tensorboard).mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ class MetricsLog:
             values: numbers by name, plain or arrays of one, or None; null in the row where not
                 finite.
         """
-        self._rows.append({"step": step, **values})
+        self._rows.append(plain({"step": step, **values}))
         if self._events is not None:
             numbers = {name: value for name, value in values.items() if value is not None}
             self._events.scalars(step, {k: float(np.asarray(v)) for k, v in numbers.items()})
@@ -55,13 +55,13 @@ class MetricsLog:
 
     def close(self) -> None:
         """Writes what is left."""
-        self._rows.flush()
+        self._rows.__exit__()
         if self._events is not None:
             self._events.close()
 
 
 def _drop_after(path: epath.Path, start: int) -> None:
-    rows = read_json_lines(path)
+    rows = rows_so_far(path)
     kept = [row for row in rows if row.get("step", 0) <= start]
     if len(kept) < len(rows):
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.io.append_log import AppendLog
+from mre_jax.io.growing_file import GrowingFile
 from mre_jax.judges.budget import Budget
 from mre_jax.judges.journal import Journal
 from mre_jax.judges.openai import batch as openai_batch
@@ -165,7 +165,7 @@ def kill_at(monkeypatch, step):
         if ticks == step:
             raise Killed
 
-    append, call = AppendLog.append, openai_batch._Server._call
+    append, call = GrowingFile.append, openai_batch._Server._call
 
     def killed_append(self, record):
         tick()
@@ -175,7 +175,7 @@ def kill_at(monkeypatch, step):
         tick()
         return await call(self, request)
 
-    monkeypatch.setattr(AppendLog, "append", killed_append)
+    monkeypatch.setattr(GrowingFile, "append", killed_append)
     monkeypatch.setattr(openai_batch._Server, "_call", killed_call)
 
 

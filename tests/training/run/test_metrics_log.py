@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mre_jax.errors import DataError
-from mre_jax.training.run.json_lines import read_json_lines
+from mre_jax.io.growing_file import rows_so_far
 from mre_jax.training.run.metrics_log import MetricsLog
 
 
@@ -15,7 +15,7 @@ def path(tmp_path):
 
 
 def steps(path):
-    return [row["step"] for row in read_json_lines(path)]
+    return [row["step"] for row in rows_so_far(path)]
 
 
 def test_a_row_holds_what_was_logged(path):
@@ -24,7 +24,7 @@ def test_a_row_holds_what_was_logged(path):
     log.write(15, {"loss": None})
     log.write(20, {"loss": math.nan, "rate": 5e-5, "skipped": 1})
     log.close()
-    assert read_json_lines(path) == [
+    assert rows_so_far(path) == [
         {"step": 10, "loss": 0.5, "rate": 5e-5, "skipped": 0},
         {"step": 15, "loss": None},
         {"step": 20, "loss": None, "rate": 5e-5, "skipped": 1},
@@ -42,7 +42,7 @@ def test_a_step_that_is_done_again_stands_there_once(path):
     assert steps(path) == [10]
     second.write(20, {"loss": 2.0})
     second.close()
-    assert [row["loss"] for row in read_json_lines(path)] == [1.0, 2.0]
+    assert [row["loss"] for row in rows_so_far(path)] == [1.0, 2.0]
 
 
 def test_a_run_begun_again_from_its_start_has_no_old_rows(path):
