@@ -24,6 +24,7 @@ from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.errors import ConfigError
 from mre_jax.io import compile_cache
+from mre_jax.io.begun_folder import begin
 from mre_jax.io.cpu_devices import use_all_cores
 from mre_jax.io.files import locked, write_atomically
 from mre_jax.io.processes import usable_cores
@@ -77,7 +78,7 @@ def pretrain(recipe: Recipe, out: Path) -> None:
     work = out / _WORK
     work.mkdir(parents=True, exist_ok=True)
     with locked(work, ".lock"):
-        _claim(work / RECIPE, recipe)
+        begin(work / RECIPE, dataclasses.asdict(recipe), remedy="remove it, or take its recipe")
         began = time.monotonic()
         examples = draw_examples(recipe, usable_cores())
         pictures = np.concatenate([examples.original[: recipe.examples // 2], examples.edited])
@@ -109,13 +110,6 @@ def pretrain(recipe: Recipe, out: Path) -> None:
             part.rename(out / part.name)
         _report(recipe, out, time.monotonic() - began)
     shutil.rmtree(work)
-
-
-def _claim(mark: Path, recipe: Recipe) -> None:
-    wanted = json.dumps(dataclasses.asdict(recipe), indent=1) + "\n"
-    if mark.exists() and mark.read_text() != wanted:
-        raise ConfigError(f"{mark.parent}: begun with another recipe; remove it, or take its own")
-    write_atomically(mark, wanted)
 
 
 def _encode_all(vae: AutoencoderKL, examples: Examples) -> Latents:

@@ -35,7 +35,8 @@ from mre_jax.data.records.tfds_metadata import require_tfds, write_tfds_metadata
 from mre_jax.data.sources.selection import WHOLE, Check, read_checked
 from mre_jax.data.sources.source import Source
 from mre_jax.data.triplets import Triplet
-from mre_jax.errors import ConfigError, DataError
+from mre_jax.errors import DataError
+from mre_jax.io.begun_folder import begin, differences, refuse
 from mre_jax.io.files import locked, write_atomically
 from mre_jax.io.json_file import read_json
 
@@ -133,20 +134,9 @@ def _refuse_bad(source: Source, plan: Plan, check: Check, allowed: int) -> None:
 def _claim(folder: epath.Path, settings: Mapping[str, Any]) -> None:
     """Marks the folder as begun with these settings, or refuses it."""
     if (folder / manifests.FILE).exists():
-        begun = manifests.load_manifest(folder).settings
-    elif (folder / _CLAIM).exists():
-        begun = read_json(folder / _CLAIM)
-    elif others := sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")):
-        raise ConfigError(f"{folder}: holds {others[0]!r} and no prepared set; take another --out")
+        refuse(folder, differences(manifests.load_manifest(folder).settings, settings))
     else:
-        write_atomically(folder / _CLAIM, json.dumps(settings, indent=1) + "\n")
-        return
-    for key in sorted({*begun, *settings}):
-        if begun.get(key) != settings.get(key):
-            raise ConfigError(
-                f"{folder} was begun with {key} = {begun.get(key)!r}, not {settings.get(key)!r}: "
-                "take the same, or another --out"
-            )
+        begin(folder / _CLAIM, settings, kind="prepared set")
 
 
 def write_part(

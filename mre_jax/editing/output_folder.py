@@ -12,7 +12,6 @@ done again, to the same bits.
 """
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from etils import epath
 from PIL import Image
 
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.io.begun_folder import begin
 from mre_jax.io.files import locked, write_atomically
 from mre_jax.io.image import write_png
 from mre_jax.io.json_file import read_rows, to_line
@@ -48,7 +48,7 @@ class OutputFolder:
             versions: of the software that began it; for the record.
 
         Raises:
-            ConfigError: if it was begun with other `settings`; names the first that differs. Also
+            ConfigError: if it was begun with other `settings`; names what differs. Also
                 if a file is in the way.
             DataError: if its record is damaged.
             BusyError: if another process is filling it.
@@ -59,7 +59,7 @@ class OutputFolder:
         except (FileExistsError, NotADirectoryError):
             raise ConfigError(f"{folder}: a file, where a folder is to be made") from None
         with locked(self.path, f".lock-{self.index:05d}-of-{self.count:05d}"):
-            self._check(settings, versions)
+            begin(self.path / "run.json", settings, record={"versions": versions})
             yield self
 
     def finished(self) -> dict[str, dict[str, Any]]:
@@ -117,24 +117,6 @@ class OutputFolder:
             name, _, _ = leftover.name[1:].rsplit(".", 2)  # ID.png, a random part, tmp
             if name.rpartition(".")[0] in ids:
                 leftover.unlink()
-
-    def _check(self, settings: Mapping[str, Any], versions: Mapping[str, str]) -> None:
-        path = self.path / "run.json"
-        if not path.exists():
-            record = {"settings": settings, "versions": versions}
-            write_atomically(path, json.dumps(record, indent=2) + "\n")
-            return
-        try:
-            begun = dict(json.loads(path.read_bytes())["settings"])
-        except (ValueError, LookupError, TypeError):
-            raise DataError(f"{path}: damaged; take another --out") from None
-        settings = json.loads(json.dumps(settings))  # as they are read back
-        for name in sorted(begun.keys() | settings.keys()):
-            if begun.get(name) != settings.get(name):
-                raise ConfigError(
-                    f"{self.path} was begun with {name} = {begun.get(name)!r}, not "
-                    f"{settings.get(name)!r}: take the same, or another --out"
-                )
 
 
 def _read_rows(path: epath.Path) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.io.begun_folder import begin
 from mre_jax.io.files import write_atomically
 from mre_jax.io.processes import end_with_parent, usable_cores
 from mre_jax.reward.scores import PERSPECTIVES
@@ -112,14 +113,15 @@ def write_dataset(
         The content of RewardEdit.json.
 
     Raises:
-        ConfigError: there are no workers.
-        DataError: the folder holds something else, or cannot be written.
+        ConfigError: there are no workers, or the folder was begun with other settings or holds
+            something else.
+        DataError: the folder is damaged or cannot be written.
     """
     workers = usable_cores() if workers is None else workers
     if workers < 1:
         raise ConfigError(f"workers is {workers}; it must be at least 1")
     try:
-        _claim(out, settings)
+        begin(out / "toy.json", dataclasses.asdict(settings), kind="toy world")
         _write_triplets(out / "triplets", settings, workers)
         write_benchmark(
             out / "benchmark",
@@ -134,26 +136,6 @@ def write_dataset(
         raise DataError(
             f"{error.filename or out}: {error.strerror}; mend that and run the same command again"
         ) from error
-
-
-def _claim(out: Path, settings: Settings) -> None:
-    """Mark the folder as a toy world of these settings, or refuse it."""
-    mark, wanted = out / "toy.json", dataclasses.asdict(settings)
-    if mark.exists():
-        try:
-            found = json.loads(mark.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataError(
-                f"{mark}: damaged; remove the folder or choose another --out"
-            ) from error
-        if found != wanted:
-            raise DataError(
-                f"{out}: holds a toy world of other settings, {found}; choose another --out"
-            )
-    elif out.exists() and any(out.iterdir()):
-        raise DataError(f"{out}: not empty and not a toy world; choose another --out")
-    else:
-        write_json(mark, wanted)
 
 
 def _write_triplets(folder: Path, settings: Settings, workers: int) -> None:

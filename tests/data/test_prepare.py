@@ -150,7 +150,7 @@ def test_a_finished_set_is_left_alone(toy, prepared):
     [
         (["--max-examples", "23"], "max_examples"),
         (["--no-none-for-top"], "none_for_top"),
-        (["--option", "seed=1"], "options"),
+        (["--option", "seed=1"], "options.seed"),
         (["--shard-mb", "1"], "shard_bytes"),
     ],
 )

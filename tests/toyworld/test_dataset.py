@@ -144,14 +144,14 @@ def test_a_stopped_run_is_finished_by_the_same_command(toy, tmp_path, monkeypatc
 
 def test_other_settings_are_refused_and_nothing_is_touched(toy):
     before = contents(toy)
-    with pytest.raises(DataError, match="other settings"):
+    with pytest.raises(ConfigError, match=r"was begun with .*seed = 0, not 1"):
         write_dataset(toy, Settings(examples=40, size=32, benchmark=3, seed=1), workers=1)
     assert contents(toy) == before
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("do not lose")
-    with pytest.raises(DataError, match="not a toy world"):
+    with pytest.raises(ConfigError, match="no toy world"):
         write_dataset(tmp_path, SMALL, workers=1)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

@@ -72,5 +72,5 @@ def test_pictures_without_tensorboard_are_no_error(path):
 
 def test_a_damaged_file_is_named(path):
     path.write_text("{}\nnonsense\n")
-    with pytest.raises(DataError, match="line 2"):
+    with pytest.raises(DataError, match=r"\.jsonl:2: "):
         MetricsLog(path, tensorboard=None)
