@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
 def make_cache_maker(args: argparse.Namespace, model: str) -> "CacheMaker":
     """Loads the model for the options of `add_cache_options`."""
     from mre_jax.data.cache.maker import CacheMaker, CacheOptions
-    from mre_jax.io import compile_cache
+    from mre_jax.io.devices import keep_programs
 
     options = CacheOptions(
         dtype=args.dtype,
@@ -115,7 +115,7 @@ def make_cache_maker(args: argparse.Namespace, model: str) -> "CacheMaker":
         drop_pictures=args.drop_pictures,
         batch_size=args.batch_size,
     )
-    compile_cache.enable()
+    keep_programs()
     return CacheMaker(model, options, base=args.base, lora=args.lora)
 
 

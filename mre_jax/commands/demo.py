@@ -29,7 +29,7 @@ from mre_jax.errors import ConfigError, MreError
 from mre_jax.evaluation.results import Result, read_results
 from mre_jax.evaluation.statistics.intervals import Bootstrap
 from mre_jax.evaluation.tables.fill import render
-from mre_jax.io.cpu_devices import use_all_cores
+from mre_jax.io.devices import use_all_cores
 from mre_jax.io.files import write_atomically
 from mre_jax.io.image import write_png
 from mre_jax.report.contact_sheet import contact_sheet

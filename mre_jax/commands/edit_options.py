@@ -10,7 +10,7 @@ from mre_jax.editing.request import EditRequest
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.editing.size import RESOLUTION, SIZE
 from mre_jax.errors import ConfigError
-from mre_jax.io import compile_cache
+from mre_jax.io.devices import keep_programs
 
 HIVE = "hive"
 
@@ -100,7 +100,7 @@ def load_pipeline(args: argparse.Namespace) -> Any:
 
     if not args.model:
         raise ConfigError("no model: give --model PATH, or set MRE_MODEL")
-    compile_cache.enable()
+    keep_programs()
     return EditPipeline.from_pretrained(
         args.model,
         base=args.base,

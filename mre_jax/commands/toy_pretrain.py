@@ -23,9 +23,8 @@ import numpy as np
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.errors import ConfigError
-from mre_jax.io import compile_cache
 from mre_jax.io.begun_folder import begin
-from mre_jax.io.cpu_devices import use_all_cores
+from mre_jax.io.devices import keep_programs, use_all_cores
 from mre_jax.io.files import locked, write_atomically
 from mre_jax.io.processes import usable_cores
 from mre_jax.models.vae import AutoencoderKL
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     devices = use_all_cores()
     if recipe.batch % devices or recipe.vae_batch % devices:
         raise ConfigError(f"batch and vae-batch must be multiples of the {devices} devices")
-    compile_cache.enable()
+    keep_programs()
     pretrain(recipe, args.out)
     return 0
 

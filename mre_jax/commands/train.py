@@ -26,7 +26,7 @@ from mre_jax.data.cache.description import check_cache
 from mre_jax.data.extra import require_data_extra
 from mre_jax.data.records.record_source import RecordSource
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.io import compile_cache
+from mre_jax.io.devices import keep_programs
 from mre_jax.io.memory import check_fits, too_much_is_an_error
 from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.reward.text import reward_parts
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     def joined() -> int:
         if not args.alone:
             start_distributed()
-        compile_cache.enable()
+        keep_programs()
         return train(config, args.run, allow_config_change=args.allow_config_change)
 
     return guarded(joined)

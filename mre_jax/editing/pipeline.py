@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Float
 from PIL import Image
 from tqdm import tqdm
@@ -22,11 +22,12 @@ from mre_jax.diffusion.noise import item_keys
 from mre_jax.diffusion.samplers import Plan, plan_sampling
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.failure import MEMORY_REMEDIES, failure_of
-from mre_jax.editing.program import DATA_AXIS, EditBatch, Edited, Networks, RewardBatch, edit
+from mre_jax.editing.program import EditBatch, Edited, Networks, RewardBatch, edit
 from mre_jax.editing.request import EditRequest, make_requests
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.editing.size import RESOLUTION, SIZE, fit, parse_size, target_size
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.io.devices import batch_mesh, copied
 from mre_jax.io.image import to_array, to_pil, to_rgb
 from mre_jax.io.memory import too_much_is_an_error
 from mre_jax.models.attention import check_implementation
@@ -240,8 +241,8 @@ class EditPipeline:
             The same pipeline.
         """
         devices = list(devices or jax.local_devices())
-        self.mesh = Mesh(np.asarray(devices), (DATA_AXIS,)) if len(devices) > 1 else None
-        place = NamedSharding(self.mesh, PartitionSpec()) if self.mesh else devices[0]
+        self.mesh = batch_mesh(devices) if len(devices) > 1 else None
+        place = copied(self.mesh) if self.mesh else devices[0]
         for module in self._networks():
             nnx.update(module, jax.device_put(nnx.state(module), place))
         return self

@@ -14,18 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 from flax import nnx
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Float32, Int32, Key, UInt8
 
 from mre_jax.diffusion.guidance import Guidance, combine, stack_branches, tile_branches
 from mre_jax.diffusion.noise import initial_latents
 from mre_jax.diffusion.samplers import Plan, is_finite, sample
+from mre_jax.io.devices import on_parts
 from mre_jax.models.clip import CLIPTextModel, CLIPTextOutput
 from mre_jax.models.reward import RewardInputs
 from mre_jax.models.unet import UNet
 from mre_jax.models.vae import AutoencoderKL
-
-DATA_AXIS = "data"
 
 HostArray = np.ndarray | Array
 
@@ -117,15 +116,11 @@ def edit(
         plan: from `plan_sampling`.
         graphs: static halves of the networks.
         decode: False returns the latents as they are, in units of the UNet.
-        mesh: one axis, `DATA_AXIS`, over which the batch is split; None is one device.
+        mesh: of `batch_mesh`, over which the batch is split; None is one device.
     """
     run = functools.partial(_edit, graphs=graphs, decode=decode)
     if mesh is not None:
-        whole, split = PartitionSpec(), PartitionSpec(DATA_AXIS)
-        # The parts are independent: nothing is communicated, nothing needs to be checked.
-        run = jax.shard_map(
-            run, mesh=mesh, in_specs=(whole, split, whole), out_specs=split, check_vma=False
-        )
+        run = on_parts(run, mesh, whole=(0, 2))
     return run(states, batch, plan)
 
 

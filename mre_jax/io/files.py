@@ -88,16 +88,22 @@ def _sync(file: IO[bytes]) -> None:
 
 @contextlib.contextmanager
 def locked(
-    folder: epath.PathLike, name: str, *, filling: epath.PathLike | None = None, keep: bool = True
+    folder: epath.PathLike,
+    name: str,
+    *,
+    filling: epath.PathLike | None = None,
+    keep: bool = True,
+    wait: bool = False,
 ) -> Iterator[None]:
     """Holds the lock `name` of a folder; a bucket has no locks.
 
     Args:
         filling: what the lock stands for, if not the folder.
         keep: leave its file, empty, for the next time.
+        wait: for another process that holds it.
 
     Raises:
-        BusyError: if another process holds it.
+        BusyError: if another process holds it, unless this one waits.
     """
     if "://" in str(folder):
         yield
@@ -105,7 +111,7 @@ def locked(
     path = epath.Path(folder) / name
     lock = filelock.FileLock(str(path))
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=-1 if wait else 0)
     except filelock.Timeout:
         raise BusyError(f"{filling or folder}: another process is filling it") from None
     try:

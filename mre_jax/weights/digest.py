@@ -1,11 +1,9 @@
 """What identifies a model's weights, whatever files they are kept in."""
 
-import hashlib
-
 from etils import epath
 
+from mre_jax.io.tensor_hash import tensor_hash
 from mre_jax.weights.checkpoint import Checkpoint, checkpoint_at
-from mre_jax.weights.files.source import as_bytes
 from mre_jax.weights.lora import Loras
 
 
@@ -32,11 +30,8 @@ def weights_hash(
 
 def checkpoint_hash(model: Checkpoint) -> str:
     """`weights_hash` of a model that is open."""
-    digest = hashlib.sha256()
-    for component in model.components.values():
-        for name in sorted(component.source.tensors):
-            array = component.source.read(name)
-            header = f"{component.name}.{name} {array.dtype.name} {list(array.shape)}\n"
-            digest.update(header.encode())
-            digest.update(as_bytes(array))
-    return digest.hexdigest()
+    return tensor_hash(
+        (f"{component.name}.{name}", component.source.read(name))
+        for component in model.components.values()
+        for name in sorted(component.source.tensors)
+    )

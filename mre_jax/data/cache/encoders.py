@@ -16,19 +16,19 @@ import numpy as np
 from einops import rearrange
 from etils import epath
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Float32, Int32, UInt8
 
 from mre_jax.data.cache.description import EncoderHashes
+from mre_jax.io.devices import batch_mesh, copied, on_parts, split
+from mre_jax.io.tensor_hash import tensor_hash
 from mre_jax.models.clip import CLIPTextModel
 from mre_jax.models.vae import AutoencoderKL
 from mre_jax.weights.checkpoint import Checkpoint, checkpoint_at
-from mre_jax.weights.files.source import TensorSource, as_bytes
+from mre_jax.weights.files.source import TensorSource
 from mre_jax.weights.lora import Loras
 from mre_jax.weights.names.rule import load
 from mre_jax.weights.tokens import Tokenizer
-
-DATA_AXIS = "data"
 
 # What a VAE encodes with: one whose decoder alone was trained further gives the same latents.
 _ENCODING = ("encoder.", "quant_conv.")
@@ -70,9 +70,8 @@ class CacheEncoders:
         Raises:
             DataError: if the model cannot be read, or has no tokenizer for the texts.
         """
-        self._mesh = Mesh(np.asarray(list(devices or jax.local_devices())), (DATA_AXIS,))
+        self._mesh = batch_mesh(devices)
         self.devices = self._mesh.size
-        everywhere = NamedSharding(self._mesh, PartitionSpec())
         self.tokenizer: Tokenizer | None = None
         with checkpoint_at(model, base=base, lora=lora, components=_components(text)) as checkpoint:
             for note in checkpoint.notes:
@@ -81,7 +80,7 @@ class CacheEncoders:
             if text:
                 self.tokenizer = checkpoint.tokenizer()
             loaded: list[Any] = [
-                load(part.network(), part.source, placement=everywhere)
+                load(part.network(), part.source, placement=copied(self._mesh))
                 for part in checkpoint.components.values()
             ]
         self._vae_config = loaded[0].config
@@ -115,8 +114,7 @@ class CacheEncoders:
         Returns:
             The fields of `Cached`; latents of the picture and of its mirror image, [b 2 h w c].
         """
-        split = NamedSharding(self._mesh, PartitionSpec(DATA_AXIS))
-        inputs = jax.device_put((pixels, ids), split)
+        inputs = jax.device_put((pixels, ids), split(self._mesh))
         return _encode(self._states, *inputs, graphs=self._graphs, mesh=self._mesh)
 
 
@@ -166,12 +164,7 @@ def hashes_of(checkpoint: Checkpoint) -> EncoderHashes:
 
 
 def _digest(source: TensorSource, names: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(names):
-        array = source.read(name)
-        digest.update(f"{name} {array.dtype.name} {list(array.shape)}\n".encode())
-        digest.update(as_bytes(array))
-    return digest.hexdigest()
+    return tensor_hash((name, source.read(name)) for name in sorted(names))
 
 
 @functools.partial(jax.jit, static_argnames=("graphs", "mesh"))
@@ -190,12 +183,7 @@ def _encode(
             found |= _one_by_one(functools.partial(_encode_texts, networks[1]), ids)
         return found
 
-    whole, split = PartitionSpec(), PartitionSpec(DATA_AXIS)
-    # The parts are independent: nothing is communicated, nothing needs to be checked.
-    run = jax.shard_map(
-        part, mesh=mesh, in_specs=(whole, split, split), out_specs=split, check_vma=False
-    )
-    return run(states, pixels, ids)
+    return on_parts(part, mesh)(states, pixels, ids)
 
 
 def _one_by_one(encode: Callable[[Array], dict[str, Array]], rows: Array) -> dict[str, Array]:

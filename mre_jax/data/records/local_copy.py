@@ -9,7 +9,6 @@ import hashlib
 import os
 from pathlib import Path
 
-import filelock
 from etils import epath
 from tqdm import tqdm
 
@@ -17,7 +16,7 @@ from mre_jax.data.records import manifest as manifests
 from mre_jax.data.records.index import index_path
 from mre_jax.data.records.manifest import Manifest, Shard
 from mre_jax.errors import DataError
-from mre_jax.io.files import open_atomically, write_atomically
+from mre_jax.io.files import locked, open_atomically, write_atomically
 
 _BLOCK = 2**23
 
@@ -38,7 +37,7 @@ def local_copy(folder: epath.PathLike) -> epath.Path:
     manifest = manifests.check_manifest(folder)
     target = _root() / f"{manifest.name}-{manifest.hash[:16]}"
     target.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(target / ".lock"):  # the host's other processes wait
+    with locked(target, ".lock", wait=True):  # the host's other processes
         if not (target / manifests.FILE).exists():
             _copy(epath.Path(folder), target, manifest)
             _copy_index(epath.Path(folder), target, manifest)

@@ -12,14 +12,13 @@ from typing import Any, Generic, TypeVar
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.io.devices import batch_mesh, copied, on_parts, split
 
 Item = TypeVar("Item")
 Module = TypeVar("Module", bound=nnx.Module)
 
-_AXIS = "data"
 _THREADS = 8
 
 
@@ -49,24 +48,13 @@ class Batched(Generic[Item]):
     ):
         if batch_size < 1:
             raise ConfigError(f"batch size {batch_size} is not a positive number")
-        devices = jax.local_devices() if devices is None else devices
         graph, state = nnx.split(module)
-        mesh = Mesh(np.asarray(devices), (_AXIS,))
-        whole, split = PartitionSpec(), PartitionSpec(_AXIS)
+        mesh = batch_mesh(devices)
         self._prepare = prepare
-        self._size = batch_size * len(devices)
-        self._state = jax.device_put(state, NamedSharding(mesh, whole))
-        self._batch_sharding = NamedSharding(mesh, split)
-        self._run = jax.jit(
-            # The parts are independent: nothing is communicated, nothing needs to be checked.
-            jax.shard_map(
-                functools.partial(_apply, graph, function),
-                mesh=mesh,
-                in_specs=(whole, split),
-                out_specs=split,
-                check_vma=False,
-            )
-        )
+        self._size = batch_size * mesh.size
+        self._state = jax.device_put(state, copied(mesh))
+        self._batch_sharding = split(mesh)
+        self._run = jax.jit(on_parts(functools.partial(_apply, graph, function), mesh))
 
     def stream(self, items: Iterable[Item]) -> Iterator[Any]:
         """The function's results for some items at a time, in their order, as NumPy arrays.

@@ -1,10 +1,10 @@
 """The weights of a metric's network: one file of PyTorch's, or a folder of transformers'."""
 
-import hashlib
 from pathlib import Path
 
 from mre_jax.errors import DataError
-from mre_jax.weights.files.source import TensorSource, as_bytes, open_tensors
+from mre_jax.io.tensor_hash import tensor_hash
+from mre_jax.weights.files.source import TensorSource, open_tensors
 
 _NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 
@@ -29,9 +29,4 @@ def fingerprint(source: TensorSource) -> str:
     They stand beside each measured value, so that two sets of weights of one architecture are
     never taken for the same metric.
     """
-    digest = hashlib.sha256()
-    for name in sorted(source.tensors):
-        array = source.read(name)
-        digest.update(f"{name} {array.dtype.name} {list(array.shape)}\n".encode())
-        digest.update(as_bytes(array))
-    return digest.hexdigest()[:8]
+    return tensor_hash((name, source.read(name)) for name in sorted(source.tensors))[:8]

@@ -17,7 +17,8 @@ import orbax.checkpoint as ocp
 from jax.tree_util import DictKey
 
 from mre_jax.errors import DataError
-from mre_jax.weights.files.source import TensorInfo, TensorSource, as_bytes
+from mre_jax.io.tensor_hash import as_bytes
+from mre_jax.weights.files.source import TensorInfo, TensorSource
 from mre_jax.weights.names.rule import from_torch, to_torch, torch_name, torch_shape
 
 FOLDER = "orbax"

@@ -261,11 +261,6 @@ def open_tensors(path: Path) -> TensorSource:
     return PickledFile(path)
 
 
-def as_bytes(array: np.ndarray) -> memoryview:
-    """The values of an array in C order, as they stand in a file."""
-    return np.asarray(array, order="C").reshape(-1).view(np.uint8).data
-
-
 def is_floating(dtype: np.dtype) -> bool:
     """Whether `dtype` is a real floating-point type, bfloat16 included."""
     return dtype.kind == "f" or dtype == BFLOAT16

@@ -16,7 +16,8 @@ from typing import BinaryIO
 import numpy as np
 
 from mre_jax.io.files import full_disk_is_an_error
-from mre_jax.weights.files.source import DTYPES, TensorInfo, as_bytes
+from mre_jax.io.tensor_hash import as_bytes
+from mre_jax.weights.files.source import DTYPES, TensorInfo
 
 
 def canonical_order(tensors: Mapping[str, TensorInfo]) -> list[str]:

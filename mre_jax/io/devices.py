@@ -1,0 +1,100 @@
+"""The devices of this process: programs kept for them, cores as devices, one batch over all.
+
+Where a network runs on several devices, each has a copy of the weights and takes its part of every
+batch; the parts know nothing of each other.
+"""
+
+import os
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from mre_jax.io.processes import usable_cores
+
+DATA_AXIS = "data"
+
+
+def keep_programs(folder: str | None = None) -> str:
+    """Keeps compiled programs in `folder`, so that a second start does not compile them again.
+
+    A folder already set, by `JAX_COMPILATION_CACHE_DIR` or in JAX's configuration, wins. The
+    default is per user and JAX version: whoever can write there can run code in this process, so
+    it must not be shared.
+
+    Returns:
+        The folder.
+    """
+    current = jax.config.values["jax_compilation_cache_dir"]
+    if current:
+        return current
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    folder = folder or str(cache / "mre_jax" / f"xla-{jax.__version__}")
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 2.0)
+    return folder
+
+
+def use_all_cores() -> int:
+    """Makes a CPU device of each core; for a command to call before JAX computes anything.
+
+    XLA's threads do little for the small matrices of a small network; a device per core does. Where
+    there is an accelerator it stays in charge, and where `XLA_FLAGS` already say how many devices
+    there are they are obeyed.
+
+    Returns:
+        The number of devices.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "host_platform_device_count" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+        jax.config.update("jax_num_cpu_devices", usable_cores())
+    return jax.device_count()
+
+
+def batch_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The devices along one axis, `DATA_AXIS`; by default all that belong to this process."""
+    return Mesh(np.asarray(list(devices or jax.local_devices())), (DATA_AXIS,))
+
+
+def copied(mesh: Mesh) -> NamedSharding:
+    """Where weights are: whole on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split(mesh: Mesh) -> NamedSharding:
+    """Where a batch is: a part on every device, whose number divides it."""
+    return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+
+
+def on_parts(
+    function: Callable[..., Any], mesh: Mesh, *, whole: Collection[int] = (0,)
+) -> Callable[..., Any]:
+    """A function that runs on every device with its part of the batch, to be jitted.
+
+    Args:
+        function: from pytrees of arrays to one with the batch first, where an example's result does
+            not depend on the others of the batch.
+        mesh: of `batch_mesh`.
+        whole: positions of the arguments that every device has whole, such as weights; the others
+            are split along their first axis.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> double = jax.jit(on_parts(lambda weight, x: weight * x, batch_mesh()))
+        >>> int(double(2.0, jnp.ones(8)).sum())
+        16
+    """
+
+    def run(*args: Any) -> Any:
+        parts = PartitionSpec(DATA_AXIS)
+        specs = tuple(PartitionSpec() if n in whole else parts for n in range(len(args)))
+        # The parts are independent: nothing is communicated, nothing needs to be checked.
+        return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=parts, check_vma=False)(
+            *args
+        )
+
+    return run

@@ -1,0 +1,62 @@
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from mre_jax.io.devices import batch_mesh, copied, keep_programs, on_parts, split
+
+COUNT = "from mre_jax.io.devices import use_all_cores; print(use_all_cores())"
+
+
+def devices(flags: str) -> int:
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT], env=environment, check=True, capture_output=True, text=True
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.slow
+def test_there_is_a_device_for_each_core():
+    assert devices("") == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.slow
+def test_a_number_that_is_asked_for_stays():
+    assert devices("--xla_force_host_platform_device_count=3") == 3
+
+
+def test_a_network_runs_on_every_device_with_its_part():
+    mesh = batch_mesh()
+    assert mesh.size == jax.device_count() > 1
+    batch = jax.device_put(np.arange(2.0 * mesh.size), split(mesh))
+    weight = jax.device_put(np.float32(3), copied(mesh))
+    seen = []
+
+    def function(weight, batch, plan):
+        seen.append(batch.shape)
+        return weight * batch + plan.sum()
+
+    found = jax.jit(on_parts(function, mesh, whole=(0, 2)))(weight, batch, np.ones(3))
+    np.testing.assert_array_equal(found, 3 * np.arange(2 * mesh.size) + 3)
+    assert seen == [(2,)]
+    assert found.sharding.spec == split(mesh).spec
+
+
+def test_of_some_devices():
+    assert batch_mesh(jax.devices()[:1]).size == 1
+
+
+def test_programs_are_kept_where_the_user_says(monkeypatch, tmp_path):
+    before = jax.config.values["jax_compilation_cache_dir"]
+    try:
+        jax.config.update("jax_compilation_cache_dir", "set")
+        assert keep_programs("there") == "set"
+        jax.config.update("jax_compilation_cache_dir", None)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        assert keep_programs() == str(tmp_path / "mre_jax" / f"xla-{jax.__version__}")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
