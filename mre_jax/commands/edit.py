@@ -44,15 +44,17 @@ def run(args: argparse.Namespace) -> int:
     sweep = None if args.sweep is None else parse_numbers(args.sweep, "--sweep")
     photo = read_image(args.photo)
     photo = fit(photo, target_size(photo.size, size, args.resolution))
-    request = EditRequest(image=photo, prompt=args.prompt, **fields)
+    request = EditRequest(prompt=args.prompt, **fields)
     requests = [request] if sweep is None else grid.requests(request, sweep)
 
     pipeline = arguments.load_pipeline(args)
     pipeline.check(requests, settings)
     steps = f"{settings.num_inference_steps} steps at {photo.width}x{photo.height}"
     print(f"editing in {steps}; the first time at a size it is compiled", file=sys.stderr)
-    images = pipeline.edit(requests, settings, batch_size=args.batch_size, progress=True)
-    picture = images[0] if sweep is None else grid.draw(request, sweep, images)
+    images = pipeline.edit(
+        requests, [photo] * len(requests), settings, batch_size=args.batch_size, progress=True
+    )
+    picture = images[0] if sweep is None else grid.draw(request, photo, sweep, images)
     write_png(picture, args.out)
     print(f"{args.out}: {picture.width}x{picture.height}")
     return 0

@@ -6,11 +6,10 @@ from typing import Any
 
 from mre_jax.commands.model_options import add_model, add_weights
 from mre_jax.commands.options import parse_numbers
+from mre_jax.editing.model_spec import ModelSpec
 from mre_jax.editing.request import EditRequest
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.editing.size import RESOLUTION, SIZE
-from mre_jax.errors import ConfigError
-from mre_jax.io.devices import keep_programs
 
 HIVE = "hive"
 
@@ -96,17 +95,13 @@ def request_fields(args: argparse.Namespace) -> dict[str, Any]:
 
 def load_pipeline(args: argparse.Namespace) -> Any:
     """The pipeline of `--model`, with compiled programs kept on disk."""
-    from mre_jax.editing.pipeline import EditPipeline
-
-    if not args.model:
-        raise ConfigError("no model: give --model PATH, or set MRE_MODEL")
-    keep_programs()
-    return EditPipeline.from_pretrained(
-        args.model,
+    spec = ModelSpec(
+        model=args.model or "",
         base=args.base,
-        lora=args.lora,
+        lora=tuple(args.lora),
         weights=args.weights,
         dtype=args.dtype,
         attention=args.attention,
         vae_tiling=args.vae_tiling,
     )
+    return spec.load()

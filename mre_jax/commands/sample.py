@@ -7,6 +7,7 @@ import importlib.metadata
 from mre_jax.commands import edit_options as arguments
 from mre_jax.editing.items import read_items
 from mre_jax.editing.output_folder import OutputFolder
+from mre_jax.editing.request import EditConditions
 from mre_jax.editing.size import parse_size
 from mre_jax.errors import ConfigError
 
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     size = parse_size(args.size)
     settings = arguments.settings(args)
     shard = None if args.shard is None else parse_shard(args.shard)
-    items = read_items(args.items, arguments.request_fields(args))
+    items = read_items(args.items, EditConditions(**arguments.request_fields(args)))
 
     import jax
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from mre_jax.editing.failure import MEMORY_REMEDIES, EditsFailed, failure_of
@@ -21,7 +22,6 @@ from mre_jax.editing.items import Item
 from mre_jax.editing.output_folder import OutputFolder
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.editing.program import Edited
-from mre_jax.editing.request import EditRequest
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.errors import BusyError, DataError
 from mre_jax.io.image import to_pil
@@ -37,13 +37,13 @@ class Batch:
     items: tuple[Item, ...]
     size: Size
 
-    def requests(self) -> list[EditRequest | DataError]:
+    def pictures(self) -> list[Image.Image | DataError]:
         """Reads the pictures; the error stands for one that cannot be read."""
-        return [self._request(item) for item in self.items]
+        return [self._picture(item) for item in self.items]
 
-    def _request(self, item: Item) -> EditRequest | DataError:
+    def _picture(self, item: Item) -> Image.Image | DataError:
         try:
-            return item.request(self.size)
+            return item.read(self.size)
         except DataError as error:
             return error
 
@@ -90,7 +90,7 @@ def sample(
         BusyError: if a SIGTERM asked to stop. Batches that are done are written; the one on the
             device is begun again by the next run.
     """
-    pipeline.check([item.blank_request() for item in items], settings)
+    pipeline.check([item.request for item in items], settings)
     mine = items[folder.index :: folder.count]
     finished = folder.finished()
     for item in mine:
@@ -136,7 +136,7 @@ def _groups(
     """The items that can run together: of one size, with the same branches."""
     groups: dict[tuple[Size, Any], list[Item]] = collections.defaultdict(list)
     for item in items:
-        branches = pipeline.guidance([item.blank_request()], settings).branches
+        branches = pipeline.guidance([item.request], settings).branches
         try:
             groups[item.size(size, resolution), branches].append(item)
         except DataError as error:
@@ -159,8 +159,9 @@ def _edited(
 ) -> Iterator[tuple[Batch, Edited]]:
     """What can be read of each batch with its edits, one batch behind the device."""
     running: tuple[Batch, Edited] | None = None
-    for batch, requests in _read_ahead(batches, failed):
-        started = pipeline.edit_batch(requests, settings, batch_size=batch_size)
+    for batch, pictures in _read_ahead(batches, failed):
+        requests = [item.request for item in batch.items]
+        started = pipeline.edit_batch(requests, pictures, settings, batch_size=batch_size)
         if running is not None:
             yield running
         running = batch, started
@@ -170,22 +171,22 @@ def _edited(
 
 def _read_ahead(
     batches: Sequence[Batch], failed: Failures
-) -> Iterator[tuple[Batch, list[EditRequest]]]:
+) -> Iterator[tuple[Batch, list[Image.Image]]]:
     """What can be read of each batch, the next one's pictures meanwhile."""
     with ThreadPoolExecutor(1) as reader:
-        reading = collections.deque(reader.submit(batch.requests) for batch in batches[:1])
+        reading = collections.deque(reader.submit(batch.pictures) for batch in batches[:1])
         for index, batch in enumerate(batches):
             found = reading.popleft().result()
-            reading.extend(reader.submit(b.requests) for b in batches[index + 1 : index + 2])
+            reading.extend(reader.submit(b.pictures) for b in batches[index + 1 : index + 2])
             read = []
-            for item, request in zip(batch.items, found, strict=True):
-                if isinstance(request, DataError):
-                    failed.note(item, str(request))
+            for item, picture in zip(batch.items, found, strict=True):
+                if isinstance(picture, DataError):
+                    failed.note(item, str(picture))
                 else:
-                    read.append((item, request))
+                    read.append((item, picture))
             if read:
-                items, requests = zip(*read, strict=True)
-                yield dataclasses.replace(batch, items=items), list(requests)
+                items, pictures = zip(*read, strict=True)
+                yield dataclasses.replace(batch, items=items), list(pictures)
 
 
 def _finite(batch: Batch, edited: Edited, failed: Failures) -> list[tuple[Item, np.ndarray]]:
@@ -224,9 +225,8 @@ def _check_same(item: Item, row: Mapping[str, Any]) -> None:
 
 def _as_json(item: Item) -> dict[str, Any]:
     """The item's whole request, defaults included, as a result row holds it."""
-    request = item.blank_request()
-    fields = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
-    del fields["image"], fields["id"]
+    fields = dataclasses.asdict(item.request)
+    del fields["id"]
     return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
 

@@ -29,15 +29,18 @@ def requests(request: EditRequest, values: Sequence[float]) -> list[EditRequest]
 
 
 def draw(
-    request: EditRequest, values: Sequence[float], images: Sequence[Image.Image]
+    request: EditRequest,
+    original: Image.Image,
+    values: Sequence[float],
+    images: Sequence[Image.Image],
 ) -> Image.Image:
-    """Lays out the edits of `requests` with their scores, the original at the left.
+    """Lays out the edits of `requests` with their scores, `original` at the left.
 
     Pictures too narrow for their captions are enlarged, each pixel to a square.
     """
     factor = -(-_NARROWEST // images[0].width)
     original, *images = (
-        ImageOps.scale(i, factor, Image.Resampling.NEAREST) for i in (request.image, *images)
+        ImageOps.scale(i, factor, Image.Resampling.NEAREST) for i in (original, *images)
     )
     width, height = images[0].size
     font = ImageFont.load_default(_FONT_SIZE)

@@ -14,41 +14,44 @@ from typing import Any
 from etils import epath
 from PIL import Image
 
-from mre_jax.editing.request import EditRequest
+from mre_jax.editing.request import EditConditions, EditRequest
 from mre_jax.editing.size import fit, target_size
 from mre_jax.errors import DataError, MreError
 from mre_jax.io.image import read_image, read_size
 from mre_jax.io.json_file import read_rows
 
-_REQUEST_FIELDS = {field.name for field in dataclasses.fields(EditRequest)} - {"image", "id"}
+_REQUEST_FIELDS = {field.name for field in dataclasses.fields(EditRequest)} - {"id"}
 _FIELDS = {"id", "image", "meta"} | _REQUEST_FIELDS
-_BLANK = Image.new("RGB", (8, 8))
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """One line of the list, whose picture is not read yet.
+    """An edit that is asked for, and the picture on disk, which is not read yet.
 
     Attributes:
-        image: the picture's path as the line has it.
-        path: where it is found: `image`, relative to the list's folder.
-        fields: the fields of its `EditRequest` besides `image` and `id`, as given.
+        request: what is asked for; its id is not empty.
+        image: path of the picture, as results name it.
+        path: place where the picture is found.
         meta: whatever the caller wants to find again in the result row.
     """
 
-    id: str
+    request: EditRequest
     image: str
     path: epath.Path
-    fields: Mapping[str, Any]
     meta: Any = None
 
-    def request(self, size: tuple[int, int]) -> EditRequest:
-        """Reads the picture, brings it to `size`, and makes the request."""
-        return self._request(fit(read_image(self.path), size))
+    @property
+    def id(self) -> str:
+        """Name of the edit, and of its files."""
+        return self.request.id
 
-    def blank_request(self) -> EditRequest:
-        """The request with an empty picture: all that can be checked without reading it."""
-        return self._request(_BLANK)
+    def read(self, size: tuple[int, int]) -> Image.Image:
+        """The picture, scaled and cut to `size`.
+
+        Raises:
+            DataError: if it is missing or not a picture.
+        """
+        return fit(read_image(self.path), size)
 
     def size(self, preset: str | tuple[int, int], resolution: int) -> tuple[int, int]:
         """The (width, height) of the edit, from the picture's header alone.
@@ -58,19 +61,13 @@ class Item:
         """
         return target_size(read_size(self.path), preset, resolution)
 
-    def _request(self, image: Image.Image) -> EditRequest:
-        try:
-            return EditRequest(image=image, id=self.id, **self.fields)
-        except MreError as error:
-            raise type(error)(f"item {self.id}: {error}") from None
 
-
-def read_items(path: epath.PathLike, defaults: Mapping[str, Any]) -> list[Item]:
+def read_items(path: epath.PathLike, conditions: EditConditions) -> list[Item]:
     """Reads the whole list and checks every line before any work begins.
 
     Args:
-        path: of the JSONL file.
-        defaults: fields of `EditRequest` for items that do not set them.
+        path: place of the JSONL file.
+        conditions: for items that do not set their own.
 
     Raises:
         DataError: naming the line that is not an object of known fields, repeats an id, or asks
@@ -79,7 +76,7 @@ def read_items(path: epath.PathLike, defaults: Mapping[str, Any]) -> list[Item]:
     path = epath.Path(path)
     items: dict[str, Item] = {}
     for where, row in read_rows(path):
-        item = _item(row, where, path.parent, defaults)
+        item = _item(row, where, path.parent, conditions)
         if item.id in items:
             raise DataError(f"{where}: id {item.id!r} stands on an earlier line too")
         items[item.id] = item
@@ -89,7 +86,7 @@ def read_items(path: epath.PathLike, defaults: Mapping[str, Any]) -> list[Item]:
 
 
 def _item(
-    row: Mapping[str, Any], where: str, folder: epath.Path, defaults: Mapping[str, Any]
+    row: Mapping[str, Any], where: str, folder: epath.Path, conditions: EditConditions
 ) -> Item:
     for name in ("id", "image", "prompt"):
         if not isinstance(row.get(name), str) or not row[name]:
@@ -99,13 +96,12 @@ def _item(
         raise DataError(f"{where}: unknown field {unknown[0]!r}; put what is yours under 'meta'")
     if not _is_path(row["image"]):
         raise DataError(f"{where}: 'image' {row['image']!r} holds what no file's name can")
-    fields = {**defaults, **{name: row[name] for name in row.keys() & _REQUEST_FIELDS}}
-    item = Item(row["id"], row["image"], folder / row["image"], fields, row.get("meta"))
+    own = {name: row[name] for name in row.keys() & _REQUEST_FIELDS}
     try:
-        item.blank_request()
+        request = conditions.request(**own, id=row["id"])
     except MreError as error:
-        raise DataError(f"{where}: {error}") from None
-    return item
+        raise DataError(f"{where}: item {row['id']}: {error}") from None
+    return Item(request, row["image"], folder / row["image"], row.get("meta"))
 
 
 def _is_path(text: str) -> bool:

@@ -23,7 +23,7 @@ from mre_jax.diffusion.samplers import Plan, plan_sampling
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.failure import MEMORY_REMEDIES, failure_of
 from mre_jax.editing.program import EditBatch, Edited, Networks, RewardBatch, edit
-from mre_jax.editing.request import EditRequest, make_requests
+from mre_jax.editing.request import EditRequest, spread
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.editing.size import RESOLUTION, SIZE, fit, parse_size, target_size
 from mre_jax.errors import ConfigError, DataError
@@ -146,7 +146,7 @@ class EditPipeline:
             raise ConfigError(
                 f"output_type {output_type!r} is not one of {', '.join(OUTPUT_TYPES)}"
             )
-        requests = make_requests(
+        edits = spread(
             prompt=prompt,
             image=_resized(image, parse_size(size), resolution),
             id=ids if ids is not None else "",
@@ -160,14 +160,17 @@ class EditPipeline:
             low_reward_scores=low_reward_scores,
             low_reward_text=low_reward_text,
         )
+        images = [edit.pop("image") for edit in edits]
+        requests = [EditRequest(**edit) for edit in edits]
         settings = SamplingSettings(
             num_inference_steps, scheduler, guidance_rule, prompt_suffix, eta
         )
         arrays = self._run(
             requests,
+            images,
             settings,
             batch_size,
-            latents=None if latents is None else self._as_latents(latents, requests),
+            latents=None if latents is None else self._as_latents(latents, images),
             decode=output_type != "latent",
             progress=progress,
         )
@@ -295,6 +298,7 @@ class EditPipeline:
     def edit(
         self,
         requests: Sequence[EditRequest],
+        images: Sequence[Image.Image],
         settings: SamplingSettings,
         *,
         batch_size: int | None = None,
@@ -303,6 +307,7 @@ class EditPipeline:
         """Edits pictures of any sizes; returns them in the order of `requests`.
 
         Args:
+            images: RGB, one per request, each edited at its own size in multiples of 8.
             batch_size: edits that run together; None takes all of a size.
             progress: whether a bar counts the edits.
 
@@ -310,23 +315,25 @@ class EditPipeline:
             ConfigError: if the checkpoint cannot do what is asked, or the memory does not suffice.
             DataError: if an edit is not finite; it says from where on.
         """
-        arrays = self._run(requests, settings, batch_size, progress=progress)
+        arrays = self._run(requests, images, settings, batch_size, progress=progress)
         return [to_pil(array) for array in arrays]
 
     def edit_or_fail(
         self,
         requests: Sequence[EditRequest],
+        images: Sequence[Image.Image],
         settings: SamplingSettings,
         *,
         batch_size: int | None = None,
     ) -> list[Image.Image | DataError]:
         """As `edit`, with the error in the place of an edit that is not finite."""
-        found = self._each(requests, settings, batch_size)
+        found = self._each(requests, images, settings, batch_size)
         return [x if isinstance(x, DataError) else to_pil(x) for x in found]
 
     def edit_batch(
         self,
         requests: Sequence[EditRequest],
+        images: Sequence[Image.Image],
         settings: SamplingSettings,
         *,
         batch_size: int | None = None,
@@ -349,12 +356,13 @@ class EditPipeline:
         size = max(count, batch_size or 0)
         size = -(-size // self.device_count) * self.device_count
         filled = [*requests, *[requests[-1]] * (size - count)]
+        pictures = [*images, *[images[-1]] * (size - count)]
         if latents is not None:
             latents = np.concatenate([latents, np.repeat(latents[-1:], size - count, axis=0)])
         graphs, states = self._networks().split()
         result = edit(
             states,
-            self._batch(filled, settings, latents),
+            self._batch(filled, pictures, settings, latents),
             self._plan(settings),
             graphs=graphs,
             decode=decode,
@@ -365,6 +373,7 @@ class EditPipeline:
     def _run(
         self,
         requests: Sequence[EditRequest],
+        images: Sequence[Image.Image],
         settings: SamplingSettings,
         batch_size: int | None,
         *,
@@ -374,7 +383,13 @@ class EditPipeline:
     ) -> list[np.ndarray]:
         """One array per request."""
         found = self._each(
-            requests, settings, batch_size, latents=latents, decode=decode, progress=progress
+            requests,
+            images,
+            settings,
+            batch_size,
+            latents=latents,
+            decode=decode,
+            progress=progress,
         )
         failed = [x for x in found if isinstance(x, DataError)]
         if failed:
@@ -385,6 +400,7 @@ class EditPipeline:
     def _each(
         self,
         requests: Sequence[EditRequest],
+        images: Sequence[Image.Image],
         settings: SamplingSettings,
         batch_size: int | None,
         *,
@@ -394,7 +410,7 @@ class EditPipeline:
     ) -> list[Any]:
         """The array of each request, or why there is none, made batch by batch."""
         self.check(requests, settings)
-        batches = list(self._batches(requests, settings, batch_size))
+        batches = list(self._batches(requests, images, settings, batch_size))
         results: dict[int, np.ndarray | DataError] = {}
         with (
             too_much_is_an_error(MEMORY_REMEDIES),
@@ -403,6 +419,7 @@ class EditPipeline:
             for indices in batches:
                 edited = self.edit_batch(
                     [requests[index] for index in indices],
+                    [images[index] for index in indices],
                     settings,
                     batch_size=batch_size,
                     latents=None if latents is None else latents[indices],
@@ -417,15 +434,19 @@ class EditPipeline:
         return [results[index] for index in range(len(requests))]
 
     def _batches(
-        self, requests: Sequence[EditRequest], settings: SamplingSettings, batch_size: int | None
+        self,
+        requests: Sequence[EditRequest],
+        images: Sequence[Image.Image],
+        settings: SamplingSettings,
+        batch_size: int | None,
     ) -> Iterator[list[int]]:
         """Indices of requests that can run together: of one size, with the same branches."""
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"batch_size {batch_size} is not a positive number")
         groups: dict[Any, list[int]] = {}
-        for index, request in enumerate(requests):
+        for index, (request, image) in enumerate(zip(requests, images, strict=True)):
             branches = self.guidance([request], settings).branches
-            groups.setdefault((request.image.size, branches), []).append(index)
+            groups.setdefault((image.size, branches), []).append(index)
         for group in groups.values():
             size = batch_size or len(group)
             yield from (group[start : start + size] for start in range(0, len(group), size))
@@ -433,12 +454,13 @@ class EditPipeline:
     def _batch(
         self,
         requests: Sequence[EditRequest],
+        images: Sequence[Image.Image],
         settings: SamplingSettings,
         latents: Float[np.ndarray, "b h w c"] | None,
     ) -> EditBatch:
         guidance = self.guidance(requests, settings)
         return EditBatch(
-            pixels=np.stack([to_array(request.image) for request in requests]),
+            pixels=np.stack([to_array(image) for image in images]),
             prompt_ids=self.tokenizer([r.prompt + settings.prompt_suffix for r in requests]),
             negative_ids=self.tokenizer([r.negative_prompt for r in requests], "negative prompt"),
             keys=item_keys([r.seed for r in requests], [r.id for r in requests]),
@@ -477,13 +499,13 @@ class EditPipeline:
         return plan_sampling(name, self.schedule, settings.num_inference_steps, eta=settings.eta)
 
     def _as_latents(
-        self, latents: Any, requests: Sequence[EditRequest]
+        self, latents: Any, images: Sequence[Image.Image]
     ) -> Float[np.ndarray, "b h w c"]:
         array, vae = np.asarray(latents, np.float32), self.vae.config
-        for request in requests:
-            width, height = request.image.size
+        for image in images:
+            width, height = image.size
             grid = (height // vae.downscale, width // vae.downscale)
-            wanted = (len(requests), *grid, vae.latent_channels)
+            wanted = (len(images), *grid, vae.latent_channels)
             if array.shape != wanted:
                 raise ConfigError(f"latents of shape {array.shape}: these edits want {wanted}")
         return array

@@ -7,6 +7,7 @@ copy of the weights, so no device waits for another.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -118,7 +119,7 @@ def edit(
         decode: False returns the latents as they are, in units of the UNet.
         mesh: of `batch_mesh`, over which the batch is split; None is one device.
     """
-    run = functools.partial(_edit, graphs=graphs, decode=decode)
+    run: Callable[..., Edited] = functools.partial(_edit, graphs=graphs, decode=decode)
     if mesh is not None:
         run = on_parts(run, mesh, whole=(0, 2))
     return run(states, batch, plan)

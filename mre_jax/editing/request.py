@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.reward.scores import WORST, check_scores
@@ -15,47 +14,44 @@ _LARGEST = 3.4e38  # that float32 holds
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-@dataclasses.dataclass(frozen=True)
-class EditRequest:
-    """A picture, what to do to it, and under which conditions.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EditConditions:
+    """What edits are made under, whatever the instruction.
 
     Attributes:
-        image: the original, RGB; it is edited at its own size, a multiple of 8 along each side.
-        prompt: the instruction, "make it snow".
-        id: names the edit; with `seed` it decides the noise. May be empty.
-        seed: any integer from 0 to 2**32 - 1.
+        seed: integer from 0 to 2**32 - 1 that decides the noise, together with an edit's id.
         negative_prompt: what the branches without instruction read.
         guidance_scale: how strongly the instruction is followed, 1 or more; 1 is no guidance.
         image_guidance_scale: how closely the original is kept, 1 or more.
-        reward_scores: following, preserving, quality, each 0 to 5; None asks for the best of a
-            checkpoint that takes rewards.
-        reward_text: what went wrong in each perspective, joined by "; "; None says nothing did.
-        reward_guidance_scale: how strongly `reward_scores` is preferred to `low_reward_scores`,
-            1 or more; 1 is off and costs nothing.
-        low_reward_scores: what reward guidance moves away from.
-        low_reward_text: its text; None takes `reward_text`.
+        reward_scores: following, preserving and quality to ask for, each 0 to 5; the best by
+            default, of a checkpoint that takes rewards.
+        reward_text: what went wrong in each perspective, joined by "; "; by default that nothing
+            did.
+        reward_guidance_scale: how strongly the reward is preferred to the low one, 1 or more; 1 is
+            off and costs nothing.
+        low_reward_scores: scores that reward guidance moves away from.
+        low_reward_text: text of the low reward; the reward's own by default.
     """
 
-    image: Image.Image
-    prompt: str
-    id: str = ""
     seed: int = 0
     negative_prompt: str = ""
     guidance_scale: float = 7.5
     image_guidance_scale: float = 1.5
-    reward_scores: tuple[float, ...] | None = None
+    reward_scores: tuple[float, ...] | None = dataclasses.field(
+        default=None, metadata={"flag": "--reward", "metavar": "F,P,Q"}
+    )
     reward_text: str | None = None
     reward_guidance_scale: float = 1.0
-    low_reward_scores: tuple[float, ...] = WORST
+    low_reward_scores: tuple[float, ...] = dataclasses.field(
+        default=WORST, metadata={"flag": "--low-reward", "metavar": "F,P,Q"}
+    )
     low_reward_text: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("prompt", "negative_prompt", "reward_text", "low_reward_text"):
+        for name in ("negative_prompt", "reward_text", "low_reward_text"):
             value = getattr(self, name)
-            if not isinstance(value, str) and not (value is None and name.endswith("reward_text")):
-                raise ConfigError(f"{name} {value!r} is not a text")
-            if value and any("\ud800" <= character <= "\udfff" for character in value):
-                raise ConfigError(f"{name} {value!r} holds half a character (a lone surrogate)")
+            if value is not None or name == "negative_prompt":
+                _check_text(name, value)
         object.__setattr__(self, "seed", as_python(self.seed))
         for name in ("guidance_scale", "image_guidance_scale", "reward_guidance_scale"):
             value = as_python(getattr(self, name))
@@ -64,13 +60,6 @@ class EditRequest:
                 raise ConfigError(f"{name} {value!r} is not a number")
             if abs(value) > _LARGEST:
                 raise ConfigError(f"{name} {value} is too large")
-        if not self.prompt.strip():
-            raise ConfigError("the prompt is empty; say what to change")
-        if self.id and not _SAFE_ID.fullmatch(self.id):
-            raise DataError(
-                f"id {self.id!r}: want 1 to 100 letters, digits, '.', '_' or '-', "
-                "starting with a letter or digit"
-            )
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise ConfigError(f"seed {self.seed!r} is not an integer")
         if not 0 <= self.seed < 2**32:
@@ -80,9 +69,53 @@ class EditRequest:
         low = asked_scores(self.low_reward_scores, "low_reward_scores")
         object.__setattr__(self, "low_reward_scores", low)
 
+    def request(self, prompt: str, id: str = "", **changes: Any) -> "EditRequest":
+        """An edit under these conditions.
 
-def make_requests(**fields: Any) -> list[EditRequest]:
-    """Requests from fields of `EditRequest` that each hold one value for all or a list of them.
+        Args:
+            prompt, id: see `EditRequest`.
+            changes: conditions of this edit alone.
+        """
+        own = {field.name: getattr(self, field.name) for field in _CONDITIONS}
+        return EditRequest(**{**own, **changes, "prompt": prompt, "id": id})
+
+
+_CONDITIONS = dataclasses.fields(EditConditions)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EditRequest(EditConditions):
+    """What to do to a picture, and under which conditions; the picture stands beside it.
+
+    Attributes:
+        prompt: the instruction, "make it snow".
+        id: name of the edit; with `seed` it decides the noise. May be empty.
+
+    Example:
+        >>> EditRequest(prompt="make it snow", reward_scores=(5, 4, 5)).reward_scores
+        (5.0, 4.0, 5.0)
+        >>> EditRequest(prompt="make it snow", seed=-1)
+        Traceback (most recent call last):
+        mre_jax.errors.ConfigError: seed -1 is not in 0 to 4294967295
+    """
+
+    prompt: str
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        _check_text("prompt", self.prompt)
+        super().__post_init__()
+        if not self.prompt.strip():
+            raise ConfigError("the prompt is empty; say what to change")
+        if self.id and not _SAFE_ID.fullmatch(self.id):
+            raise DataError(
+                f"id {self.id!r}: want 1 to 100 letters, digits, '.', '_' or '-', "
+                "starting with a letter or digit"
+            )
+
+
+def spread(**fields: Any) -> list[dict[str, Any]]:
+    """One set of fields per edit, from fields that each hold one value for all or a list of them.
 
     Raises:
         ConfigError: if a list is empty, or two of more than one value differ in length.
@@ -95,7 +128,7 @@ def make_requests(**fields: Any) -> list[EditRequest]:
         if len(values) not in (1, count):
             raise ConfigError(f"{name} has {len(values)} values and {longest} {count}")
     return [
-        EditRequest(**{name: v[index if len(v) > 1 else 0] for name, v in lists.items()})
+        {name: values[index if len(values) > 1 else 0] for name, values in lists.items()}
         for index in range(count)
     ]
 
@@ -124,3 +157,10 @@ def _as_list(name: str, value: Any) -> list[Any]:
     several = Sequence | np.ndarray
     is_one_reward = name.endswith("_scores") and not any(isinstance(v, several) for v in value)
     return [value] if is_one_reward else list(value)
+
+
+def _check_text(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise ConfigError(f"{name} {value!r} is not a text")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ConfigError(f"{name} {value!r} holds half a character (a lone surrogate)")

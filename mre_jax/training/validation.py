@@ -8,17 +8,16 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.items import read_items
 from mre_jax.editing.pipeline import EditPipeline
-from mre_jax.editing.program import DATA_AXIS
-from mre_jax.editing.request import EditRequest
+from mre_jax.editing.request import EditConditions, EditRequest
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.errors import DataError
+from mre_jax.io.devices import batch_mesh
 from mre_jax.io.image import write_png
 from mre_jax.models.layers import Compute
 from mre_jax.training.config import ModelConfig, TrainConfig
@@ -56,18 +55,19 @@ class Validation:
             DataError: naming the line or picture.
         """
         validation = config.validation
-        defaults = {
-            "guidance_scale": validation.guidance_scale,
-            "image_guidance_scale": validation.image_guidance_scale,
-        }
-        items = read_items(str(validation.items), defaults)[: validation.count]
+        conditions = EditConditions(
+            guidance_scale=validation.guidance_scale,
+            image_guidance_scale=validation.image_guidance_scale,
+        )
+        items = read_items(str(validation.items), conditions)[: validation.count]
         size = config.data.resolution
-        self._requests: list[EditRequest] = [item.request((size, size)) for item in items]
+        self._requests = [item.request for item in items]
+        self._pictures = [item.read((size, size)) for item in items]
         self._settings = SamplingSettings(validation.steps)
         self._model, self._unet, self._schedule = config.model, unet, schedule
         self._run = run
         # The edits are made under it, since the run's mesh is of all processes' devices.
-        self._local = Mesh(np.asarray(jax.local_devices()), (DATA_AXIS,))
+        self._local = batch_mesh()
         self._side = size
         dtype = compute_of(config.model).dtype
         # Cast first, as in a step: half the bytes travel, and the network computes the same.
@@ -89,22 +89,23 @@ class Validation:
         """
         params = self._gather(state["ema"] or state["params"])
         whole = {name: x.addressable_data(0) for name, x in params.items()}
-        mine = self._requests[jax.process_index() :: jax.process_count()]
+        share = slice(jax.process_index(), None, jax.process_count())
+        mine, pictures = self._requests[share], self._pictures[share]
         batch_size = max(1, min(len(mine), _BATCH * self._local.size))
         with jax.set_mesh(self._local):
             pipeline = self._pipeline(whole).to_devices()
-            edited = pipeline.edit_or_fail(mine, self._settings, batch_size=batch_size)
+            edited = pipeline.edit_or_fail(mine, pictures, self._settings, batch_size=batch_size)
         for error in edited:
             if isinstance(error, DataError):
                 warnings.warn(f"validation after step {done}: {error}", stacklevel=2)
         if jax.process_count() > 1:
-            share = -(-len(self._requests) // jax.process_count())
-            packed = pack(edited, share, self._side)
-            pictures, made = multihost_utils.process_allgather(packed)
-            edited = unpack(pictures, made, len(self._requests))
+            most = -(-len(self._requests) // jax.process_count())
+            packed = pack(edited, most, self._side)
+            gathered, made = multihost_utils.process_allgather(packed)
+            edited = unpack(gathered, made, len(self._requests))
         if jax.process_index() != 0:
             return None
-        sheet = draw_sheet(self._requests, edited)
+        sheet = draw_sheet(self._requests, self._pictures, edited)
         write_png(Image.fromarray(sheet), self._run.validation / f"{done:08d}.png")
         return sheet
 
@@ -142,11 +143,13 @@ def unpack(
 
 
 def draw_sheet(
-    requests: Sequence[EditRequest], edited: Sequence[Image.Image | DataError]
+    requests: Sequence[EditRequest],
+    originals: Sequence[Image.Image],
+    edited: Sequence[Image.Image | DataError],
 ) -> UInt8[np.ndarray, "H W 3"]:
     """A column per edit: the instruction, the original, the result, or that there is none."""
-    width = max(128, *(request.image.width for request in requests))
-    height = max(request.image.height * width // request.image.width for request in requests)
+    width = max(128, *(picture.width for picture in originals))
+    height = max(picture.height * width // picture.width for picture in originals)
     columns = len(requests)
     sheet = Image.new(
         "RGB",
@@ -154,10 +157,10 @@ def draw_sheet(
         "white",
     )
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    for column, (request, result) in enumerate(zip(requests, edited, strict=True)):
+    for column, (request, *pictures) in enumerate(zip(requests, originals, edited, strict=True)):
         left = _GAP + column * (width + _GAP)
         pen.text((left, 2), request.prompt[: width // 6], "black", font)
-        for row, picture in enumerate((request.image, result)):
+        for row, picture in enumerate(pictures):
             top = _LINE + _GAP + row * (height + _GAP)
             if isinstance(picture, DataError):
                 pen.text((left, top), "not finite", "red", font)

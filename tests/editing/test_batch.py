@@ -16,6 +16,7 @@ from mre_jax.editing.batch import sample
 from mre_jax.editing.items import read_items
 from mre_jax.editing.output_folder import OutputFolder
 from mre_jax.editing.program import Edited
+from mre_jax.editing.request import EditConditions
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.json_file import read_rows
@@ -41,7 +42,7 @@ class GreyEditor:
     def guidance(self, requests, settings):
         return SimpleNamespace(branches=("all",))
 
-    def edit_batch(self, requests, settings, *, batch_size):
+    def edit_batch(self, requests, pictures, settings, *, batch_size):
         self.made += len(requests)
         return Edited(np.full((len(requests), 8, 8, 3), 0.5), np.ones((len(requests), 4), bool))
 
@@ -51,14 +52,16 @@ def work_through(folder, name="items.jsonl") -> int:
     editor, out = GreyEditor(), OutputFolder(folder / "out")
     with out.opened({}, {}):
         options = {"size": (8, 8), "resolution": 512, "batch_size": 2, "checkpoint": "c"}
-        sample(editor, read_items(folder / name, {}), out, SamplingSettings(), **options)
+        sample(
+            editor, read_items(folder / name, EditConditions()), out, SamplingSettings(), **options
+        )
     return editor.made
 
 
 def test_a_device_without_room_is_a_setting(tmp_path, monkeypatch):
     """It was a traceback of forty lines that named nothing to change."""
 
-    def full(self, requests, settings, *, batch_size):
+    def full(self, requests, pictures, settings, *, batch_size):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.")
 
     monkeypatch.setattr(GreyEditor, "edit_batch", full)
@@ -128,4 +131,4 @@ def test_what_cannot_be_carried_is_named_before_any_work(tmp_path, fields, messa
     item = {"id": "a", "image": "a.png", "prompt": "x"} | fields
     (tmp_path / "items.jsonl").write_text(json.dumps(item))
     with pytest.raises(DataError, match=message):
-        read_items(tmp_path / "items.jsonl", {})
+        read_items(tmp_path / "items.jsonl", EditConditions())

@@ -102,45 +102,47 @@ def test_reward_reaches_every_branch_as_in_pytorch(
     assert relative_error(picture, reference) < 1e-4
 
 
-@pytest.fixture(scope="module")
-def requests(photo):
-    upside_down = photo.transpose(Image.Transpose.ROTATE_180)
-    return [
-        EditRequest(photo, "make it snow", id="a", seed=1, reward_scores=(5, 5, 5)),
-        EditRequest(upside_down, "add a hat", id="b", seed=1, reward_scores=(0, 3, 5)),
-        EditRequest(photo, "at night", id="c", seed=2, reward_text="blurred", guidance_scale=3.0),
-        EditRequest(upside_down, "in oil", id="d", seed=3, image_guidance_scale=2.0),
-    ]
+REQUESTS = [
+    EditRequest(prompt="make it snow", id="a", seed=1, reward_scores=(5, 5, 5)),
+    EditRequest(prompt="add a hat", id="b", seed=1, reward_scores=(0, 3, 5)),
+    EditRequest(prompt="at night", id="c", seed=2, reward_text="blurred", guidance_scale=3.0),
+    EditRequest(prompt="in oil", id="d", seed=3, image_guidance_scale=2.0),
+]
 
 
 @pytest.fixture(scope="module")
-def batch_of_four(reward_pipeline, requests):
-    return np.asarray(reward_pipeline.edit_batch(requests, SETTINGS).images)
+def photos(photo):
+    return [photo, photo.transpose(Image.Transpose.ROTATE_180)] * 2
 
 
-def test_bits_do_not_depend_on_order_or_companions(reward_pipeline, requests, batch_of_four):
-    backwards = reward_pipeline.edit_batch(requests[::-1], SETTINGS).images
+@pytest.fixture(scope="module")
+def batch_of_four(reward_pipeline, photos):
+    return np.asarray(reward_pipeline.edit_batch(REQUESTS, photos, SETTINGS).images)
+
+
+def test_bits_do_not_depend_on_order_or_companions(reward_pipeline, photos, batch_of_four):
+    backwards = reward_pipeline.edit_batch(REQUESTS[::-1], photos[::-1], SETTINGS).images
     assert np.array_equal(np.asarray(backwards)[::-1], batch_of_four)
-    alone = reward_pipeline.edit_batch(requests[:1], SETTINGS, batch_size=4).images
+    alone = reward_pipeline.edit_batch(REQUESTS[:1], photos[:1], SETTINGS, batch_size=4).images
     assert np.array_equal(np.asarray(alone), batch_of_four[:1])
 
 
-def test_batch_size_changes_rounding_only(reward_pipeline, requests, batch_of_four):
-    alone = reward_pipeline.edit_batch(requests[1:2], SETTINGS).images
+def test_batch_size_changes_rounding_only(reward_pipeline, photos, batch_of_four):
+    alone = reward_pipeline.edit_batch(REQUESTS[1:2], photos[1:2], SETTINGS).images
     assert relative_error(np.asarray(alone), batch_of_four[1:2]) < 1e-4
 
 
-def test_eight_devices_give_the_pictures_of_one(reward_folder, requests, batch_of_four):
+def test_eight_devices_give_the_pictures_of_one(reward_folder, photos, batch_of_four):
     assert len(jax.devices()) == 8
     pipeline = EditPipeline.from_pretrained(reward_folder).to_devices()
-    pictures = np.asarray(pipeline.edit_batch(requests, SETTINGS).images)
+    pictures = np.asarray(pipeline.edit_batch(REQUESTS, photos, SETTINGS).images)
     assert relative_error(pictures, batch_of_four) < 1e-5
 
 
 def test_seed_id_and_reward_each_change_the_picture(reward_pipeline, photo):
     def picture(**changes):
-        request = EditRequest(photo, "make it snow", **changes)
-        return np.asarray(reward_pipeline.edit_batch([request], SETTINGS).images)
+        request = EditRequest(prompt="make it snow", **changes)
+        return np.asarray(reward_pipeline.edit_batch([request], [photo], SETTINGS).images)
 
     reference = picture()
     assert np.array_equal(picture(), reference)
@@ -154,16 +156,17 @@ def test_seed_id_and_reward_each_change_the_picture(reward_pipeline, photo):
 def test_reward_guidance_moves_away_from_the_low_reward(reward_pipeline, photo):
     def latents(low, scale):
         request = EditRequest(
-            photo, "make it snow", reward_guidance_scale=scale, low_reward_scores=low
+            prompt="make it snow", reward_guidance_scale=scale, low_reward_scores=low
         )
-        return np.asarray(reward_pipeline.edit_batch([request], SETTINGS, decode=False).images)
+        edited = reward_pipeline.edit_batch([request], [photo], SETTINGS, decode=False)
+        return np.asarray(edited.images)
 
     strong = latents((5, 5, 5), 2.0)
     assert strong.shape == (1, 2, 3, 4)
     assert relative_error(latents((5, 5, 5), 4.0), strong) < 1e-4
     assert relative_error(latents((0, 0, 0), 2.0), strong) > 1e-3
     branches = [
-        reward_pipeline.guidance([EditRequest(photo, "x", reward_guidance_scale=s)], SETTINGS)
+        reward_pipeline.guidance([EditRequest(prompt="x", reward_guidance_scale=s)], SETTINGS)
         for s in (1.0, 2.0)
     ]
     assert [len(guidance.branches) for guidance in branches] == [3, 4]
@@ -356,13 +359,13 @@ def test_an_edit_that_is_not_finite_is_an_error_and_no_black_picture(
 
 def test_the_first_place_that_is_not_finite_is_named(plain_torch, plain_folder, photo):
     """The table of stages: which network, which step."""
-    request = EditRequest(photo, "a")
+    request = EditRequest(prompt="a")
 
     def failure(part: str, scale: float) -> str:
         pipeline = EditPipeline.from_pretrained(plain_folder)
         kernel = operator.attrgetter(part)(pipeline).kernel
         kernel[...] = kernel[...] * scale
-        (error,) = pipeline.edit_or_fail([request], SETTINGS)
+        (error,) = pipeline.edit_or_fail([request], [photo], SETTINGS)
         return str(error)
 
     assert "from the VAE's encoder on" in failure("vae.encoder.conv_in", np.nan)

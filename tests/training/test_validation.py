@@ -90,8 +90,10 @@ def test_an_edit_that_is_not_finite_is_said_and_training_goes_on(config, start, 
 
 def test_the_place_of_an_edit_that_is_not_finite_is_not_black():
     picture = Image.new("RGB", (SIDE, SIDE))
-    request = EditRequest(picture, "x")
-    made, failed = (draw_sheet([request], [x])[-100:] for x in (picture, DataError("not finite")))
+    request = EditRequest(prompt="x")
+    made, failed = (
+        draw_sheet([request], [picture], [x])[-100:] for x in (picture, DataError("not finite"))
+    )
     assert made.min() == 0 and (made == 0).mean() > 0.5
     assert (failed == 255).mean() > 0.8
 
@@ -131,7 +133,8 @@ def test_a_list_that_cannot_be_edited_is_refused_at_the_start(config, start, lay
 def test_the_sheet_shows_each_pair_under_its_instruction():
     red, blue = (Image.new("RGB", (128, 128), colour) for colour in ("red", "blue"))
     wide = Image.new("RGB", (256, 128), "lime")
-    sheet = draw_sheet([EditRequest(red, "blue"), EditRequest(wide, "same")], [blue, wide])
+    requests = [EditRequest(prompt="blue"), EditRequest(prompt="same")]
+    sheet = draw_sheet(requests, [red, wide], [blue, wide])
     colours = {tuple(int(v) for v in pixel) for pixel in sheet.reshape(-1, 3)}
     assert {(255, 0, 0), (0, 0, 255), (0, 255, 0), (255, 255, 255)} <= colours
     red_rows = np.where((sheet == (255, 0, 0)).all(-1).any(1))[0]

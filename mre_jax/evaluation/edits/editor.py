@@ -13,6 +13,7 @@ from etils import epath
 from mre_jax.commands import edit_options as arguments
 from mre_jax.editing.items import Item
 from mre_jax.editing.output_folder import OutputFolder
+from mre_jax.editing.request import EditRequest
 from mre_jax.editing.size import parse_size
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.case import Case
@@ -87,10 +88,9 @@ class Editor:
                 fields["reward_text"] = asked_text(self.pipeline.perspectives, reward, self.words)
         items = [
             Item(
-                case.id,
+                EditRequest(**fields, prompt=case.instruction, id=case.id),
                 str(case.original),
                 epath.Path(case.original),
-                {**fields, "prompt": case.instruction},
             )
             for case in cases
         ]

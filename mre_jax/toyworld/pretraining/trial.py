@@ -28,10 +28,10 @@ def try_editor(pipeline: EditPipeline, size: int) -> Float[np.ndarray, "7 3"]:
         edits = draw_edits(scenes, np.full(_SCENES, kind), rngs)
         asked = instructions(scenes, edits)
         requests = [
-            EditRequest(photo, text, id=f"{number}-{name}", guidance_scale=_GUIDANCE)
-            for number, (photo, text) in enumerate(zip(photos, asked, strict=True))
+            EditRequest(prompt=text, id=f"{number}-{name}", guidance_scale=_GUIDANCE)
+            for number, text in enumerate(asked)
         ]
-        edited = pipeline.edit(requests, SamplingSettings(_STEPS))
+        edited = pipeline.edit(requests, photos, SamplingSettings(_STEPS))
         arrays = np.stack([np.asarray(picture) for picture in edited]) / 255
         rows.append(score(scenes, edits, arrays).mean(0))
     return np.stack(rows)

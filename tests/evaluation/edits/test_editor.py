@@ -40,8 +40,8 @@ def test_a_checkpoint_reads_the_words_of_its_own_perspectives(
     )
     case = Case("a", "a", "Add", "add a cat", tmp_path / "a.png")
     editor.edit([case], tmp_path / "edits", (3.0, 3.0, 3.0))
-    assert asked[0].fields["reward_scores"] == (3.0, 3.0, 3.0)
-    assert asked[0].fields["reward_text"] == text  # None leaves it to the pipeline
+    assert asked[0].request.reward_scores == (3.0, 3.0, 3.0)
+    assert asked[0].request.reward_text == text  # None leaves it to the pipeline
 
 
 def _settings():
