@@ -1,16 +1,12 @@
 """The options of every command that asks a judge."""
 
 import argparse
-import inspect
-import json
-from typing import Any
 
 from mre_jax.commands.options import parse_numbers
 from mre_jax.errors import ConfigError
-from mre_jax.judges.asking import ManyAtOnce
 from mre_jax.judges.budget import Budget
-from mre_jax.judges.judge import Judge, judge_class, make_judge
-from mre_jax.judges.openai.judge import OpenAIJudge
+from mre_jax.judges.judge import Judge
+from mre_jax.judges.spec import JudgeSpec, Option
 from mre_jax.judges.verdict import FINAL
 
 
@@ -56,33 +52,8 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def judge_from(args: argparse.Namespace) -> Judge:
-    """The judge that the options name.
-
-    Raises:
-        ConfigError: if there is none, an option is not one of its, or a ceiling is asked for and
-            no price is known.
-    """
-    if not args.judge:
-        raise ConfigError("no --judge: give openai:MODEL, toy, replay:JOURNAL or human:FILE")
-    kind = args.judge.partition(":")[0]
-    options: dict[str, Any] = {}
-    for text in args.judge_option:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--judge-option {text!r}: want NAME=VALUE")
-        options[name] = _value(value)
-    if kind in ("openai", "openai-batch"):
-        options |= _model_options(args)
-    elif args.base_url or args.price or args.rpm or args.tpm:
-        raise ConfigError(f"judge {args.judge}: takes no --base-url, --price, --rpm or --tpm")
-    _check_options(args.judge, options)
-    judge = make_judge(args.judge, **options)
-    model = getattr(judge, "judge", judge)
-    if args.max_usd is not None and isinstance(model, OpenAIJudge) and model.facts.usd is None:
-        raise ConfigError(
-            f"--max-usd: no price is known for {model.request.model}; give --price IN,OUT"
-        )
-    return judge
+    """The judge that the options name; see `JudgeSpec.make`."""
+    return spec_from(args).make(offline=args.dry_run)
 
 
 def budget_from(args: argparse.Namespace) -> Budget:
@@ -90,37 +61,26 @@ def budget_from(args: argparse.Namespace) -> Budget:
     return Budget(args.max_usd)
 
 
-def _model_options(args: argparse.Namespace) -> dict[str, Any]:
-    options: dict[str, Any] = {"base_url": args.base_url, "offline": args.dry_run}
-    if args.price:
-        prices = parse_numbers(args.price, "--price")
-        if len(prices) != 2:
-            raise ConfigError(f"--price {args.price!r}: want two numbers, as 2.5,10")
-        options["usd"] = prices
-    if args.rpm is not None:
-        options["requests_per_minute"] = args.rpm
-    if args.tpm is not None:
-        options["tokens_per_minute"] = args.tpm
-    return options
+def spec_from(args: argparse.Namespace) -> JudgeSpec:
+    """What the options set of the judge.
 
-
-def _check_options(spec: str, options: dict[str, Any]) -> None:
-    made = judge_class(spec)
-    known = set(inspect.signature(made).parameters) | {"base_url", "offline"}
-    if issubclass(made, ManyAtOnce):
-        known |= set(inspect.signature(OpenAIJudge).parameters)
-    for name in options:
-        if name not in known - {"model", "path", "pace", "options"}:
-            want = ", ".join(sorted(known - {"model", "path", "pace", "options", "offline"}))
-            raise ConfigError(f"judge {spec}: no option {name!r}; it has {want or 'none'}")
-
-
-def _value(text: str) -> Any:
-    """A number, true, false or null, which may be none or nothing; anything else is a text."""
-    if text.strip().lower() in ("", "none", "null"):
-        return None
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        return text
-    return value if value is None or isinstance(value, bool | int | float) else text
+    Raises:
+        ConfigError: if an option is not of the form NAME=VALUE, or a price is no numbers.
+    """
+    options: dict[str, Option] = {}
+    for text in args.judge_option:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--judge-option {text!r}: want NAME=VALUE")
+        options[name] = value
+    return JudgeSpec(
+        name=args.judge or "",
+        base_url=args.base_url,
+        options=options,
+        concurrency=args.concurrency,
+        rpm=args.rpm,
+        tpm=args.tpm,
+        again=tuple(args.again),
+        max_usd=args.max_usd,
+        price=parse_numbers(args.price, "--price") if args.price else None,
+    )
