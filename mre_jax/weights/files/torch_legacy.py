@@ -3,7 +3,7 @@
 The weights that are published for older networks are such files. One is five pickles in a row
 (a magic number, a version, the machine's byte order, the state dict, the keys of its storages),
 then each storage: its number of elements in 8 bytes, and its bytes. The pickles go through
-`mre_jax.weights.files.pickle_program`, which executes nothing. There is no checksum.
+`mre_jax.weights.files.unpickle`, which executes nothing. There is no checksum.
 """
 
 import io
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from mre_jax.errors import DataError
-from mre_jax.weights.files.pickle_program import Storage, StoredTensor, run
 from mre_jax.weights.files.torch_zip import require_inside, state_dict, window
+from mre_jax.weights.files.unpickle import Storage, StoredTensor, unpickle
 
 MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """What such a file begins with: its first pickle."""
@@ -35,7 +35,7 @@ class LegacyCheckpoint:
         self.path = path
         with path.open("rb") as file:
             head = io.BytesIO(file.read(_PROGRAM_LIMIT))
-        _, version, machine, root, keys = (run(head, str(path)) for _ in range(5))
+        _, version, machine, root, keys = (unpickle(head, str(path)) for _ in range(5))
         if version != _VERSION or not isinstance(machine, dict):
             raise DataError(f"{path} is of an unknown version of PyTorch's older format")
         if machine.get("little_endian") is not True:

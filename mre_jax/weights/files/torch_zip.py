@@ -2,9 +2,10 @@
 
 Such a file is a zip archive of uncompressed members: `<name>/data.pkl`, the pickle of a state dict
 whose tensors are references, and one `<name>/data/<key>` per storage. The pickle goes through
-`pickle_program`, which executes nothing; the storages are read by their offset.
+`unpickle`, which executes nothing; the storages are read by their offset.
 """
 
+import io
 import struct
 import zipfile
 import zlib
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mre_jax.errors import DataError
-from mre_jax.weights.files.pickle_program import StoredTensor, run
+from mre_jax.weights.files.unpickle import StoredTensor, unpickle
 
 
 class PickledCheckpoint:
@@ -43,7 +44,7 @@ class PickledCheckpoint:
             raise DataError(f"{path}: its data.pkl of {program.size} bytes is not a state dict's")
         self._verified: set[str] = set()
         self._verify(programs[0])
-        self.tensors = state_dict(run(self._bytes(program), str(path)), path)
+        self.tensors = state_dict(unpickle(io.BytesIO(self._bytes(program)), str(path)), path)
         for name, tensor in self.tensors.items():
             member = self._members.get(f"{self._folder}data/{tensor.storage.key}")
             if member is None:
@@ -81,7 +82,7 @@ class PickledCheckpoint:
                 checksum, left = zlib.crc32(piece, checksum), left - len(piece)
         if checksum != member.checksum:
             raise DataError(
-                f"{self.path} is damaged: {name} does not have the checksum that was saved with "
+                f"{self.path} is damaged: {name!r} does not have the checksum that was saved with "
                 "it; fetch the file again"
             )
         self._verified.add(name)
@@ -111,7 +112,7 @@ def _members(path: Path) -> dict[str, _Member]:
     end = 0
     for name, member in sorted(members.items(), key=lambda item: item[1].start):
         if member.start < end:
-            raise DataError(f"{path}: its member {name} overlaps another")
+            raise DataError(f"{path}: its member {name!r} overlaps another")
         end = member.start + member.size
     if end > path.stat().st_size:
         raise DataError(f"{path} is truncated; fetch it again")
@@ -122,13 +123,13 @@ def _member(file, entry: zipfile.ZipInfo, path: Path) -> _Member:
     stored = entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size
     if not stored or entry.flag_bits & _ENCRYPTED:
         raise DataError(
-            f"{path}: its member {entry.filename} is compressed or encrypted, which PyTorch never "
-            "does; refused"
+            f"{path}: its member {entry.filename!r} is compressed or encrypted, which PyTorch "
+            "never does; refused"
         )
     file.seek(entry.header_offset)
     signature, name_length, extra_length = struct.unpack("<4s22xHH", file.read(30))
     if signature != b"PK\x03\x04":
-        raise DataError(f"{path} is damaged: no member where its directory has {entry.filename}")
+        raise DataError(f"{path} is damaged: no member where its directory has {entry.filename!r}")
     start = entry.header_offset + 30 + name_length + extra_length
     return _Member(start, entry.file_size, entry.CRC)
 

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from mre_jax.errors import DataError
-from mre_jax.weights.files import pickle_program
 from mre_jax.weights.files.source import PickledFile
 from mre_jax.weights.files.torch_zip import PickledCheckpoint
 
@@ -140,57 +139,6 @@ def test_a_gadget_is_refused_by_name_and_never_runs(tmp_path):
     assert not marker.exists()
 
 
-def test_an_allowed_name_is_never_imported(tmp_path, monkeypatch):
-    (tmp_path / "pytorch_lightning.py").write_text("raise SystemExit('imported')")
-    monkeypatch.syspath_prepend(tmp_path)
-    program = b"}Vx\ncpytorch_lightning.anything\nRun\n)Rs."
-    value = pickle_program.run(program, "file")
-    assert isinstance(value["x"], pickle_program.Inert)
-
-
-@pytest.mark.parametrize(
-    "program",
-    [b"\x82\x01.", b"\x83\x01\x00.", b"\x84\x01\x00\x00\x00.", b"\x97.", b"P1\n."],
-    ids=["EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "PERSID"],
-)
-def test_opcodes_that_reach_outside_the_file_are_refused(program):
-    with pytest.raises(DataError, match="refused: file uses the pickle opcode"):
-        pickle_program.run(program, "file")
-
-
-@pytest.mark.parametrize(
-    "program",
-    [
-        b"",
-        b"}",
-        b"0.",
-        b"t.",
-        b"h\x05.",
-        b"}R.",
-        b"Vx\n)R.",
-        b"}]s.",
-        b"\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",
-        b"\x96\xff\xff\xff\xff\xff\xff\xff\x7f.",
-        b"ccollections\nOrderedDict\n}R.",
-        b"ctorch._utils\n_rebuild_tensor_v2\n)R.",
-        b"(Vstorage\nctorch\nFloatStorage\nV0\nVcpu\nI-4\ntQ.",
-        b"(Vstorage\ncargparse\nNamespace\nV0\nVcpu\nI4\ntQ.",
-    ],
-)
-def test_a_broken_program_is_an_error_of_one_line(program):
-    with pytest.raises(DataError, match="file holds a damaged pickle"):
-        pickle_program.run(program, "file")
-
-
-def test_a_dict_key_that_would_take_for_ever_to_hash_is_never_hashed():
-    nested = b")" + b"q\x00h\x00\x86" * 200
-    assert pickle_program.run(b"}" + nested + b"Ns.", "file")
-    deep = b")" + b"\x85" * 200_000
-    assert pickle_program.run(b"}" + deep + b"Ns.", "file")
-    with pytest.raises(DataError, match="damaged pickle"):
-        pickle_program.run(b"(Vstorage\n" + nested + b"V0\nVcpu\nI4\ntQ.", "file")
-
-
 def tensor_program(offset=0, shape=(2,), strides=(1,), key="0", size=4):
     def numbers(values):
         return b"(" + b"".join(b"J" + struct.pack("<i", v) for v in values) + b"t"
@@ -286,7 +234,8 @@ def test_damage_anywhere_is_a_data_error_or_harmless(tmp_path):
         try:
             source = PickledFile(path)
             arrays = {name: source.read(name) for name in source.tensors}
-        except DataError:
+        except DataError as error:
+            assert "\n" not in str(error)
             continue
         if set(arrays) == {"a", "b"}:
             np.testing.assert_array_equal(arrays["a"], state["a"].numpy())
@@ -307,14 +256,6 @@ def test_tensors_that_carry_attributes_are_read(tmp_path):
     torch.save({"a": marked, "b": parameter}, tmp_path / "marked.pt")
     source = PickledFile(tmp_path / "marked.pt")
     assert [source.read(name).tolist() for name in ("a", "b")] == [[1, 1], [1, 1, 1]]
-
-
-@pytest.mark.parametrize("rebuild", ["cbuiltins\neval", "V1", "ctorch\nTensor", "N"])
-def test_an_attribute_carrier_calls_nothing_but_a_tensor(rebuild):
-    text = rebuild if rebuild == "N" else f"{rebuild}\n"
-    program = f"ctorch._tensor\n_rebuild_from_type_v2\n({text}ctorch\nTensor\n)}}tR.".encode()
-    with pytest.raises(DataError, match=r"refused: .*\.eval;|damaged pickle"):
-        pickle_program.run(program, "file")
 
 
 def test_what_trainers_record_beside_the_weights_is_skipped(tmp_path):
