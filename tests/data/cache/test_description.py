@@ -17,7 +17,7 @@ tfds = pytest.importorskip("tensorflow_datasets")
 
 from safetensors.numpy import load_file, save_file  # noqa: E402
 
-from mre_jax import cli, files  # noqa: E402
+from mre_jax import cli  # noqa: E402
 from mre_jax.commands.convert import convert  # noqa: E402
 from mre_jax.data.batches.augment import Augmentation  # noqa: E402
 from mre_jax.data.batches.device import prefetch, to_float  # noqa: E402
@@ -37,6 +37,7 @@ from mre_jax.data.records.shards import write_shard  # noqa: E402
 from mre_jax.data.records.tfrecord import read_records  # noqa: E402
 from mre_jax.data.sources.selection import Check  # noqa: E402
 from mre_jax.errors import ConfigError, DataError  # noqa: E402
+from mre_jax.io import files  # noqa: E402
 from mre_jax.weights.load import load_model, load_text_encoder  # noqa: E402
 from mre_jax.weights.tokens import Tokenizer  # noqa: E402
 from tests.data.batches.test_loader import arrays, same  # noqa: E402
