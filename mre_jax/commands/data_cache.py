@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from mre_jax.commands.model_options import add_model
 from mre_jax.data.batches.augment import FILTERS
 from mre_jax.data.cache.description import DTYPES, KEPT
-from mre_jax.data.prepare import prepare
 from mre_jax.data.records.manifest import SEVERAL, Manifest
 from mre_jax.data.records.prepared_source import PreparedSource
+from mre_jax.data.records.writer import prepare
 from mre_jax.data.sources.selection import Check
 from mre_jax.data.stats import rounding_lines
 from mre_jax.errors import ConfigError

@@ -28,9 +28,9 @@ from mre_jax.data.bad_examples import (
     report_bad,
 )
 from mre_jax.data.join import THRESHOLD, Judged, join
-from mre_jax.data.prepare import Spread, prepare
 from mre_jax.data.records.manifest import SEVERAL, SKIPPED
 from mre_jax.data.records.shards import SHARD_BYTES, plan_shards
+from mre_jax.data.records.writer import Spread, prepare
 from mre_jax.data.sources import SOURCES, open_source
 from mre_jax.data.sources.selection import Check, parse_shard, select
 from mre_jax.data.sources.source import Source

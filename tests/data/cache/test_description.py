@@ -27,7 +27,6 @@ from mre_jax.data.cache.description import DTYPES, LATENTS, EncoderHashes, check
 from mre_jax.data.cache.encoders import encoder_hashes, tokenize_quietly  # noqa: E402
 from mre_jax.data.cache.features import Rounding, feature_name, pack  # noqa: E402
 from mre_jax.data.cache.maker import CacheMaker, CacheOptions  # noqa: E402
-from mre_jax.data.prepare import prepare  # noqa: E402
 from mre_jax.data.records.example import decode_triplet, encode_triplet  # noqa: E402
 from mre_jax.data.records.index import load_index, write_index  # noqa: E402
 from mre_jax.data.records.manifest import check_manifest, write_manifest  # noqa: E402
@@ -35,6 +34,7 @@ from mre_jax.data.records.prepared_source import PreparedSource  # noqa: E402
 from mre_jax.data.records.record_source import RecordSource  # noqa: E402
 from mre_jax.data.records.shards import write_shard  # noqa: E402
 from mre_jax.data.records.tfrecord import read_records  # noqa: E402
+from mre_jax.data.records.writer import prepare  # noqa: E402
 from mre_jax.data.sources.selection import Check  # noqa: E402
 from mre_jax.errors import ConfigError, DataError  # noqa: E402
 from mre_jax.io import files  # noqa: E402
