@@ -23,7 +23,7 @@ from flax import nnx
 
 from mre_jax.diffusion.guidance import plan_guidance
 from mre_jax.diffusion.noise import item_keys
-from mre_jax.diffusion.samplers import plan_sampling
+from mre_jax.diffusion.sampling import plan_sampling
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.program import EditBatch, Networks, edit
 from mre_jax.models.clip import CLIPTextConfig, CLIPTextModel

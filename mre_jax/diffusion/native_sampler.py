@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mre_jax.diffusion.samplers import SAMPLERS, SCHEDULER_CLASSES
+from mre_jax.diffusion.samplers import SAMPLERS
+from mre_jax.diffusion.sampling import scheduler_classes
 from mre_jax.errors import ConfigError
 
 SUBSTITUTE = "euler_ancestral"
@@ -11,7 +12,7 @@ SUBSTITUTE = "euler_ancestral"
 
 
 class NativeSampler(NamedTuple):
-    """A sampler of `mre_jax.diffusion.samplers`.
+    """A sampler for a checkpoint.
 
     Attributes:
         name: in `SAMPLERS`.
@@ -30,9 +31,10 @@ def native_sampler(config: Mapping[str, Any]) -> NativeSampler:
             sampler here would be right.
     """
     class_name = str(config.get("_class_name") or "")
-    _check_kind(class_name, config)
-    if class_name in SCHEDULER_CLASSES:
-        return NativeSampler(SCHEDULER_CLASSES[class_name], "")
+    known = scheduler_classes()
+    _check_kind(class_name, config, class_name in known)
+    if class_name in known:
+        return NativeSampler(known[class_name], "")
     replaced = f"the checkpoint's {class_name or 'scheduler, which it does not name,'}"
     if class_name in _DISTILLED:
         advice = "it was distilled: name 4 to 8 steps, a guidance scale of 1 to 2, and a scheduler"
@@ -42,11 +44,11 @@ def native_sampler(config: Mapping[str, Any]) -> NativeSampler:
     return NativeSampler(SUBSTITUTE, note)
 
 
-def _check_kind(class_name: str, config: Mapping[str, Any]) -> None:
+def _check_kind(class_name: str, config: Mapping[str, Any], is_known: bool) -> None:
     kind = next((kind for part, kind in _OTHER_KINDS.items() if part in class_name), None)
     if config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
         kind = _FLOW
-    elif class_name and class_name not in SCHEDULER_CLASSES and not _BETAS & config.keys():
+    elif class_name and not is_known and not _BETAS & config.keys():
         kind = kind or "without betas"
     if kind:
         raise ConfigError(

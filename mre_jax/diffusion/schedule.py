@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +21,10 @@ from mre_jax.errors import ConfigError
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 TIMESTEP_SPACINGS = ("linspace", "leading", "trailing")
+
+Option: TypeAlias = bool | int | float | str | tuple[int | float, ...]
+"""A value of a scheduler's file."""
+OptionT = TypeVar("OptionT", bound=Option)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +44,8 @@ class NoiseSchedule:
             "trailing" (Lin et al. 2023, Table 2); None is the sampler's own default.
         steps_offset: added to every timestep under "leading".
         set_alpha_to_one: DDIM's last step goes to abar = 1 rather than to abar_0.
-        clip_sample: DDIM clips its estimate of the clean latents to +-`clip_sample_range`.
+        clip_sample: DDIM and Heun clip their estimate of the clean latents to
+            +-`clip_sample_range`; None is the sampler's own default.
         clip_sample_range: that limit.
         sampler_options: further keys of the file, for the samplers that would have to obey them.
 
@@ -57,9 +62,9 @@ class NoiseSchedule:
     timestep_spacing: str | None = None
     steps_offset: int = 0
     set_alpha_to_one: bool = True
-    clip_sample: bool = True
+    clip_sample: bool | None = None
     clip_sample_range: float = 1.0
-    sampler_options: tuple[tuple[str, bool | int | float | str], ...] = ()
+    sampler_options: tuple[tuple[str, Option], ...] = ()
 
     def __post_init__(self) -> None:
         _check_choice("beta_schedule", self.beta_schedule, BETA_SCHEDULES)
@@ -98,14 +103,12 @@ class NoiseSchedule:
         # In diffusers' live configs this lists the keys that only hold another class's default.
         absent = set(config.get("_use_default_values") or ())
         given = {k: v for k, v in config.items() if v is not None and k not in absent}
+        given = _CLASS_DEFAULTS.get(str(given.get("_class_name")), {}) | given
         known = {name: given.pop(name) for name in _TYPES if name in given}
         known = {name: _typed(name, value) for name, value in known.items()}
-        options = sorted(
-            (key, value)
-            for key, value in given.items()
-            if not key.startswith("_") and isinstance(value, (bool, int, float, str))
-        )
-        return cls(**known, sampler_options=tuple(options))
+        options = {key: _option(value) for key, value in given.items() if not key.startswith("_")}
+        kept = sorted((key, value) for key, value in options.items() if value is not None)
+        return cls(**known, sampler_options=tuple(kept))
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of a `scheduler_config.json`; `from_dict` of it gives this schedule again."""
@@ -113,7 +116,28 @@ class NoiseSchedule:
         if self.trained_betas is not None:
             values["trained_betas"] = list(self.trained_betas)
         given = {name: value for name, value in values.items() if value is not None}
-        return given | dict(self.sampler_options)
+        options = dict(self.sampler_options)
+        return given | {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
+
+    def option(self, name: str, default: OptionT) -> OptionT:
+        """An option of the file, of the type of its default.
+
+        Raises:
+            ConfigError: if it is of another type.
+        """
+        value = dict(self.sampler_options).get(name, default)
+        if not isinstance(value, type(default)):
+            raise ConfigError(f"{name}={value!r} must be of type {type(default).__name__}")
+        return value
+
+    def clip(self, *, default: bool) -> float:
+        """The limit of the clean latents, infinite for none.
+
+        Args:
+            default: whether the sampler clips where the file does not say.
+        """
+        clips = default if self.clip_sample is None else self.clip_sample
+        return self.clip_sample_range if clips else math.inf
 
     @functools.cached_property
     def alphas_cumprod(self) -> Float[np.ndarray, " t"]:
@@ -203,6 +227,19 @@ _TYPES: Mapping[str, type] = {
     "clip_sample": bool,
     "clip_sample_range": float,
 }
+
+
+# Where the default of a scheduler's class is another than that of its siblings.
+_CLASS_DEFAULTS: Mapping[str, Mapping[str, float]] = {
+    "HeunDiscreteScheduler": {"beta_start": 0.00085, "beta_end": 0.012}
+}
+
+
+def _option(value: Any) -> Option | None:
+    """A value that an option of a sampler may have; None for another."""
+    if isinstance(value, list) and value and all(type(v) in (int, float) for v in value):
+        return tuple(value)
+    return value if isinstance(value, bool | int | float | str) else None
 
 
 def _typed(name: str, value: Any) -> Any:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from mre_jax.diffusion.guidance import LOW_REWARD, Guidance, plan_guidance
 from mre_jax.diffusion.native_sampler import native_sampler
 from mre_jax.diffusion.noise import item_keys
-from mre_jax.diffusion.samplers import Plan, plan_sampling
+from mre_jax.diffusion.sampling import Plan, plan_sampling
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.failure import MEMORY_REMEDIES, failure_of
 from mre_jax.editing.program import EditBatch, Edited, Networks, RewardBatch, edit

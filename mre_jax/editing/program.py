@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int32, Key, UInt8
 
 from mre_jax.diffusion.guidance import Guidance, combine, stack_branches, tile_branches
 from mre_jax.diffusion.noise import initial_latents
-from mre_jax.diffusion.samplers import Plan, is_finite, sample
+from mre_jax.diffusion.sampling import Plan, is_finite, sample
 from mre_jax.io.devices import on_parts
 from mre_jax.models.clip import CLIPTextModel, CLIPTextOutput
 from mre_jax.models.reward import RewardInputs
