@@ -31,7 +31,7 @@ COMMANDS = {
     ),
     "tables": ("mre_jax.commands.tables", "the paper's tables from results"),
     "report": ("mre_jax.commands.report", "results as one page to look at"),
-    "toy": ("mre_jax.toyworld.dataset", "make a procedural data set with exact rewards"),
+    "toy": ("mre_jax.commands.toy", "make a procedural data set with exact rewards"),
     "toy-pretrain": (
         "mre_jax.commands.toy_pretrain",
         "make the toy world's small editor from nothing",

@@ -4,7 +4,7 @@ A field `batch_size: int = 4` becomes `--batch-size`, with the field's line unde
 its help. Of the type it takes what the option accepts:
 
     str, int, float, Path         one value
-    bool                          --name; --no-name too if the default is True
+    bool                          --name; --no-name too if the default is True or None
     Literal["a", "b"]             one of these
     tuple[float, ...]             5,4.5,0
     tuple[str, ...]               --name VALUE, which may be repeated
@@ -12,7 +12,8 @@ its help. Of the type it takes what the option accepts:
     another spec, or None         its options, as a group
 
 A field's `metadata` may say what the type does not: "flag" (another name), "positional" (True),
-"metavar", "choices", "title" (of a group), and "parse" (a function of the text).
+"metavar", "choices", "title" (of a group), "group" (the title of one that begins here), "no" (of a
+bool), "help" (in place of the docstring's line), and "parse" (a function of the text).
 """
 
 import argparse
@@ -91,6 +92,8 @@ def _add(
             needed = required and nested is field.type
             _add(parser, group, nested, f"{prefix}{field.name}.", needed, {})
         else:
+            if title := field.metadata.get("group"):
+                place = parser.add_argument_group(title)
             default = defaults.get(field.name, field.default)
             _add_one(place, field, f"{prefix}{field.name}", required, default)
 
@@ -109,6 +112,9 @@ def _add_one(place: Parser, field: "_Field", dest: str, required: bool, default:
     for name in ("metavar", "choices"):
         if name in field.metadata:
             options[name] = field.metadata[name]
+    takes_value = "choices" not in options and options.get("action") in (None, "append")
+    if "." in dest and takes_value and options.get("metavar") is None:
+        options["metavar"] = field.name.upper()
     if field.positional:
         options.setdefault("metavar", field.name)
         if default is not dataclasses.MISSING:
@@ -122,7 +128,8 @@ def _kind(field: "_Field", default: Any) -> dict[str, Any]:
     """How argparse takes a field of its type."""
     hint = _without_none(field.type)
     if hint is bool:
-        return {"action": argparse.BooleanOptionalAction if default is True else "store_true"}
+        has_no = default is not False or field.metadata.get("no")
+        return {"action": argparse.BooleanOptionalAction if has_no else "store_true"}
     if typing.get_origin(hint) is typing.Literal:
         return {"choices": typing.get_args(hint)}
     if field.repeated:
@@ -230,7 +237,7 @@ def _fields(spec: Any) -> Iterator[_Field]:
         default = field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        text = docs.get(field.name, "")
+        text = field.metadata.get("help", docs.get(field.name, ""))
         yield _Field(field.name, _hints(spec)[field.name], default, text, field.metadata)
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mre_jax.reward.scores import MAX_SCORE, PERSPECTIVES
 from mre_jax.reward.text import reward_parts
@@ -58,3 +58,11 @@ class RewardStats:
             for name, text in zip(PERSPECTIVES, reward_parts(texts, scores), strict=True):
                 words = (word.lower() for word in _WORD.findall(text))
                 self.words[name].update(word for word in words if word not in _COMMON)
+
+    def score_lines(self) -> Iterator[str]:
+        """A table for the terminal: the share of each score in each perspective."""
+        yield "score       " + "".join(f"{n:>8}" for n in range(MAX_SCORE + 1)) + "  below 5"
+        judged = max(self.judged, 1)
+        for name, counts in self.scores.items():
+            shares = "".join(f"{count / judged:>8.1%}" for count in counts)
+            yield f"{name:<12}{shares}{self.below_top[name] / judged:>9.1%}"

@@ -8,6 +8,7 @@ scenes.json           {image file: {"scene": ..., "edits": [7]}}, what the exact
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,6 @@ from mre_jax.errors import DataError
 from mre_jax.io.files import write_atomically
 from mre_jax.reward.edit_types import EDIT_TYPES
 from mre_jax.toyworld.edits import Edits, draw_edits, instructions
-from mre_jax.toyworld.files import write_json
 from mre_jax.toyworld.scene import Scenes, draw_scenes, render, streams
 from mre_jax.toyworld.triplets import HELD_OUT, ImageFormat, encode
 
@@ -57,8 +57,19 @@ def write_benchmark(
     write_json(folder / "scenes.json", described)
 
 
+def write_json(path: Path, value: Any) -> None:
+    """A readable JSON file, the same bytes for the same value."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
 def read_benchmark(folder: Path) -> Benchmark:
     """Read `scenes.json` of a benchmark folder.
+
+    Example:
+        >>> benchmark = read_benchmark(Path("toy/benchmark"))
+        >>> len(benchmark.files), set(benchmark.files)
+        (7, {'000.png'})
 
     Raises:
         DataError: the file is missing, damaged, or describes no scenes of the toy world.

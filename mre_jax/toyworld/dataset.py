@@ -1,4 +1,4 @@
-"""`mre toy`: write the toy world in the layouts of the public data sets.
+"""The toy world in the layouts of the public data sets.
 
     OUT/triplets/           an InstructPix2Pix folder: seeds.json and, per example, NNNNNNN/ with
                             prompt.json, {seed}_0.jpg, {seed}_1.jpg and metadata.jsonl
@@ -12,30 +12,31 @@ depends on (seed, index, size, format) alone, so a small set is the beginning of
 run that was stopped is finished by running the same command again.
 """
 
-import argparse
 import dataclasses
 import functools
 import json
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from PIL import Image
 from tqdm import tqdm
 
+from mre_jax.data.workers import map_processes
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.begun_folder import begin
-from mre_jax.io.files import write_atomically
-from mre_jax.io.processes import end_with_parent, usable_cores
+from mre_jax.io.contact_sheet import FAINT, INK, Cell, Strip, contact_sheet, grade
+from mre_jax.io.image import write_png
+from mre_jax.io.processes import usable_cores
+from mre_jax.reward.edit_types import EDIT_TYPES
 from mre_jax.reward.scores import PERSPECTIVES
-from mre_jax.toyworld.benchmark import write_benchmark
-from mre_jax.toyworld.contact_sheet import draw_sheet
+from mre_jax.reward.stats import RewardStats
+from mre_jax.toyworld.benchmark import write_benchmark, write_json
 from mre_jax.toyworld.corruption import FEEDBACK, feedback
 from mre_jax.toyworld.edits import KEEP, apply, captions, instructions
-from mre_jax.toyworld.files import write_folder, write_json
 from mre_jax.toyworld.judge import judge
 from mre_jax.toyworld.triplets import (
     TRAINING,
@@ -44,6 +45,7 @@ from mre_jax.toyworld.triplets import (
     decode,
     draw_triplets,
     encode,
+    to_bytes,
 )
 
 _CHUNK = 32  # examples that are drawn together; the files do not depend on it
@@ -56,16 +58,19 @@ class Settings:
 
     Attributes:
         examples: training triplets.
-        seed: of all random numbers.
+        seed: seed of all random numbers.
         size: pixels along a side.
-        image_format: "jpg" (quality 95) or "png" (lossless).
-        benchmark: held-out scenes; each has seven instructions.
+        image_format: format of the images: jpg of quality 95, or png without loss.
+        benchmark: held-out benchmark scenes; each has seven instructions.
+
+    Raises:
+        ConfigError: if a number is out of range.
     """
 
     examples: int = 8000
     seed: int = 0
     size: int = 64
-    image_format: ImageFormat = "jpg"
+    image_format: ImageFormat = dataclasses.field(default="jpg", metadata={"flag": "--format"})
     benchmark: int = 80
 
     def __post_init__(self) -> None:
@@ -79,35 +84,18 @@ class Settings:
                 raise ConfigError(f"{name} is {value}; it must be from {low} to {high}")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `mre toy`."""
-    default = Settings()
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--examples", type=int, default=default.examples, help="training triplets")
-    parser.add_argument("--seed", type=int, default=default.seed)
-    parser.add_argument("--size", type=int, default=default.size, help="pixels along a side")
-    parser.add_argument(
-        "--format", choices=("jpg", "png"), default=default.image_format, help="of the images"
-    )
-    parser.add_argument(
-        "--benchmark", type=int, default=default.benchmark, help="held-out benchmark scenes"
-    )
-    parser.add_argument("--workers", type=int, default=None, help="processes; all cores by default")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Write the toy world that the options ask for and print its score histogram."""
-    settings = Settings(args.examples, args.seed, args.size, args.format, args.benchmark)
-    rewards = write_dataset(args.out, settings, workers=args.workers)
-    print(histogram(rewards))
-    print(f"{args.out}: {settings.examples} triplets, {settings.benchmark} held-out scenes")
-    return 0
-
-
 def write_dataset(
     out: Path, settings: Settings, *, workers: int | None = None
 ) -> dict[str, list[dict[str, Any]]]:
     """Write a toy world, or what is missing of it.
+
+    Args:
+        workers: processes; all cores by default.
+
+    Example:
+        >>> rewards = write_dataset(Path("world"), Settings(7, size=32, benchmark=1), workers=1)
+        >>> [one["Score"] for one in rewards["0000000"]]
+        [2, 5, 3]
 
     Returns:
         The content of RewardEdit.json.
@@ -130,7 +118,7 @@ def write_dataset(
             size=settings.size,
             image_format=settings.image_format,
         )
-        write_atomically(out / "contact_sheet.png", _contact_sheet(settings))
+        write_png(_contact_sheet(settings), out / "contact_sheet.png")
         return _write_indices(out, settings)
     except OSError as error:
         raise DataError(
@@ -142,20 +130,11 @@ def _write_triplets(folder: Path, settings: Settings, workers: int) -> None:
     """Write the example folders that are not there yet, in several processes if there are many."""
     chunks = range(0, settings.examples, _CHUNK)
     write = functools.partial(_write_chunk, folder, settings)
+    workers = min(workers, len(chunks))
+    written = map(write, chunks) if workers == 1 else map_processes(workers, write, chunks)
     with tqdm(total=settings.examples, unit="example", desc="toy world", disable=None) as bar:
-        workers = min(workers, len(chunks))
-        if workers == 1:
-            for start in chunks:
-                bar.update(write(start))
-            return
-        # Not forked: the parent may hold threads of an accelerator's runtime.
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, context, initializer=end_with_parent)
-        try:
-            for written in pool.map(write, chunks):
-                bar.update(written)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for count in written:
+            bar.update(count)
 
 
 def _write_chunk(folder: Path, settings: Settings, start: int) -> int:
@@ -220,12 +199,29 @@ def _judged(triplets: Triplets, files: list[bytes]) -> Float[np.ndarray, "b 3"]:
     return judge(triplets.source, triplets.target, edited, whole)
 
 
-def _contact_sheet(settings: Settings) -> bytes:
+def _contact_sheet(settings: Settings) -> Image.Image:
+    """The first examples with scores and texts; in each line those of one type of edit."""
     triplets = draw_triplets(settings.seed, range(_SHEET), settings.size)
     judged = _judged(triplets, [encode(x, settings.image_format) for x in triplets.edited])
     scores = np.rint(judged).astype(int)
-    sheet = draw_sheet(triplets, scores, feedback(triplets.kinds, scores))
-    return encode(np.asarray(sheet) / 255, "png")
+    said = feedback(triplets.kinds, scores)
+    strips = []
+    for row, asked in enumerate(instructions(triplets.scenes, triplets.edits)):
+        pictures = {"source": triplets.source, "ideal": triplets.target, "edited": triplets.edited}
+        rewards = zip(scores[row].tolist(), PERSPECTIVES, said[row], strict=True)
+        strips.append(
+            Strip(
+                title=[(EDIT_TYPES[triplets.edits.kind[row]], FAINT), (asked, INK)],
+                cells=[
+                    Cell(Image.fromarray(to_bytes(images[row])), [[(name, FAINT)]])
+                    for name, images in pictures.items()
+                ],
+                lines=[
+                    [(str(n), grade(n)), (name, INK), (text, FAINT)] for n, name, text in rewards
+                ],
+            )
+        )
+    return contact_sheet(strips, (144, 144), columns=4)
 
 
 def _write_indices(out: Path, settings: Settings) -> dict[str, list[dict[str, Any]]]:
@@ -246,11 +242,20 @@ def _write_indices(out: Path, settings: Settings) -> dict[str, list[dict[str, An
 
 def histogram(rewards: dict[str, list[dict[str, Any]]]) -> str:
     """How often each score occurs in each perspective, as a table for the terminal."""
-    scores = np.array([[perspective["Score"] for perspective in row] for row in rewards.values()])
-    shares = (scores[..., None] == np.arange(6)).mean(0)
-    lines = ["score       " + "".join(f"{value:>8}" for value in range(6)) + "  below 5"]
-    lines += [
-        f"{name:<12}" + "".join(f"{part:>8.1%}" for part in share) + f"{1 - share[5]:>9.1%}"
-        for name, share in zip(PERSPECTIVES, shares, strict=True)
-    ]
-    return "\n".join(lines)
+    stats = RewardStats()
+    for row in rewards.values():
+        stats.add_reward([perspective["Score"] for perspective in row], None)
+    return "\n".join(stats.score_lines())
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """A folder that appears with all its files; one that is already there is left as it is."""
+    if folder.exists():
+        return
+    part = folder.with_name(f".{folder.name}.part")
+    if part.exists():
+        shutil.rmtree(part)
+    part.mkdir(parents=True)
+    for name, content in files.items():
+        (part / name).write_bytes(content)
+    part.rename(folder)

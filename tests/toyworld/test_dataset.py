@@ -1,6 +1,5 @@
 """`mre toy`: public layouts, the same bytes every time, and a run that can be stopped."""
 
-import argparse
 import itertools
 import json
 import re
@@ -10,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mre_jax import cli
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.reward.edit_types import EDIT_TYPES
 from mre_jax.toyworld import dataset
 from mre_jax.toyworld.benchmark import read_benchmark
-from mre_jax.toyworld.dataset import Settings, add_arguments, run, write_dataset
+from mre_jax.toyworld.dataset import Settings, write_dataset
 from mre_jax.toyworld.edits import Edits, apply, instructions
 from mre_jax.toyworld.judge import score
 from mre_jax.toyworld.scene import Scenes, render
@@ -179,11 +179,9 @@ def test_a_pool_without_workers_is_refused(tmp_path):
 
 
 def test_png_files_are_exact_and_the_histogram_is_printed(tmp_path, capsys):
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
     options = ["--examples", "7", "--size", "32", "--format", "png", "--benchmark", "1"]
-    args = parser.parse_args(["--out", str(tmp_path / "world"), *options, "--workers", "1"])
-    assert run(args) == 0
+    argv = ["toy", "--out", str(tmp_path / "world"), *options, "--workers", "1"]
+    assert cli.main(argv) == 0
     printed = capsys.readouterr().out
     assert re.search(r"^following .*%$", printed, re.MULTILINE)
     (source,) = (tmp_path / "world" / "triplets" / "0000000").glob("*_0.png")
