@@ -9,8 +9,8 @@ from typing import Any
 from etils import epath
 
 from mre_jax.annotation.items import Items
-from mre_jax.data.attempt import attempt
 from mre_jax.data.bad_examples import BadExample
+from mre_jax.data.sources.source import attempt
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import DataError
 from mre_jax.io.image import decode_image

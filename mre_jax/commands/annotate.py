@@ -23,7 +23,6 @@ from mre_jax.annotation.items import AUTO, Items, open_items
 from mre_jax.annotation.questions import ask_about
 from mre_jax.annotation.statistics import collect
 from mre_jax.commands.judge_options import add_judge_arguments, budget_from, judge_from
-from mre_jax.commands.prepare import parse_options
 from mre_jax.data.bad_examples import (
     BadExample,
     BadExamplesError,
@@ -31,7 +30,7 @@ from mre_jax.data.bad_examples import (
     parse_skip_bad,
     report_bad,
 )
-from mre_jax.data.sources import SOURCES
+from mre_jax.data.sources import SOURCES, parse_options
 from mre_jax.data.stats_charts import write_charts
 from mre_jax.errors import ConfigError, MreError
 from mre_jax.judges.asking import run_all

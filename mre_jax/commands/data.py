@@ -1,60 +1,56 @@
-"""`mre data JOB`: is a prepared set whole, what is in it, and caching what encoders say of it."""
+"""`mre data JOB`: is a prepared set whole, what is in it, and caching what encoders say of it.
+
+    mre data verify shards
+    mre data stats shards --out charts
+    mre data cache shards --model instruct-pix2pix --out cached --text
+
+`cache` writes the shards anew, beside the old ones. Run the same command again to go on after a
+stop; they come out the same, byte for byte.
+"""
 
 import argparse
 import dataclasses
 import json
 
-from etils import epath
 from tqdm import tqdm
 
-from mre_jax.commands import data_cache as cache_command
+from mre_jax.commands.options import add_options, read_options
+from mre_jax.data.prepare import CacheSpec, cache
 from mre_jax.data.records.manifest import load_manifest
-from mre_jax.data.stats import collect, token_counter
-from mre_jax.data.stats_charts import write_charts
-from mre_jax.data.verify import verify
+from mre_jax.data.stats import StatsSpec, describe, write_stats
+from mre_jax.data.verify import VerifySpec, verify
 from mre_jax.errors import DataError
-from mre_jax.io.files import write_atomically
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `mre data`."""
     jobs = parser.add_subparsers(dest="job", required=True, metavar="JOB")
     job = jobs.add_parser("verify", help="read every record; exit 65 if anything is damaged")
-    job.add_argument("folder", metavar="DIR", help="of mre prepare")
+    add_options(job, VerifySpec)
     job.add_argument("--json", action="store_true", help="one JSON object instead of lines")
-    job.add_argument(
-        "--images",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="decode every picture too",
-    )
-    job.add_argument("--workers", type=int, default=1, help="processes (%(default)s)")
     job = jobs.add_parser("stats", help="counts, sizes, scores, lengths and truncation")
-    job.add_argument("folder", metavar="DIR", help="of mre prepare")
-    job.add_argument("--tokenizer", metavar="FOLDER", help="count its tokens, not only words")
+    add_options(job, StatsSpec)
     job.add_argument("--out", metavar="DIR", help="also write stats.json, scores.png and words.png")
     job = jobs.add_parser("cache", help="write the set anew, with latents and text states in it")
-    cache_command.add_arguments(job)
+    add_options(job, CacheSpec)
 
 
 def run(args: argparse.Namespace) -> int:
     """Does the job that the arguments name."""
-    jobs = {"verify": _verify, "stats": _stats, "cache": cache_command.run}
-    return jobs[args.job](args)
+    return {"verify": _verify, "stats": _stats, "cache": _cache}[args.job](args)
 
 
 def _verify(args: argparse.Namespace) -> int:
-    manifest = load_manifest(args.folder)
+    spec = read_options(VerifySpec, args)
+    manifest, damages = load_manifest(spec.folder), []
     with tqdm(total=manifest.count, unit="record", desc="verify", disable=None) as bar:
-        damages = []
-        found = verify(args.folder, images=args.images, progress=bar.update, workers=args.workers)
-        for damage in found:
+        for damage in verify(spec, progress=bar.update):
             damages.append(damage)
             if not args.json:
                 bar.write(str(damage))
     if args.json:
         report = {
-            "folder": str(args.folder),
+            "folder": str(spec.folder),
             "ok": not damages,
             "shards": len(manifest.shards),
             "records": manifest.count,
@@ -63,18 +59,18 @@ def _verify(args: argparse.Namespace) -> int:
         print(json.dumps(report, indent=1))
     else:
         state = f"{len(damages)} damages" if damages else "all whole"
-        print(f"{args.folder}: {len(manifest.shards)} shards, {manifest.count} records: {state}")
+        print(f"{spec.folder}: {len(manifest.shards)} shards, {manifest.count} records: {state}")
     return DataError.exit_code if damages else 0
 
 
 def _stats(args: argparse.Namespace) -> int:
-    count_tokens = token_counter(args.tokenizer) if args.tokenizer else None
-    stats = collect(args.folder, count_tokens)
+    stats = describe(read_options(StatsSpec, args))
     print(stats)
-    if args.out:
-        charts = write_charts(args.out, stats)
-        counts = epath.Path(args.out) / "stats.json"
-        write_atomically(counts, json.dumps(stats.to_dict(), indent=1, ensure_ascii=False) + "\n")
-        for path in (counts, *charts):
-            print(f"wrote {path}")
+    for path in write_stats(args.out, stats) if args.out else ():
+        print(f"wrote {path}")
+    return 0
+
+
+def _cache(args: argparse.Namespace) -> int:
+    print(cache(read_options(CacheSpec, args)))
     return 0

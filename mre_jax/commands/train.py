@@ -20,10 +20,9 @@ import optax
 from mre_jax.data.batches.augment import Augmentation
 from mre_jax.data.batches.batch import Batch
 from mre_jax.data.batches.device import prefetch
-from mre_jax.data.batches.loader import Loader, Reading
+from mre_jax.data.batches.loader import Loader, Reading, require_data_extra
 from mre_jax.data.batches.order import positions
 from mre_jax.data.cache.description import check_cache
-from mre_jax.data.extra import require_data_extra
 from mre_jax.data.records.record_source import RecordSource
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.devices import keep_programs

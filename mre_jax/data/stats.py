@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import itertools
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,10 +16,11 @@ from mre_jax.data.cache.description import Cache
 from mre_jax.data.records.example import decode_triplet
 from mre_jax.data.records.manifest import GROUPS, SKIPPED, Manifest, check_manifest
 from mre_jax.data.records.tfrecord import read_records
+from mre_jax.data.stats_charts import write_charts
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.io.files import write_atomically
 from mre_jax.io.image import FORMATS
-from mre_jax.reward.scores import MAX_SCORE
 from mre_jax.reward.stats import RewardStats
 from mre_jax.reward.text import CountTokens, Truncation, measure_truncation, reward_parts
 
@@ -76,16 +78,33 @@ class Stats(RewardStats):
         return values
 
 
-def collect(folder: epath.PathLike, count_tokens: CountTokens | None = None) -> Stats:
+@dataclasses.dataclass(frozen=True)
+class StatsSpec:
+    """The set to describe.
+
+    Attributes:
+        folder: set of mre prepare, on a local disk.
+        tokenizer: folder of a CLIP tokenizer whose tokens are counted, not only words.
+    """
+
+    folder: epath.PathLike = dataclasses.field(metadata={"positional": True, "metavar": "DIR"})
+    tokenizer: str | None = dataclasses.field(default=None, metadata={"metavar": "FOLDER"})
+
+
+def describe(spec: StatsSpec) -> Stats:
     """Reads all records once; decodes no picture.
 
-    Args:
-        folder: of `mre prepare`, on a local disk.
-        count_tokens: of `token_counter`; without it lengths are in words only.
+    Example:
+        >>> stats = describe(StatsSpec("shards"))
+        >>> stats.examples, dict(stats.sizes)
+        (7, {'32 x 32': 7})
 
     Raises:
+        ConfigError: if there is no tokenizer in its folder.
         DataError: if the set is not whole, naming shard and record.
     """
+    folder = epath.Path(spec.folder)
+    count_tokens = token_counter(spec.tokenizer) if spec.tokenizer else None
     manifest = check_manifest(folder)
     stats = Stats(
         name=manifest.name,
@@ -97,7 +116,7 @@ def collect(folder: epath.PathLike, count_tokens: CountTokens | None = None) -> 
     if (cache := Cache.of(manifest)) is not None:
         stats.cache, stats.rounding = str(cache), dict(manifest.measured.get("rounding", {}))
     judged: list[tuple[str, ...]] = []  # texts only: the pictures are dropped at once
-    triplets = _read(epath.Path(folder), manifest)
+    triplets = _read(folder, manifest)
     while batch := list(itertools.islice(triplets, _BATCH)):
         for triplet in batch:
             _add(stats, triplet)
@@ -108,6 +127,13 @@ def collect(folder: epath.PathLike, count_tokens: CountTokens | None = None) -> 
     if count_tokens is not None:
         stats.truncation = measure_truncation(judged, count_tokens)
     return stats
+
+
+def write_stats(folder: epath.PathLike, stats: Stats) -> list[epath.Path]:
+    """Writes `stats.json` and the charts of `write_charts`; returns their paths."""
+    charts, counts = write_charts(folder, stats), epath.Path(folder) / "stats.json"
+    write_atomically(counts, json.dumps(stats.to_dict(), indent=1, ensure_ascii=False) + "\n")
+    return [counts, *charts]
 
 
 def token_counter(folder: epath.PathLike) -> CountTokens:
@@ -186,12 +212,7 @@ def _lines(stats: Stats) -> Iterator[str]:
     if stats.instruction_tokens:
         yield f"instruction tokens: {_spread(stats.instruction_tokens)}"
     if stats.judged:
-        yield (
-            "score       " + "".join(f"{score:>8}" for score in range(MAX_SCORE + 1)) + "  below 5"
-        )
-        for name, counts in stats.scores.items():
-            shares = "".join(f"{count / stats.judged:>8.1%}" for count in counts)
-            yield f"{name:<12}{shares}{stats.below_top[name] / stats.judged:>9.1%}"
+        yield from stats.score_lines()
     if stats.truncation is not None:
         yield str(stats.truncation)
     if stats.cache:

@@ -1,14 +1,19 @@
 """One training example: a picture, its edit, the instruction between them, and maybe rewards."""
 
 import dataclasses
+import hashlib
+import re
 
 from PIL import Image
 
-from mre_jax.data.names import ID
 from mre_jax.errors import DataError
 from mre_jax.io.image import decode_image
 from mre_jax.reward.file import Texts, check_texts
 from mre_jax.reward.scores import Scores, check_scores
+
+ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}")
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+_DIGITS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,3 +114,20 @@ class Triplet:
 
     def _decode(self, data: bytes, which: str) -> Image.Image:
         return decode_image(data, f"{self.where or self.id}: {which} picture")
+
+
+def safe_name(text: str) -> str:
+    """The text as part of an id or a file name: letters, digits, ".", "_" and "-"."""
+    name = _UNSAFE.sub("-", text).lstrip("._-")[:90]
+    return name or "unnamed"
+
+
+def safe_id(text: str) -> str:
+    """An id for any text: the text if it is one, or else a safe name and some of its hash.
+
+    Texts that differ have ids that differ, on every reading the same.
+    """
+    if ID.fullmatch(text):
+        return text
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return f"{safe_name(text)[: 99 - _DIGITS]}-{digest[:_DIGITS]}"

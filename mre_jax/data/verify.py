@@ -90,29 +90,45 @@ class Record:
 Item: TypeAlias = Record | Damage
 
 
-def verify(
-    folder: epath.PathLike,
-    *,
-    images: bool = True,
-    progress: Callable[[int], object] = lambda records: None,
-    workers: int = 1,
-) -> Iterator[Damage]:
-    """Yields every damage of a set.
+@dataclasses.dataclass(frozen=True)
+class VerifySpec:
+    """The set to verify, and how.
 
-    Args:
-        folder: of `mre prepare`, on a local disk.
-        images: decode every picture; most of the time goes there.
-        progress: called with the number of records of every shard that is done.
+    Attributes:
+        folder: set of mre prepare, on a local disk.
+        images: decode every picture too; most of the time goes there.
         workers: processes; what is found, and its order, does not depend on them.
 
     Raises:
         ConfigError: if there is less than one worker.
+    """
+
+    folder: epath.PathLike = dataclasses.field(metadata={"positional": True, "metavar": "DIR"})
+    images: bool = True
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ConfigError(f"--workers {self.workers}: want at least 1")
+
+
+def verify(
+    spec: VerifySpec, progress: Callable[[int], object] = lambda records: None
+) -> Iterator[Damage]:
+    """Yields every damage of a set.
+
+    Args:
+        progress: called with the number of records of every shard that is done.
+
+    Example:
+        >>> list(verify(VerifySpec("shards")))
+        []
+
+    Raises:
         DataError: if there is no manifest to compare with.
     """
-    if workers < 1:
-        raise ConfigError(f"--workers {workers}: want at least 1")
+    folder, workers = epath.Path(spec.folder), spec.workers
     manifest = load_manifest(folder)
-    folder = epath.Path(folder)
     yield from _verify_metadata(folder, manifest)
     yield from _verify_index(folder, manifest)
     skip = set()
@@ -122,7 +138,7 @@ def verify(
             yield Damage(fault.file, None, None, fault.kind, fault.detail)
     progress(sum(shard.count for shard in manifest.shards if shard.file in skip))
     shards = [shard for shard in manifest.shards if shard.file not in skip]
-    check = functools.partial(check_shard, str(folder), manifest, images)
+    check = functools.partial(check_shard, str(folder), manifest, spec.images)
     reports = map(check, shards) if workers == 1 else map_processes(workers, check, shards)
     seen: dict[str, str] = {}
     for shard, report in zip(shards, reports, strict=True):

@@ -4,11 +4,12 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from mre_jax.errors import ConfigError, MreError
+from mre_jax.errors import MreError
+from mre_jax.io.extra import of_extra
 from mre_jax.io.processes import end_with_parent
 
 Item = TypeVar("Item")
@@ -52,12 +53,9 @@ def by_beam(options: Sequence[str], write: Callable[[int], None], shards: Sequen
     Raises:
         ConfigError: if Beam is not installed.
     """
-    try:
-        import apache_beam as beam  # an option, and large
-        from apache_beam.options.pipeline_options import PipelineOptions
-    except ImportError:
-        raise ConfigError("--beam needs Apache Beam: pip install 'mre_jax[beam]'") from None
-    with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
+    beam: Any = of_extra("apache_beam", "beam")
+    settings: Any = of_extra("apache_beam.options.pipeline_options", "beam")
+    with beam.Pipeline(options=settings.PipelineOptions(list(options))) as pipeline:
         numbers = pipeline | "shards" >> beam.Create(list(shards))
         # Each to whichever worker is free, not all to the one that made the list.
         _ = numbers | "spread" >> beam.Reshuffle() | "write" >> beam.Map(write)

@@ -9,7 +9,7 @@ from typing import Any
 
 from etils import epath
 
-from mre_jax.data.names import safe_name
+from mre_jax.data.triplets import safe_name
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.results import Result
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from mre_jax import cli
-from mre_jax.data.extra import MODULES, require_data_extra
+from mre_jax.data.batches.loader import MODULES, require_data_extra
 from mre_jax.data.records import tfrecord
 from mre_jax.errors import ConfigError
 

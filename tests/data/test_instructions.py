@@ -8,12 +8,12 @@ import pytest
 from mre_jax import cli
 from mre_jax.data.batches.augment import Augmentation
 from mre_jax.data.batches.loader import Loader
+from mre_jax.data.prepare import PreparedSource
 from mre_jax.data.records.manifest import check_manifest
-from mre_jax.data.records.prepared_source import PreparedSource
 from mre_jax.data.records.record_source import RecordSource
 from mre_jax.data.sources import open_source
 from mre_jax.data.sources.selection import WHOLE, read_checked
-from mre_jax.data.stats import collect
+from mre_jax.data.stats import StatsSpec, describe
 from mre_jax.errors import DataError
 from tests.data.pictures import AFTER, BEFORE
 
@@ -62,7 +62,7 @@ def test_the_set_keeps_them_all_and_tells_their_number(prepared):
     assert source[0].instruction in TEXTS
     assert (source[1].instruction, source[1].instructions) == ("walk", ())
     assert check_manifest(prepared).measured["several_instructions"] == COUNT // 2
-    assert collect(prepared).several == COUNT // 2
+    assert describe(StatsSpec(prepared)).several == COUNT // 2
     (again,) = PreparedSource(prepared).read([2])
     assert again.instructions == TEXTS
 

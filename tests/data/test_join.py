@@ -5,11 +5,10 @@ import json
 
 import pytest
 
-from mre_jax.data.attempt import strict
 from mre_jax.data.join import join
 from mre_jax.data.sources import open_source
 from mre_jax.data.sources.selection import read_triplets
-from mre_jax.data.sources.source import Keys
+from mre_jax.data.sources.source import Keys, strict
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.reward.file import Reward, read_rewards

@@ -12,13 +12,12 @@ import filelock
 import pytest
 
 from mre_jax import cli
-from mre_jax.commands.prepare import parse_options
 from mre_jax.data.join import join
 from mre_jax.data.records.example import NAMES, decode_triplet
 from mre_jax.data.records.index import index_path
 from mre_jax.data.records.manifest import check_manifest
 from mre_jax.data.records.tfrecord import read_records
-from mre_jax.data.sources import open_source
+from mre_jax.data.sources import open_source, parse_options
 from mre_jax.data.sources.selection import read_triplets
 from mre_jax.errors import ConfigError
 from mre_jax.io import files

@@ -3,8 +3,10 @@
 import pickle
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mre_jax.data.triplets import Triplet
+from mre_jax.data.triplets import ID, Triplet, safe_id, safe_name
 from mre_jax.errors import DataError
 from tests.data.pictures import AFTER, BEFORE, picture
 
@@ -64,3 +66,16 @@ def test_damaged_and_mismatched_pictures_are_named():
         Triplet(**GOOD | {"original": b"text", "where": "row 3"}).images()
     with pytest.raises(DataError, match=r"row 3: .* differ in size, 12x8 and 8x8"):
         Triplet(**GOOD | {"edited": picture(size=(8, 8)), "where": "row 3"}).images()
+
+
+@given(st.text(max_size=200), st.text(max_size=200))
+def test_every_text_has_an_id_and_no_two_share_one(text, other):
+    assert ID.fullmatch(safe_id(text))
+    assert (safe_id(text) == safe_id(other)) == (text == other)
+
+
+def test_what_is_an_id_stays_and_the_rest_can_be_recognised():
+    assert safe_id("IMG_1.a-b") == "IMG_1.a-b"
+    assert safe_id("train/IMG 1").startswith("train-IMG-1-")
+    assert safe_name("train/IMG 1") == "train-IMG-1"
+    assert safe_name("..") == "unnamed"

@@ -14,7 +14,7 @@ from mre_jax.data.records.example import decode_features, encode_features
 from mre_jax.data.records.index import index_path, load_index, write_index
 from mre_jax.data.records.manifest import check_manifest, load_manifest
 from mre_jax.data.records.tfrecord import read_records, record_offsets, write_records
-from mre_jax.data.verify import KINDS, verify, walk
+from mre_jax.data.verify import KINDS, VerifySpec, verify, walk
 from mre_jax.errors import DataError
 from tests.data.pictures import picture
 from tests.data.prepared import EXAMPLES, SHARDS, prepare_toy, write_toy
@@ -42,7 +42,10 @@ def shard(folder):
 
 
 def found(folder):
-    return [(damage.shard, damage.record, damage.offset, damage.kind) for damage in verify(folder)]
+    return [
+        (damage.shard, damage.record, damage.offset, damage.kind)
+        for damage in verify(VerifySpec(folder))
+    ]
 
 
 def begin(shard, record=BAD):
@@ -168,7 +171,7 @@ def test_records_whose_checksums_are_right_and_whose_content_is_wrong(
     folder, shard, features, kind, words
 ):
     change(shard, **features)
-    (damage,) = verify(folder)
+    (damage,) = verify(VerifySpec(folder))
     assert (damage.shard, damage.record, damage.offset) == (shard.name, BAD, begin(shard))
     assert damage.kind == kind
     assert words in damage.detail
@@ -178,7 +181,9 @@ def test_a_record_that_is_no_example(folder, shard):
     records = [*list(read_records(shard))[:-1], b"\x07 no message"]
     with shard.open("wb") as file:
         write_records(file, records)
-    assert [(d.record, d.kind) for d in verify(folder)] == [(PER_SHARD - 1, "bad_features")]
+    assert [(d.record, d.kind) for d in verify(VerifySpec(folder))] == [
+        (PER_SHARD - 1, "bad_features")
+    ]
 
 
 def test_content_that_was_replaced_by_other_whole_records(folder, shard):
@@ -202,7 +207,7 @@ def test_records_too_many(folder, shard):
 )
 def test_metadata_that_tensorflow_datasets_would_stumble_over(folder, content, words):
     (folder / "dataset_info.json").write_text(content)
-    (damage,) = verify(folder)
+    (damage,) = verify(VerifySpec(folder))
     assert (damage.shard, damage.kind) == ("dataset_info.json", "bad_metadata")
     assert words in damage.detail
 
@@ -257,8 +262,8 @@ def test_several_processes_find_the_same(folder, capsys):
 
 def test_pictures_need_not_be_decoded(folder, shard):
     change(shard, edited=[b"no picture"])
-    assert [damage.kind for damage in verify(folder)] == ["bad_image"]
-    assert [damage.kind for damage in verify(folder, images=False)] == ["wrong_hash"]
+    assert [damage.kind for damage in verify(VerifySpec(folder))] == ["bad_image"]
+    assert [damage.kind for damage in verify(VerifySpec(folder, images=False))] == ["wrong_hash"]
 
 
 def test_every_bit_of_a_small_shard_matters(tmp_path):

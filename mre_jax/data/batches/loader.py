@@ -25,16 +25,29 @@ from mre_jax.data.batches.order import (
 )
 from mre_jax.data.cache.description import Cache, choose_cache
 from mre_jax.data.cache.features import CachedRows
-from mre_jax.data.extra import of_data_extra
 from mre_jax.data.records.record_source import RecordSource
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError
+from mre_jax.io.extra import of_extra
 from mre_jax.reward.file import Texts
 from mre_jax.reward.scores import PERSPECTIVES, WORST, Scores
 from mre_jax.reward.text import SEPARATOR, Parts, reward_parts
 
+MODULES = ("google_crc32c", "grain")
+"""Of the extra `data`, those that reading a prepared set takes."""
+
 PartsOf: TypeAlias = Callable[[Texts, Scores | None], Parts]
 """What of the texts and their scores enters the reward text."""
+
+
+def require_data_extra() -> None:
+    """Imports all `MODULES`, before anything that takes long.
+
+    Raises:
+        ConfigError: naming the one that is missing, and the extra.
+    """
+    for name in MODULES:
+        of_extra(name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +76,13 @@ class Reading:
 @dataclasses.dataclass(frozen=True)
 class Loader:
     """One host's part of every batch.
+
+    Example:
+        >>> loader = Loader([RecordSource("shards")], batch_size=4, seed=0,
+        ...                 augmentation=Augmentation(resolution=32))
+        >>> batch = loader.batch(step=0)
+        >>> batch.original.shape, batch.scores.shape
+        ((4, 32, 32, 3), (4, 3))
 
     Attributes:
         sources: one set or several.
@@ -143,7 +163,7 @@ class Loader:
 
     def batches(self, start: int = 0, stop: int = sys.maxsize) -> Iterator[Batch]:
         """The batches of steps start .. stop-1, read ahead; see `batch`."""
-        grain: Any = of_data_extra("grain")
+        grain: Any = of_extra("grain")
         steps = grain.MapDataset.range(start, stop).map(self.without_tokenizer()._assemble)
         options = grain.ReadOptions(
             num_threads=self.reading.threads, prefetch_buffer_size=self.reading.ahead

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 from etils import epath
 
-from mre_jax.data.batches.augment import Augmentation
+from mre_jax.data.batches.augment import FILTERS, Augmentation
 from mre_jax.data.records.manifest import Manifest
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.reward.scores import PERSPECTIVES
@@ -26,6 +26,45 @@ LATENTS = ("original", "edited_mean", "edited_logvar")
 KEPT, THUMBNAILS = "kept", "thumbnails"
 _KEY = "cache"
 _REMEDY = "make it again with 'mre data cache', or read the pictures with data.cache=never"
+
+
+@dataclasses.dataclass(frozen=True)
+class CacheOptions:
+    """What a cache shall hold, and how it is made.
+
+    Attributes:
+        dtype: dtype of what is kept.
+        text: keep the states of instruction and reward text too: 237 kB an example for Stable
+            Diffusion 1.5, where latents take 49.
+        perspectives: perspectives of the reward text.
+        reward_cut: what goes of a reward text that is too long: its end, or of each perspective
+            what goes beyond its share.
+        resolution: side of the pictures in pixels.
+        filter: filter by which they are resized.
+        drop_pictures: keep thumbnails of 64 px in the pictures' place.
+        batch_size: examples at a time on each device; the cache does not depend on it.
+        none_for_top: whether 'None' stands for reward texts of top scores; see `reward_parts`.
+
+    Raises:
+        ConfigError: if a number is out of range.
+    """
+
+    dtype: str = dataclasses.field(default="float16", metadata={"choices": tuple(DTYPES)})
+    text: bool = dataclasses.field(default=False, metadata={"no": True})
+    perspectives: tuple[str, ...] = dataclasses.field(
+        default=PERSPECTIVES,
+        metadata={"metavar": "NAMES", "parse": lambda text: tuple(text.split(","))},
+    )
+    reward_cut: str = dataclasses.field(default=CUTS[0], metadata={"choices": CUTS})
+    resolution: int = 256
+    filter: str = dataclasses.field(default="lanczos", metadata={"choices": tuple(FILTERS)})
+    drop_pictures: bool = False
+    batch_size: int = 8
+    none_for_top: bool = dataclasses.field(default=True, metadata={"option": False})
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch size {self.batch_size} of a cache must be at least 1")
 
 
 class EncoderHashes(NamedTuple):

@@ -14,13 +14,12 @@ from jaxtyping import Array, Int32, UInt8
 from PIL import Image
 
 from mre_jax.data.batches.augment import Augmentation, augment
-from mre_jax.data.cache.description import KEPT, THUMBNAILS, Cache, TextCache
+from mre_jax.data.cache.description import KEPT, THUMBNAILS, Cache, CacheOptions, TextCache
 from mre_jax.data.cache.encoders import CacheEncoders, tokenize_quietly
 from mre_jax.data.cache.features import Rounding, pack
 from mre_jax.data.records.example import Features
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError
-from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.reward.text import Parts, join_rewards, reward_parts
 from mre_jax.weights.lora import Loras
 
@@ -28,40 +27,6 @@ THUMBNAIL = 64
 """Longer side in pixels of what is left of dropped pictures."""
 
 _THREADS = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class CacheOptions:
-    """What a cache shall hold, and how it is made.
-
-    Attributes:
-        dtype: "float16" or "bfloat16".
-        resolution: side of the pictures in pixels.
-        filter: of `Augmentation`.
-        text: whether to keep text states: 237 kB an example for Stable Diffusion 1.5, latents 49.
-        none_for_top: of `reward_text`.
-        perspectives: likewise.
-        reward_cut: of `join_rewards`.
-        drop_pictures: keep only thumbnails, for looking at.
-        batch_size: examples at a time on each device; the numbers do not depend on it.
-
-    Raises:
-        ConfigError: if a number is out of range.
-    """
-
-    dtype: str = "float16"
-    resolution: int = 256
-    filter: str = "lanczos"
-    text: bool = False
-    none_for_top: bool = True
-    perspectives: tuple[str, ...] = PERSPECTIVES
-    reward_cut: str = "end"
-    drop_pictures: bool = False
-    batch_size: int = 8
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ConfigError(f"batch size {self.batch_size} of a cache must be at least 1")
 
 
 class CacheMaker:

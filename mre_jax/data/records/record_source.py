@@ -29,6 +29,11 @@ class RecordSource:
     Where each lies takes 32 bytes a record. Threads may share a source; it may be pickled, and
     opens its files again where it arrives.
 
+    Example:
+        >>> source = RecordSource("shards")
+        >>> len(source), source[3].id, source[3].scores
+        (7, '0000003', (0.0, 4.0, 2.0))
+
     Attributes:
         path: the folder; one in a bucket is read from its `local_copy`.
         manifest: of the folder.

@@ -16,7 +16,7 @@ from etils import epath
 from mre_jax.data.cache.description import DTYPES, Cache
 from mre_jax.data.cache.features import feature_name
 from mre_jax.data.records.manifest import Manifest
-from mre_jax.errors import ConfigError
+from mre_jax.io.extra import of_extra
 from mre_jax.io.files import write_atomically
 from mre_jax.reward.scores import PERSPECTIVES
 
@@ -37,7 +37,7 @@ def write_tfds_metadata(folder: epath.PathLike, manifest: Manifest) -> None:
     Raises:
         ConfigError: if TensorFlow Datasets is not installed.
     """
-    tfds = require_tfds()
+    tfds = of_extra("tensorflow_datasets")
     with tempfile.TemporaryDirectory() as temporary:
         info = tfds.core.DatasetInfo(
             builder=tfds.core.dataset_info.DatasetIdentity(
@@ -54,21 +54,6 @@ def write_tfds_metadata(folder: epath.PathLike, manifest: Manifest) -> None:
         info.write_to_directory(temporary)
         for name in FILES:
             write_atomically(epath.Path(folder) / name, (Path(temporary) / name).read_bytes())
-
-
-def require_tfds() -> Any:
-    """The module `tensorflow_datasets`.
-
-    Raises:
-        ConfigError: if it is not installed.
-    """
-    try:
-        import tensorflow_datasets  # needed here only, and slow to import
-    except ImportError:
-        raise ConfigError(
-            "writing shards needs tensorflow-datasets: pip install 'mre_jax[data]'"
-        ) from None
-    return tensorflow_datasets
 
 
 def _features(tfds: Any, cache: Cache | None) -> Any:

@@ -16,8 +16,8 @@ import numpy as np
 from etils import epath
 from jaxtyping import Int64
 
-from mre_jax.data.extra import of_data_extra
 from mre_jax.errors import DataError
+from mre_jax.io.extra import of_extra
 
 HEADER_BYTES, FOOTER_BYTES = 12, 4
 
@@ -139,7 +139,7 @@ def masked_crc(data: bytes) -> int:
 @functools.cache
 def _crc() -> Callable[[bytes], int]:
     """CRC-32C. Asked for when it is needed, so that commands explain themselves without it."""
-    return of_data_extra("google_crc32c").value
+    return of_extra("google_crc32c").value
 
 
 def _walk(descriptor: int, shard: str) -> Iterator[tuple[int, int]]:

@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -31,12 +32,13 @@ from mre_jax.data.records.example import Features, encode_triplet
 from mre_jax.data.records.index import Index, index_digest, is_rewarded, make_index, write_index
 from mre_jax.data.records.manifest import GROUPS, INDEX, REWARDED, SEVERAL, SKIPPED, Manifest, Shard
 from mre_jax.data.records.shards import Plan, is_whole, write_shard
-from mre_jax.data.records.tfds_metadata import require_tfds, write_tfds_metadata
+from mre_jax.data.records.tfds_metadata import write_tfds_metadata
 from mre_jax.data.sources.selection import WHOLE, Check, read_checked
 from mre_jax.data.sources.source import Source
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import DataError
 from mre_jax.io.begun_folder import begin, differences, refuse
+from mre_jax.io.extra import of_extra
 from mre_jax.io.files import locked, write_atomically
 from mre_jax.io.json_file import read_json
 
@@ -63,7 +65,7 @@ class Extender(Protocol):
 _CLAIM, _PROGRESS, _LOCK = "prepare.json", ".progress", ".prepare.lock"
 
 
-def prepare(
+def write_set(
     source: Source,
     plan: Plan,
     folder: epath.PathLike,
@@ -97,7 +99,7 @@ def prepare(
         BadExamplesError: after all examples were looked at, if more are bad than may be left out.
         DataError: if the source cannot be read, or the disk is full. Finished shards stay.
     """
-    require_tfds()
+    of_extra("tensorflow_datasets")  # before anything that takes long
     allowed = allowed_bad(skip_bad, len(plan.positions))
     if plan.bad > allowed:
         _refuse_bad(source, plan, check, allowed)
@@ -125,6 +127,7 @@ def prepare(
 
 def _refuse_bad(source: Source, plan: Plan, check: Check, allowed: int) -> None:
     """Lists all that is bad, where that will be another set when it is mended."""
+    print("some examples are bad: no set is made, all are looked at", file=sys.stderr)
     found = find_bad(source, plan.positions, check)
     looked = tqdm(found, total=len(plan.positions), unit="example", desc="check", disable=None)
     bad = [one for one in looked if one is not None]

@@ -11,10 +11,8 @@ from typing import Any
 
 from etils import epath
 
-from mre_jax.data.attempt import attempt
-from mre_jax.data.sources.choice import choose, choose_text
 from mre_jax.data.sources.picture import find_picture
-from mre_jax.data.sources.source import Keys
+from mre_jax.data.sources.source import Keys, attempt, choose, choose_text
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.image import SUFFIXES

@@ -2,7 +2,7 @@
 
 from etils import epath
 
-from mre_jax.data.sources.parquet_rows import ParquetRows
+from mre_jax.data.sources.arrow_rows import ParquetRows
 from mre_jax.data.sources.table import Table
 
 

@@ -11,9 +11,8 @@ from typing import Any
 
 from etils import epath
 
-from mre_jax.data.attempt import attempt
 from mre_jax.data.sources.picture import read_picture
-from mre_jax.data.sources.source import Keys
+from mre_jax.data.sources.source import Keys, attempt
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.json_file import read_json

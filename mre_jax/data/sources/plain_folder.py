@@ -8,11 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from etils import epath
 
-from mre_jax.data.attempt import attempt
-from mre_jax.data.names import safe_id
 from mre_jax.data.sources.picture import read_picture
-from mre_jax.data.sources.source import Keys
-from mre_jax.data.triplets import Triplet
+from mre_jax.data.sources.source import Keys, attempt
+from mre_jax.data.triplets import Triplet, safe_id
 from mre_jax.errors import DataError
 from mre_jax.io.image import SUFFIXES
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from etils import epath
 
-from mre_jax.data.sources.arrow_rows import ArrowRows
-from mre_jax.data.sources.parquet_rows import ParquetRows
+from mre_jax.data.sources.arrow_rows import ArrowRows, ParquetRows
 from mre_jax.data.sources.rows import LOOKED, Rows, existing
-from mre_jax.data.sources.table import Columns, Table, nearest
+from mre_jax.data.sources.source import nearest
+from mre_jax.data.sources.table import Columns, Table
 from mre_jax.data.sources.table_files import all_files
 from mre_jax.data.sources.tar_rows import KEY, TarRows, is_pattern
 from mre_jax.data.sources.text_rows import PACKED, CsvRows, open_json

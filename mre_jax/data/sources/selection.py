@@ -4,8 +4,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 
-from mre_jax.data.attempt import attempt, strict
-from mre_jax.data.sources.source import Source
+from mre_jax.data.sources.source import Source, attempt, strict
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
 

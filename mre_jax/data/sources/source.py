@@ -1,11 +1,19 @@
-"""What every source of triplets offers: its length, reading by position, and keys for rewards."""
+"""What every source of triplets offers: its length, reading by position, and keys for rewards.
+
+Beside it stands what several readers share: errors as values, so that a stream goes on behind what
+is bad in it; and the choice of one of several, the same on every machine.
+"""
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Protocol
+import difflib
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import DataError
+
+Item = TypeVar("Item")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +62,7 @@ class Source(Protocol):
         """Yields the examples at these positions.
 
         An example of which something is missing or of the wrong kind is an error that names file
-        and row; see `mre_jax.data.attempt.strict`.
+        and row; see `strict`.
 
         Args:
             positions: ascending, from 0 to the length; a range or a list.
@@ -67,3 +75,42 @@ class Source(Protocol):
     def keys(self) -> Keys:
         """What rewards are joined by; reads no picture."""
         ...
+
+
+def attempt(make: Callable[..., Item], *args: object) -> Item | DataError:
+    """What `make` gives for the arguments, or the `DataError` that it raises."""
+    try:
+        return make(*args)
+    except DataError as error:
+        return error
+
+
+def strict(items: Iterator[Item | DataError]) -> Iterator[Item]:
+    """Passes items on.
+
+    Raises:
+        DataError: the first error among them.
+    """
+    for item in items:
+        if isinstance(item, DataError):
+            raise item
+        yield item
+
+
+def choose(options: Sequence[Item], seed: int, name: str, what: str) -> Item:
+    """A function of seed, example and what is chosen alone."""
+    digest = hashlib.sha256(f"{seed}/{name}/{what}".encode()).digest()
+    return options[int.from_bytes(digest[:8], "big") % len(options)]
+
+
+def choose_text(value: object, seed: int, name: str) -> tuple[Any, tuple[Any, ...]]:
+    """One of a list of instructions, and all of several; anything else as it is, and none."""
+    if isinstance(value, list) and value:
+        return choose(value, seed, name, "edit"), tuple(value) if len(value) > 1 else ()
+    return value, ()
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """A hint for messages at the known name that is meant, or nothing."""
+    near = difflib.get_close_matches(name, known, 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,6 +1,5 @@
 """Triplets from the rows of a table with named columns."""
 
-import difflib
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,13 +7,10 @@ from typing import Any, TypeAlias
 
 from etils import epath
 
-from mre_jax.data.attempt import attempt
-from mre_jax.data.names import safe_id
-from mre_jax.data.sources.choice import choose_text
 from mre_jax.data.sources.picture import embedded, read_picture, resolve
 from mre_jax.data.sources.rows import Row, Rows, listed
-from mre_jax.data.sources.source import Keys
-from mre_jax.data.triplets import Triplet
+from mre_jax.data.sources.source import Keys, attempt, choose_text, nearest
+from mre_jax.data.triplets import Triplet, safe_id
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.reward.scores import PERSPECTIVES
 
@@ -208,12 +204,6 @@ def _walk(row: Mapping[str, Any], name: str, steps: Sequence[Any]) -> Any:
         else:
             cell = cell.get(step) if isinstance(cell, dict) else None
     return cell
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """A hint for messages at the known name that is meant, or nothing."""
-    near = difflib.get_close_matches(name, known, 1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _number(cell: Any) -> Any:

@@ -11,14 +11,14 @@ import itertools
 import re
 import tarfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from etils import epath
 
-from mre_jax.data.attempt import attempt
-from mre_jax.data.sources.file_rows import between
-from mre_jax.data.sources.rows import LOOKED, Row, existing, pick
+from mre_jax.data.sources.rows import LOOKED, FileRows, Row, existing, pick
+from mre_jax.data.sources.source import attempt
 from mre_jax.data.sources.table_files import table_files
 from mre_jax.errors import DataError
 from mre_jax.io.files import refuse_lfs_pointer
@@ -33,7 +33,7 @@ _TEXTS = (".txt", ".text", ".caption", ".cls")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
-class TarRows:
+class TarRows(FileRows):
     """The examples of archives, one after the other.
 
     A column is called as the members' suffix, "edited.jpg", or without that of its kind, "edited".
@@ -48,12 +48,7 @@ class TarRows:
     """
 
     def __init__(self, path: epath.PathLike, split: str | None = None):
-        self.path = str(path)
-        self._files = _archives(self.path, split)
-        self.folder = self._files[0].parent
-
-    def __len__(self) -> int:
-        return self._starts[-1]
+        super().__init__(path, _archives(str(path), split))
 
     @functools.cached_property
     def columns(self) -> Sequence[str]:
@@ -67,33 +62,29 @@ class TarRows:
             raise next(row for row in first if isinstance(row, DataError))
         return list(dict.fromkeys(name for row in rows for name in row))
 
-    def read(self, positions: Sequence[int], columns: Collection[str]) -> Iterator[Row | DataError]:
-        for file, start, stop in zip(self._files, self._starts, self._starts[1:], strict=False):
-            if wanted := between(positions, start, stop):
-                with _opened(file) as archive:
-                    for key, members in pick(_examples(archive), [w - start for w in wanted]):
-                        yield attempt(_row, archive, file, key, members, columns)
+    def _open(self, file: epath.Path) -> AbstractContextManager[tarfile.TarFile]:
+        return _opened(file)
 
-    @functools.cached_property
-    def _starts(self) -> list[int]:
-        starts = [0]
-        for file in self._files:
-            with _opened(file) as archive:
-                starts.append(starts[-1] + _count(archive, file))
-        return starts
+    def _count(self, file: epath.Path, reader: tarfile.TarFile) -> int:
+        keys: set[str] = set()
+        for key, _ in _examples(reader):
+            if key in keys:
+                raise DataError(
+                    f"{file}: the members of {key!r} are not side by side; pack it anew in the "
+                    "order of their names, as tar --sort=name does"
+                )
+            keys.add(key)
+        return len(keys)
 
-
-def _count(archive: tarfile.TarFile, file: epath.Path) -> int:
-    """The examples of an archive, whose members must be neighbours."""
-    keys: set[str] = set()
-    for key, _ in _examples(archive):
-        if key in keys:
-            raise DataError(
-                f"{file}: the members of {key!r} are not side by side; pack it anew in the order "
-                "of their names, as tar --sort=name does"
-            )
-        keys.add(key)
-    return len(keys)
+    def _read(
+        self,
+        file: epath.Path,
+        reader: tarfile.TarFile,
+        wanted: Sequence[int],
+        columns: Collection[str],
+    ) -> Iterator[Row | DataError]:
+        for key, members in pick(_examples(reader), wanted):
+            yield attempt(_row, reader, file, key, members, columns)
 
 
 def is_pattern(path: epath.PathLike) -> bool:
@@ -159,25 +150,16 @@ def _row(
     members: Sequence[tuple[str, tarfile.TarInfo]],
     columns: Collection[str],
 ) -> Row:
-    return f"{file} key {key}", _cells(archive, file, key, members, columns)
-
-
-def _cells(
-    archive: tarfile.TarFile,
-    file: epath.Path,
-    key: str,
-    members: Sequence[tuple[str, tarfile.TarInfo]],
-    columns: Collection[str],
-) -> Mapping[str, Any]:
-    """The cells of an example; of members that are no wanted column, if any is, nothing is read."""
+    """An example; of members that are no wanted column, if any is wanted, nothing is read."""
+    where = f"{file} key {key}"
     cells: dict[str, Any] = {}
     for suffix, member in members:
         names = {suffix, _without_kind(suffix)} - {""}
         if f".{suffix}".endswith(".json") or not columns or names & {*columns}:
-            value = _value(archive, member, suffix, f"{file} key {key}")
+            value = _value(archive, member, suffix, where)
             entries = value if suffix == "json" and isinstance(value, dict) else {}
             cells = entries | cells | dict.fromkeys(sorted(names), value)
-    return cells | {KEY: key, FILE: file.name.partition(".")[0]}
+    return where, cells | {KEY: key, FILE: file.name.partition(".")[0]}
 
 
 def _without_kind(suffix: str) -> str:

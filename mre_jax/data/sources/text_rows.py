@@ -19,9 +19,10 @@ from typing import IO, Any
 
 from etils import epath
 
-from mre_jax.data.attempt import attempt
 from mre_jax.data.sources.rows import Row, existing, pick
-from mre_jax.errors import ConfigError, DataError
+from mre_jax.data.sources.source import attempt
+from mre_jax.errors import DataError
+from mre_jax.io.extra import of_extra
 from mre_jax.io.files import refuse_lfs_pointer
 from mre_jax.io.image import MAX_BYTES
 from mre_jax.io.json_file import parse_json, parse_row
@@ -31,10 +32,7 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def _open_zst(file: IO[bytes]) -> IO[bytes]:
-    try:
-        import pyarrow  # Python has no reader of its own before 3.14
-    except ImportError:
-        raise ConfigError("reading .zst needs pyarrow: pip install 'mre_jax[data]'") from None
+    pyarrow: Any = of_extra("pyarrow")  # Python has no reader of its own before 3.14
     with pyarrow.CompressedInputStream(pyarrow.PythonFile(file, "r"), "zstd") as stream:
         return io.BytesIO(stream.read())
 

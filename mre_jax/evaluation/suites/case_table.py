@@ -11,10 +11,10 @@ from typing import Any
 
 from etils import epath
 
-from mre_jax.data.attempt import strict
-from mre_jax.data.names import safe_name
 from mre_jax.data.sources.picture import embedded, read_picture, resolve
 from mre_jax.data.sources.plain_table import open_rows
+from mre_jax.data.sources.source import strict
+from mre_jax.data.triplets import safe_name
 from mre_jax.errors import DataError
 from mre_jax.evaluation.case import Case, check_cases
 from mre_jax.io.files import write_atomically

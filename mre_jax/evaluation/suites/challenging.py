@@ -14,11 +14,10 @@ from typing import Any
 from etils import epath
 
 from mre_jax.commands.suite_options import add_judge, add_system
-from mre_jax.data.attempt import strict
 from mre_jax.data.join import Judged, join
-from mre_jax.data.names import safe_name
 from mre_jax.data.sources import SOURCES, open_source
-from mre_jax.data.triplets import Triplet
+from mre_jax.data.sources.source import strict
+from mre_jax.data.triplets import Triplet, safe_name
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.case import Case, check_cases
 from mre_jax.evaluation.run_edits import evaluate_by_judge, print_summary

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mre_jax.commands.suite_options import add_judge, add_system
-from mre_jax.data.names import safe_name
+from mre_jax.data.triplets import safe_name
 from mre_jax.errors import ConfigError
 from mre_jax.evaluation.edits.sent_pictures import AS_ORIGINAL
 from mre_jax.evaluation.results import Result, select

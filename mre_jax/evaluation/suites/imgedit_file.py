@@ -14,7 +14,7 @@ from typing import Any
 
 from etils import epath
 
-from mre_jax.data.names import safe_name
+from mre_jax.data.triplets import safe_name
 from mre_jax.errors import DataError
 from mre_jax.evaluation.case import Case, check_cases, file_in
 from mre_jax.evaluation.edits.bucket import fetched

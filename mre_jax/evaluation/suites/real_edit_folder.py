@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mre_jax.data.names import safe_name
+from mre_jax.data.triplets import safe_name
 from mre_jax.errors import DataError
 from mre_jax.evaluation.case import Case, check_cases, file_in
 from mre_jax.io.json_file import read_json

@@ -27,14 +27,14 @@ from mre_jax.data.cache.description import DTYPES, LATENTS, EncoderHashes, check
 from mre_jax.data.cache.encoders import encoder_hashes, tokenize_quietly  # noqa: E402
 from mre_jax.data.cache.features import Rounding, feature_name, pack  # noqa: E402
 from mre_jax.data.cache.maker import CacheMaker, CacheOptions  # noqa: E402
+from mre_jax.data.prepare import PreparedSource  # noqa: E402
 from mre_jax.data.records.example import decode_triplet, encode_triplet  # noqa: E402
 from mre_jax.data.records.index import load_index, write_index  # noqa: E402
 from mre_jax.data.records.manifest import check_manifest, write_manifest  # noqa: E402
-from mre_jax.data.records.prepared_source import PreparedSource  # noqa: E402
 from mre_jax.data.records.record_source import RecordSource  # noqa: E402
 from mre_jax.data.records.shards import write_shard  # noqa: E402
 from mre_jax.data.records.tfrecord import read_records  # noqa: E402
-from mre_jax.data.records.writer import prepare  # noqa: E402
+from mre_jax.data.records.writer import write_set  # noqa: E402
 from mre_jax.data.sources.selection import Check  # noqa: E402
 from mre_jax.errors import ConfigError, DataError  # noqa: E402
 from mre_jax.io import files  # noqa: E402
@@ -181,7 +181,7 @@ def test_neither_devices_nor_batches_change_a_byte(shards, model, cached, tmp_pa
         options = CacheOptions(resolution=SIDE, text=True, batch_size=size)
         maker = CacheMaker(model, options, devices)
         out = tmp_path / str(number)
-        prepare(source, source.plan(), out, settings, check=UNCHECKED, extender=maker)
+        write_set(source, source.plan(), out, settings, check=UNCHECKED, extender=maker)
         assert content(out) == content(cached)
 
 
@@ -249,8 +249,8 @@ def test_stopped_between_writes_and_started_again_it_gives_the_same_bytes(
         with monkeypatch.context() as patch:
             patch.setattr(files, "_sync", stop)
             with pytest.raises(Stop):
-                prepare(source, source.plan(), out, settings, check=UNCHECKED, extender=maker)
-        prepare(source, source.plan(), out, settings, check=UNCHECKED, extender=maker)
+                write_set(source, source.plan(), out, settings, check=UNCHECKED, extender=maker)
+        write_set(source, source.plan(), out, settings, check=UNCHECKED, extender=maker)
         assert content(out) == content(cached), stops
 
 

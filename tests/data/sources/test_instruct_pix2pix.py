@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from mre_jax.data.attempt import strict
 from mre_jax.data.sources import open_source
 from mre_jax.data.sources.instruct_pix2pix import InstructPix2PixFolder
 from mre_jax.data.sources.selection import read_triplets
+from mre_jax.data.sources.source import strict
 from mre_jax.errors import ConfigError, DataError
 from tests.data.pictures import AFTER, picture
 
