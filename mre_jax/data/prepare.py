@@ -8,6 +8,7 @@ import functools
 import hashlib
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal
 
 from etils import epath
@@ -72,46 +73,42 @@ class PrepareSpec:
         base: another model for what that one lacks: tokenizer, VAE, text encoder.
         lora: a LoRA to merge into its weights, of the scale 1 or another; may be repeated.
         cached: what the cache holds.
-        workers: processes; the shards do not depend on them.
+        workers: processes.
         beam: write by Apache Beam with these pipeline options, as --beam=--runner=DirectRunner;
             every worker must see PATH and --out.
     """
 
-    source: str = dataclasses.field(
+    source: str = field(
         metadata={"positional": True, "help": f"layout of the set: {', '.join(SOURCES)}"}
     )
-    path: epath.PathLike = dataclasses.field(metadata={"positional": True})
+    path: epath.PathLike = field(metadata={"positional": True})
     _: dataclasses.KW_ONLY
     out: epath.PathLike
-    options: dict[str, Any] = dataclasses.field(default_factory=dict, metadata={"flag": "--option"})
-    rewards: epath.PathLike | None = dataclasses.field(
+    options: dict[str, Any] = field(default_factory=dict, metadata={"flag": "--option"})
+    rewards: epath.PathLike | None = field(
         default=None, metadata={"group": "rewards", "metavar": "FILE"}
     )
     reward_key: Literal["auto", "folder", "row"] = "auto"
     join_threshold: float = THRESHOLD
     keep_unjudged: bool = False
     none_for_top: bool = True
-    max_examples: int | None = dataclasses.field(default=None, metadata={"group": "which examples"})
-    shard: str = dataclasses.field(default="0/1", metadata={"metavar": "I/N"})
-    skip_bad: float = dataclasses.field(
-        default=0, metadata={"metavar": "N", "parse": parse_skip_bad}
-    )
+    max_examples: int | None = field(default=None, metadata={"group": "which examples"})
+    shard: str = field(default="0/1", metadata={"metavar": "I/N"})
+    skip_bad: float = field(default=0, metadata={"metavar": "N", "parse": parse_skip_bad})
     sizes: Literal["same", "any"] = "same"
-    name: str | None = dataclasses.field(default=None, metadata={"group": "files"})
+    name: str | None = field(default=None, metadata={"group": "files"})
     split: str = "train"
     shard_mb: float = SHARD_BYTES / 1e6
     min_shards: int = 1
     validate: bool = True
-    workers: int = dataclasses.field(default=1, metadata={"group": "work"})
-    beam: str | None = dataclasses.field(default=None, metadata={"metavar": "OPTIONS"})
-    cache: epath.PathLike | None = dataclasses.field(
-        default=None, metadata={"group": "cache of a model", "metavar": "MODEL"}
+    workers: int = field(default=1, metadata={"group": "work; the shards do not depend on it"})
+    beam: str | None = field(default=None, metadata={"metavar": "OPTIONS"})
+    cache: epath.PathLike | None = field(
+        default=None, metadata={"group": "model of a cache", "metavar": "MODEL"}
     )
-    base: epath.PathLike | None = dataclasses.field(default=None, metadata={"metavar": "MODEL"})
-    lora: tuple[str, ...] = dataclasses.field(default=(), metadata={"metavar": "FILE[:SCALE]"})
-    cached: CacheOptions = dataclasses.field(
-        default_factory=CacheOptions, metadata={"title": "what the cache holds"}
-    )
+    base: epath.PathLike | None = field(default=None, metadata={"metavar": "MODEL"})
+    lora: tuple[str, ...] = field(default=(), metadata={"metavar": "FILE[:SCALE]"})
+    cached: CacheOptions = field(default_factory=CacheOptions, metadata={"title": "cache"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,16 +126,14 @@ class CacheSpec:
         cached: what the cache holds.
     """
 
-    folder: epath.PathLike = dataclasses.field(metadata={"positional": True, "metavar": "SHARDS"})
+    folder: epath.PathLike = field(metadata={"positional": True, "metavar": "SHARDS"})
     _: dataclasses.KW_ONLY
     model: epath.PathLike
-    out: epath.PathLike = dataclasses.field(metadata={"metavar": "DIR"})
-    base: epath.PathLike | None = dataclasses.field(default=None, metadata={"metavar": "MODEL"})
-    lora: tuple[str, ...] = dataclasses.field(default=(), metadata={"metavar": "FILE[:SCALE]"})
+    out: epath.PathLike = field(metadata={"metavar": "DIR"})
+    base: epath.PathLike | None = field(default=None, metadata={"metavar": "MODEL"})
+    lora: tuple[str, ...] = field(default=(), metadata={"metavar": "FILE[:SCALE]"})
     none_for_top: bool | None = None
-    cached: CacheOptions = dataclasses.field(
-        default_factory=CacheOptions, metadata={"title": "what the cache holds"}
-    )
+    cached: CacheOptions = field(default_factory=CacheOptions, metadata={"title": "cache"})
 
 
 @dataclasses.dataclass(frozen=True)
