@@ -20,7 +20,7 @@ class BadExample:
     """One that is left out.
 
     Attributes:
-        example: its position in the source, counted from 0.
+        example: position of the example in the source, counted from 0.
         reason: file, row and what is wrong, without the folders above the source.
         id: in its set; "" if that has none, or it is part of what is wrong.
     """

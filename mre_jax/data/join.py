@@ -20,9 +20,9 @@ class JoinReport:
 
     Attributes:
         key: "folder" or "row", what the keys were taken for.
-        rewards: all there are.
-        joined: those that met an example.
-        elsewhere: those that another split of the set holds.
+        rewards: number of rewards.
+        joined: rewards that met an example.
+        elsewhere: rewards of examples that another split of the set holds.
         ambiguous: joined ones whose folder holds several pairs, of which the reward describes
             one that nothing names.
         triplets: examples of the source.
@@ -124,7 +124,7 @@ def join(
 
     Args:
         source: any; a part of it is chosen afterwards.
-        rewards: of `read_rewards`.
+        rewards: rewards by `read_rewards`.
         key: what the rewards' keys are: "folder" (or id), "row" of the whole set counted from 0,
             or "auto": whichever meets the threshold. Keys with leading zeros are no rows then.
         threshold: least share of the rewards that must meet an example.

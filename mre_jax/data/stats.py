@@ -32,20 +32,20 @@ class Stats(RewardStats):
     """Counts over all records of a set.
 
     Attributes:
-        name: of the set.
-        examples: all.
-        captioned: those with both captions.
-        shards: files.
-        bytes: of them.
+        name: name of the set.
+        examples: number of examples.
+        captioned: examples with both captions.
+        shards: number of files.
+        bytes: size of the files.
         groups: examples that an epoch reads, if it reads one of each group; 0 if it reads all.
         several: examples with several instructions.
-        skipped: bad examples that were left out, as the manifest tells them.
+        skipped: bad examples that were left out, as the manifest lists them.
         sources: examples by the set they come from.
         sizes: examples by "width x height" of the original picture.
         formats: examples by the file format of the original picture.
         instruction_words: instructions by their number of words.
         instruction_tokens: instructions by their number of tokens, with start and end.
-        truncation: of the reward texts; None without a tokenizer.
+        truncation: truncation of the reward texts; None without a tokenizer.
         cache: what is cached in the records; "" if nothing is.
         rounding: largest and mean absolute error of what is cached, by its name.
     """

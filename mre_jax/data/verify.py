@@ -135,7 +135,7 @@ def verify(
     for fault in find_faults(folder, manifest):
         if fault.kind != "wrong_size":  # the walk tells what happened to it
             skip.add(fault.file)
-            yield Damage(fault.file, None, None, fault.kind, fault.detail)
+            yield _of_file(fault.file, fault.kind, fault.detail)
     progress(sum(shard.count for shard in manifest.shards if shard.file in skip))
     shards = [shard for shard in manifest.shards if shard.file not in skip]
     check = functools.partial(check_shard, str(folder), manifest, spec.images)
@@ -167,30 +167,35 @@ def walk(path: epath.PathLike) -> Iterator[Item]:
             number += 1
 
 
+def _of_file(name: str, kind: str, detail: str) -> Damage:
+    """A damage of a file as a whole."""
+    return Damage(name, None, None, kind, detail)
+
+
 def _verify_metadata(folder: epath.Path, manifest: Manifest) -> Iterator[Damage]:
     for name in FILES:
         if not (folder / name).exists():
-            yield Damage(name, None, None, "missing_file", "TensorFlow Datasets needs it")
+            yield _of_file(name, "missing_file", "TensorFlow Datasets needs it")
             continue
         try:
             content = read_json(folder / name)
-            told = [split["shardLengths"] for split in content.get("splits", ())]
+            lengths = [split["shardLengths"] for split in content.get("splits", ())]
         except (DataError, AttributeError, KeyError, TypeError) as error:
-            yield Damage(name, None, None, "bad_metadata", f"unreadable ({error})")
+            yield _of_file(name, "bad_metadata", f"unreadable ({error})")
             continue
         counts = [str(shard.count) for shard in manifest.shards]
-        if name == "dataset_info.json" and told != [counts]:
-            yield Damage(name, None, None, "bad_metadata", "other shards than in the manifest")
+        if name == "dataset_info.json" and lengths != [counts]:
+            yield _of_file(name, "bad_metadata", "other shards than in the manifest")
 
 
 def _verify_index(folder: epath.Path, manifest: Manifest) -> Iterator[Damage]:
     name = index_path(folder, manifest).name
     try:
         if load_index(folder, manifest) is None and INDEX in manifest.measured:
-            yield Damage(name, None, None, "missing_file", "it is made anew when it is needed")
+            yield _of_file(name, "missing_file", "it is made anew when it is needed")
     except DataError as error:
         detail = str(error).removeprefix(f"{folder / name}: ")
-        yield Damage(name, None, None, "bad_metadata", detail)
+        yield _of_file(name, "bad_metadata", detail)
 
 
 class Report(NamedTuple):
@@ -198,7 +203,7 @@ class Report(NamedTuple):
 
     Attributes:
         damages: in the order of the records.
-        ids: of the whole records, with number and offset; of those that repeat one, nothing.
+        ids: number and offset of the whole records, by id; the first of those that share one.
     """
 
     damages: list[Damage]
@@ -237,7 +242,7 @@ def _verify_shard(
     digest = _sha256(path)
     twins = [other.file for other in manifest.shards if other.sha256 == digest]
     if twins and shard.file not in twins:
-        yield Damage(path.name, None, None, "duplicate_file", f"has the content of {twins[0]}")
+        yield _of_file(path.name, "duplicate_file", f"has the content of {twins[0]}")
         return
     count, cache = 0, Cache.of(manifest)
     same_size = manifest.settings.get("sizes", "same") == "same"
@@ -257,7 +262,7 @@ def _verify_shard(
         detail = f"{count} records, {shard.count} in the manifest"
         yield Damage(path.name, count, size, "wrong_count", detail)
     elif not found and digest != shard.sha256:
-        yield Damage(path.name, None, None, "wrong_hash", f"sha256 {digest}, not {shard.sha256}")
+        yield _of_file(path.name, "wrong_hash", f"sha256 {digest}, not {shard.sha256}")
 
 
 def _verify_record(

@@ -123,13 +123,17 @@ class Scenes(Rows):
             objects = [
                 [item or _free(slot) for slot, item in enumerate(r["objects"])] for r in rows
             ]
+
+            def column(name: str) -> list[list[Any]]:
+                return [[item[name] for item in row] for row in objects]
+
             return cls(
-                shape=_indices([[o["shape"] for o in row] for row in objects], SHAPES),
-                colour=_indices([[o["colour"] for o in row] for row in objects], COLOURS),
-                texture=_indices([[o["texture"] for o in row] for row in objects], TEXTURES),
-                x=np.array([[o["x"] for o in row] for row in objects], np.float64),
-                y=np.array([[o["y"] for o in row] for row in objects], np.float64),
-                radius=np.array([[o["radius"] for o in row] for row in objects], np.float64),
+                shape=_indices(column("shape"), SHAPES),
+                colour=_indices(column("colour"), COLOURS),
+                texture=_indices(column("texture"), TEXTURES),
+                x=np.array(column("x"), np.float64),
+                y=np.array(column("y"), np.float64),
+                radius=np.array(column("radius"), np.float64),
                 background=_indices([row["background"] for row in rows], BACKGROUNDS),
                 look=_indices([row["look"] for row in rows], LOOKS),
             )

@@ -80,10 +80,10 @@ def augment(
     """The pixels of an RGB picture; give both pictures of a pair the same arguments.
 
     Args:
-        image: of any size.
+        image: picture of any size.
         augmentation: sizes and filter.
         top: place of the crop in its room, in [0, 1); 0.5 is the middle.
-        left: likewise.
+        left: place of the crop in its room, likewise.
         mirror: whether left becomes right.
         proportions: width and height that count, if not the picture's own: where a pair is of two
             sizes, those of the original, so that both show the same.

@@ -24,9 +24,9 @@ class Cached(NamedTuple):
         original: mode of the posterior of the picture before the edit, unscaled.
         edited_mean: mean of the posterior of the picture after it, unscaled; training samples.
         edited_logvar: logarithm of its variance.
-        instruction_states: of each token of the instruction; None if texts are not cached.
-        reward_states: of each token of the reward text; likewise.
-        reward_pooled: of the reward text as a whole; likewise.
+        instruction_states: states of each token of the instruction; None if texts are not cached.
+        reward_states: states of each token of the reward text; likewise.
+        reward_pooled: state of the reward text as a whole; likewise.
     """
 
     original: Float[np.ndarray, "b h w c"]
@@ -48,7 +48,7 @@ class Batch(NamedTuple):
         edited: the pictures after it, cropped and mirrored alike; likewise.
         instruction: texts, or token ids if there is a tokenizer; None if their states are cached.
         scores: 0 .. 5 for following, preserving and quality; 0 where there is no reward.
-        reward_text: as `instruction`; "" where there is no reward.
+        reward_text: texts or ids, as `instruction`; "" where there is no reward.
         present: whether there is a reward.
         drop_text: whether the text condition is to be left out, for classifier-free guidance.
         drop_image: whether the original picture is to be left out.

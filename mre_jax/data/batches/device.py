@@ -19,8 +19,8 @@ def to_global(batch: Batch, mesh: Mesh, axes: tuple[str, ...] | None = None) -> 
 
     Args:
         batch: this host's part, with token ids.
-        mesh: of all devices; those of a host must be neighbours along `axes`.
-        axes: of the mesh that split the batch; None is all of them.
+        mesh: mesh of all devices; those of a host must be neighbours along `axes`.
+        axes: axes of the mesh that split the batch; None is all of them.
 
     Returns:
         The global batch as JAX arrays. `positions` are uint32.

@@ -86,12 +86,12 @@ class Loader:
 
     Attributes:
         sources: one set or several.
-        batch_size: of all hosts together.
-        seed: of the order and of everything that chance decides.
+        batch_size: examples of all hosts together.
+        seed: seed of the order and of everything that chance decides.
         weights: share of each set; see `Order`.
         augmentation: sizes, filter and mirroring.
         dropout: share of examples that lose a condition; see `drop_conditions`.
-        host: from 0; `jax.process_index()`.
+        host: this host, from 0; `jax.process_index()`.
         hosts: `jax.process_count()`.
         tokenize: makes token ids of the texts; None leaves texts.
         tokenize_rewards: makes token ids of reward texts; by default `tokenize` does, of the parts

@@ -34,9 +34,9 @@ def positions(step: int, batch_size: int, host: int = 0, hosts: int = 1) -> Int6
     """The positions of one host's part of a global batch: a contiguous slice of it.
 
     Args:
-        step: from 0.
-        batch_size: of all hosts together.
-        host: from 0.
+        step: number of the step, from 0.
+        batch_size: examples of all hosts together.
+        host: this host, from 0.
         hosts: a divisor of the batch size.
 
     Raises:
@@ -138,7 +138,7 @@ class Draws:
     Attributes:
         flip: in [0, 1).
         top: place of the crop in its room, in [0, 1).
-        left: likewise.
+        left: place of the crop in its room, in [0, 1).
         dropout: in [0, 1).
         key_data: a threefry key for `jax.random.wrap_key_data`, for the noise of the example.
     """
@@ -170,7 +170,7 @@ def drop_conditions(
     As InstructPix2Pix: `rate` of them the text alone, as many the picture alone, as many both.
 
     Args:
-        dropout: of `Draws`.
+        dropout: as in `Draws`.
         rate: 0 to 1/3.
 
     Raises:

@@ -21,9 +21,9 @@ class SyntheticCache:
 
     Attributes:
         downscale: pixels per latent along each side.
-        channels: of the latents.
+        channels: channels of the latents.
         dtype: "float16" or "bfloat16".
-        text_width: of the text states; None leaves token ids.
+        text_width: width of the text states; None leaves token ids.
     """
 
     downscale: int = 8
@@ -37,13 +37,13 @@ class SyntheticLoader:
     """A `Loader` whose pictures and tokens are noise, made once; draws go on as in training.
 
     Attributes:
-        batch_size: of all hosts together.
-        seed: of the noise and the draws.
+        batch_size: examples of all hosts together.
+        seed: seed of the noise and the draws.
         resolution: side of the pictures in pixels.
         tokens: length of the text encoder's window.
-        vocabulary: token ids are below it.
+        vocabulary: number of token ids.
         dropout: see `drop_conditions`.
-        host: from 0.
+        host: this host, from 0.
         hosts: a divisor of the batch size.
         cache: makes latents instead of pictures; None makes pictures.
     """

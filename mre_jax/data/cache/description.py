@@ -86,13 +86,13 @@ class TextCache:
     """The text states of a cache.
 
     Attributes:
-        text_encoder: of `EncoderHashes`.
-        tokenizer: likewise.
-        tokens: of every text.
-        width: of a state.
-        none_for_top: of `reward_text`.
-        perspectives: likewise.
-        reward_cut: of `join_rewards`.
+        text_encoder: hash by `EncoderHashes`.
+        tokenizer: hash by `EncoderHashes`.
+        tokens: number of tokens of every text.
+        width: width of a state.
+        none_for_top: as in `reward_parts`.
+        perspectives: as in `reward_parts`.
+        reward_cut: as in `join_rewards`.
 
     Raises:
         ConfigError: if a perspective is unknown, or the cut.
@@ -117,14 +117,14 @@ class Cache:
     """The cached features of a set; in the manifest as `settings.cache`.
 
     Attributes:
-        vae: of `EncoderHashes`.
+        vae: hash by `EncoderHashes`.
         dtype: "float16" or "bfloat16".
         resolution: side of the pictures in pixels.
-        filter: by which they were resized.
+        filter: filter by which they were resized.
         latents: height, width and channels.
         text: None if no text states are there.
         pictures: "kept", or "thumbnails" where only small ones are left.
-        platform: of the devices that made it, which round differently.
+        platform: platform of the devices that made it, which round differently.
 
     Raises:
         ConfigError: if a value is out of range.
@@ -213,10 +213,10 @@ def choose_cache(sets: Sequence[Set], mode: str, augmentation: Augmentation) -> 
     """The cache that a loader reads; None if it reads pictures.
 
     Args:
-        sets: of the loader.
+        sets: sets of the loader.
         mode: "auto" reads a cache where there is one, "required" refuses sets without one, "never"
             reads pictures.
-        augmentation: of the loader.
+        augmentation: augmentation of the loader.
 
     Raises:
         ConfigError: if a cache that is to be read is missing from some set, differs between sets
@@ -257,11 +257,10 @@ def check_cache(
     """Refuses caches that other weights have made, or of other reward texts.
 
     Args:
-        sets: those that are read by their cache.
+        sets: sets that are read by their cache.
         hashes: of `mre_jax.data.cache.encoders.encoder_hashes`, for the model that is trained.
-        none_for_top: of `reward_text`, as the training asks for it.
-        perspectives: likewise.
-        reward_cut: of `join_rewards`; likewise.
+        none_for_top, perspectives: as in `reward_parts`, as the training asks for them.
+        reward_cut: as in `join_rewards`, likewise.
 
     Raises:
         ConfigError: naming the set, both hashes or settings, and the remedy.

@@ -46,7 +46,7 @@ class CacheEncoders:
     """The networks that a cache stands for, with a copy of the weights on every device.
 
     Attributes:
-        hashes: of the weights and the tokenizer.
+        hashes: hashes of the weights and the tokenizer.
         tokenizer: None without texts.
         devices: how many share a batch.
     """
@@ -65,7 +65,7 @@ class CacheEncoders:
         Args:
             model, base, lora: as `checkpoint_at` takes them.
             text: whether texts are encoded too.
-            devices: by default all of this host.
+            devices: devices that share the work; by default all of this host.
 
         Raises:
             DataError: if the model cannot be read, or has no tokenizer for the texts.

@@ -23,37 +23,35 @@ def feature_name(field: str) -> str:
 
 
 class Rounding:
-    """How far cached values are from those that the encoders gave."""
+    """How far cached values are from those that the encoders gave.
+
+    Attributes:
+        parts: largest error, sum of errors and number of values by field, as JSON values.
+    """
 
     def __init__(self) -> None:
-        self._parts: dict[str, list[float]] = {}
+        self.parts: dict[str, list[float]] = {}
 
     def add(
         self, field: str, exact: Float32[np.ndarray, "*n"], kept: Float[np.ndarray, "*n"]
     ) -> None:
         """Notes the values of one example; fields are those of `Cached`."""
         error = np.abs(kept.astype(np.float32) - exact)
-        self._note(field, float(error.max()), float(error.sum(dtype=np.float64)), error.size)
+        total = float(error.sum(dtype=np.float64))
+        self.add_parts({field: (float(error.max()), total, error.size)})
 
     def add_parts(self, parts: Mapping[str, Sequence[float]]) -> None:
         """Notes what another has noted."""
         for field, (largest, total, count) in parts.items():
-            self._note(field, largest, total, int(count))
-
-    def parts(self) -> dict[str, list[float]]:
-        """Largest error, sum of errors and number of values by field, as JSON values."""
-        return dict(self._parts)
+            old = self.parts.get(field, [0.0, 0.0, 0])
+            self.parts[field] = [max(old[0], largest), old[1] + total, old[2] + count]
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Largest and mean absolute error by field."""
         return {
             field: {"max": largest, "mean": total / count}
-            for field, (largest, total, count) in self._parts.items()
+            for field, (largest, total, count) in self.parts.items()
         }
-
-    def _note(self, field: str, largest: float, total: float, count: int) -> None:
-        old = self._parts.get(field, [0.0, 0.0, 0])
-        self._parts[field] = [max(old[0], largest), old[1] + total, old[2] + count]
 
 
 def pack(
@@ -63,7 +61,7 @@ def pack(
 
     Args:
         cache: dtype and shapes.
-        values: by field of `Cached`, of `cache.shapes`.
+        values: arrays of `cache.shapes`, by field of `Cached`.
         where: what errors call the example.
         rounding: notes the error.
 

@@ -50,7 +50,7 @@ class CacheMaker:
         Args:
             model: anything that `load_model` takes.
             options: what to make.
-            devices: by default all of this host.
+            devices: devices that share the work; by default all of this host.
             base: a model for what `model` lacks.
             lora: LoRA files to merge into the text encoder, as `load_component` takes them.
 
@@ -104,7 +104,7 @@ class CacheMaker:
 
     def measured(self) -> dict[str, Any]:
         """Rounding errors, and how many texts the encoder's window cut, since `extend` began."""
-        return {"rounding": self._rounding.parts(), "cut": dict(self._cut), "texts": self._texts}
+        return {"rounding": self._rounding.parts, "cut": dict(self._cut), "texts": self._texts}
 
     def merged(self, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The same of a whole set: largest and mean absolute error, and shares of texts."""

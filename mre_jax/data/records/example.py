@@ -74,7 +74,7 @@ def decode_triplet(record: bytes, where: str = "record") -> tuple[Triplet, Featu
     Scores come back as the shortest numbers of their float32 value, so that 4.3 stays 4.3.
 
     Args:
-        record: of `encode_triplet`.
+        record: bytes by `encode_triplet`.
         where: what errors call it; it becomes the triplet's `where`.
 
     Raises:

@@ -78,8 +78,8 @@ def load_index(folder: epath.PathLike, manifest: Manifest) -> Index | None:
         return None
     except (ValueError, EOFError) as error:
         raise DataError(f"{path}: damaged ({error}); remove it, and it is made anew") from None
-    told = manifest.measured.get(INDEX, hashlib.sha256(data).hexdigest())
+    expected = manifest.measured.get(INDEX, hashlib.sha256(data).hexdigest())
     fits = index.dtype == ENTRY and index.shape == (manifest.count,)
-    if not fits or told != hashlib.sha256(data).hexdigest():
+    if not fits or expected != hashlib.sha256(data).hexdigest():
         raise DataError(f"{path}: not the index of this set; remove it, and it is made anew")
     return index

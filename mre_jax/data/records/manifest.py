@@ -44,10 +44,10 @@ class Shard:
     """One file of records.
 
     Attributes:
-        file: its name in the folder.
-        count: records in it.
-        bytes: its size.
-        sha256: of its content, in hexadecimal digits.
+        file: name of the file in the folder.
+        count: number of records in it.
+        bytes: size of the file.
+        sha256: SHA-256 of its content, in hexadecimal digits.
     """
 
     file: str
@@ -61,7 +61,7 @@ class Manifest:
     """A set of shards.
 
     Attributes:
-        name: of the set.
+        name: name of the set.
         split: "train" or another.
         settings: whatever determined the bytes of the shards.
         shards: in the order of their numbers.
@@ -107,7 +107,7 @@ class Fault:
     """A file of the folder that is not as the manifest says.
 
     Attributes:
-        file: its name.
+        file: name of the file.
         kind: "missing_file", "extra_file", "empty_file", "duplicate_file" or "wrong_size".
         detail: what was found, and what was expected.
     """

@@ -36,7 +36,7 @@ class RecordSource:
 
     Attributes:
         path: the folder; one in a bucket is read from its `local_copy`.
-        manifest: of the folder.
+        manifest: manifest of the folder.
     """
 
     def __init__(self, folder: epath.PathLike):
@@ -116,9 +116,9 @@ class RecordSource:
 
     @functools.cached_property
     def rewarded_count(self) -> int:
-        """Records with a reward: told by the manifest, or counted by `index`."""
-        if not self._is_part and (told := self.manifest.measured.get(REWARDED)) is not None:
-            return int(told)
+        """Records with a reward: as the manifest says, or counted by `index`."""
+        if not self._is_part and (known := self.manifest.measured.get(REWARDED)) is not None:
+            return int(known)
         return int(is_rewarded(self.index).sum())
 
     @functools.cached_property

@@ -27,9 +27,9 @@ class Plan:
     """Which examples go into which shard: a function of the input and the settings alone.
 
     Attributes:
-        name: of the set.
+        name: name of the set.
         split: "train" or another.
-        positions: of the examples, ascending.
+        positions: positions of the examples, ascending.
         shards: number of files; shard i takes the i-th of equal, contiguous parts.
         sample: SHA-256 of the records that were looked at to plan it.
         bad: how many of them were none.
@@ -67,12 +67,12 @@ def plan_shards(
 
     Args:
         source: where the examples come from.
-        positions: of those that are taken.
-        name: of the set, part of the files' names.
-        split: likewise.
+        positions: positions of those that are taken.
+        name: name of the set, part of the files' names.
+        split: name of the split, likewise.
         shard_bytes: size to aim at.
         min_shards: never fewer, so that every host has one.
-        check: of the examples that are looked at. A bad one is no part of the sample: mended, it
+        check: check of the examples looked at. A bad one is no part of the sample: mended, it
             makes another one.
         extra_bytes: what is added to every record.
 

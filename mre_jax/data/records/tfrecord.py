@@ -30,7 +30,7 @@ class RecordError(DataError):
 
     Attributes:
         shard: the file.
-        record: its number in the file, from 0.
+        record: number of the record in the file, from 0.
         offset: where it begins, in bytes.
         kind: what is wrong.
     """
@@ -82,11 +82,11 @@ def read_record(
     """Reads the payload of one record and checks it against both of its checksums.
 
     Args:
-        descriptor: of the open file; read with `pread`, so that threads may share it.
-        offset: of `record_offsets`.
-        length: of `record_offsets`.
+        descriptor: descriptor of the open file; read with `pread`, so that threads may share it.
+        offset: offset by `record_offsets`.
+        length: length by `record_offsets`.
         shard: the file, for messages.
-        record: its number in the file, for messages.
+        record: number of the record in the file, for messages.
 
     Raises:
         RecordError: if the record is damaged.

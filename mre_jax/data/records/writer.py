@@ -82,11 +82,11 @@ def write_set(
     started again leaves the same bytes as one that was not.
 
     Args:
-        source: of `open_source`, or joined with rewards.
-        plan: of `plan_shards`.
+        source: set by `open_source`, or joined with rewards.
+        plan: plan by `plan_shards`.
         folder: empty, or left by an earlier run.
         settings: what determined source and plan; JSON values. Kept in the manifest.
-        check: of every example.
+        check: check of every example.
         skip_bad: how many that do not pass may be left out; see `allowed_bad`. The manifest tells
             them.
         spread: has the shards written elsewhere, as `mre_jax.data.workers` does; without it they
@@ -237,11 +237,11 @@ class _Note:
     """What is kept of a finished shard until all are; JSON values.
 
     Attributes:
-        shard: of `Shard`.
-        positions, ids, scores, groups: of its examples.
-        bad: those that were left out.
+        shard: fields of `Shard`.
+        positions, ids, scores, groups: what is known of its examples.
+        bad: examples that were left out.
         several: examples with several instructions.
-        measured: of the extender.
+        measured: what the extender measured.
     """
 
     shard: dict[str, Any] = dataclasses.field(default_factory=dict)

@@ -10,7 +10,7 @@ def hive(path: epath.PathLike, *, images: epath.PathLike | None = None) -> Table
     """A HIVE list of `instruction`, `source_img` and `edited_img`.
 
     Args:
-        path: of the JSONL file.
+        path: path of the JSONL file.
         images: where the pictures' paths start; by default at the file's folder.
     """
     return Table(

@@ -11,7 +11,7 @@ def hq_edit(path: epath.PathLike, *, split: str | None = None, inverse: bool = F
 
     Args:
         path: a file or the folder of files.
-        split: of a folder that holds several.
+        split: split of a folder that holds several.
         inverse: read every edit backwards: from the output to the input, by `inverse_edit`.
     """
     before, after = ("output", "input") if inverse else ("input", "output")

@@ -44,7 +44,7 @@ class InstructPix2PixFolder:
         seeds: "drawn"; "one" takes one pair of each folder for good, a function of `seed` and the
             folder's name; "all" takes each pair as an example of its own, so that an epoch reads
             all.
-        seed: of this choice, and of the choice of an instruction where `edit` is a list and only
+        seed: seed of this choice, and of that of an instruction where `edit` is a list and only
             one can stand; see `Triplet.instructions`.
 
     Raises:
@@ -75,7 +75,7 @@ class InstructPix2PixFolder:
         self._examples: list[tuple[int, str | None]] = [
             (row, pair) for row in self._range for pair in self._pairs(self._names[row])
         ]
-        self.notes = list(self._told())
+        self.notes = list(self._notes())
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -113,7 +113,7 @@ class InstructPix2PixFolder:
         drawn = self._seeds == "drawn" and len(self._index[name]) > 1
         return f"{name}_{pair}" if drawn or self._seeds == "all" else name
 
-    def _told(self) -> Iterator[str]:
+    def _notes(self) -> Iterator[str]:
         several = [len(self._index[self._names[row]]) for row in self._range]
         several = [pairs for pairs in several if pairs > 1]
         if several and self._seeds == "drawn":

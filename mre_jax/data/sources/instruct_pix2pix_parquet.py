@@ -13,7 +13,7 @@ def instruct_pix2pix_parquet(path: epath.PathLike, *, split: str | None = None) 
 
     Args:
         path: a file or the folder of files.
-        split: of a folder that holds several.
+        split: split of a folder that holds several.
     """
     rows = ParquetRows(path, split)
     full = "input_image" not in rows.columns

@@ -22,7 +22,7 @@ class MagicBrushFolder:
     """Reads every turn of every session; ids are as in `magicbrush`.
 
     Attributes:
-        notes: that there are no captions.
+        notes: says if there are no captions.
 
     Args:
         path: the folder, or the one that holds it as `test`.

@@ -17,7 +17,7 @@ def read_picture(path: epath.Path, where: str) -> bytes:
     """The content of a picture file, not decoded.
 
     Args:
-        path: of the file.
+        path: path of the file.
         where: file and row that name it, for messages.
 
     Raises:

@@ -22,7 +22,7 @@ class PlainFolder:
 
     Args:
         path: the folder that holds the three.
-        name: of the set.
+        name: name of the set.
 
     Raises:
         DataError: if a folder is missing, or a name stands in one twice.

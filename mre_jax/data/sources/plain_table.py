@@ -49,13 +49,13 @@ def plain_table(
     """Any table whose columns are named.
 
     Args:
-        path: of the file or folder; see `open_rows`.
+        path: path of the file or folder; see `open_rows`.
         columns: where they are not those of `PLAIN`. A field named here must be there; of the
             others, `original`, `edited` and `instruction` must, or else just one of the columns
             that public sets have for them, which `Table.notes` tells.
-        name: of the set.
+        name: name of the set.
         images: where relative picture paths start; by default at the table's folder.
-        split: of a folder that holds several.
+        split: split of a folder that holds several.
 
     Raises:
         ConfigError: if `columns` names an unknown field, or there is nothing to split.
@@ -97,7 +97,7 @@ def open_rows(path: epath.PathLike, split: str | None = None) -> Rows:
             a WebDataset archive, or several as "set-{0000..0012}.tar"; or a folder with files of
             one of the last three kinds, with a single file of the others, or with such a file
             called "metadata".
-        split: of a folder of parquet, Arrow or tar files.
+        split: split of a folder of parquet, Arrow or tar files.
 
     Raises:
         DataError: if it is missing or of another kind.

@@ -54,7 +54,7 @@ def read_triplets(
     """Streams the triplets of one part of a source.
 
     Args:
-        source: of `open_source`, or joined with rewards.
+        source: set by `open_source`, or joined with rewards.
         max_examples: see `select`.
         shard: see `select`; ids are compared within the shard.
         validate: decode both pictures of every triplet and compare their sizes. Without it, that
@@ -82,10 +82,9 @@ class Check:
     """What is asked of an example beyond being one.
 
     Attributes:
-        decode: that both pictures can be decoded.
-        same_size: and are of one size; otherwise training brings the edited picture's size to its
-            own by itself.
-        instruction: that it is not empty.
+        decode: whether both pictures must be decodable.
+        same_size: whether they must be of one size; if not, training resizes the edited picture.
+        instruction: whether it must not be empty.
     """
 
     decode: bool = True

@@ -24,7 +24,7 @@ class Keys:
         rows: the row of each example in the whole set, before a split.
         total: rows of the whole set.
         names: the folder or the id of each example; None if the set has no names.
-        aliases: of the examples at these positions, the name by which a reward may call them too:
+        aliases: a second name, by which a reward may call the examples at these positions:
             the folder's, of the one among its pairs that a reward by folder is taken for; or that
             of the pair, if the example has the folder's.
         elsewhere: names that the chosen split leaves out.
@@ -46,8 +46,8 @@ class Source(Protocol):
     the layout lets it.
 
     Attributes:
-        name: of the set, kept in every triplet.
-        path: of the file or folder, for messages.
+        name: name of the set, kept in every triplet.
+        path: path of the file or folder, for messages.
     """
 
     @property

@@ -35,12 +35,13 @@ class Table:
         notes: which columns were taken that nobody named.
 
     Args:
-        rows: where they come from.
-        columns: of fields that every row must have; `original`, `edited`, `instruction` at least.
-        optional: of fields that are read where the table has their columns.
-        name: of the set. Without an `id`, an example's is this name and its row number.
+        rows: rows they come from.
+        columns: columns of fields that every row must have: `original`, `edited`, `instruction`,
+            and maybe others.
+        optional: columns of fields that are read where the table has their columns.
+        name: name of the set. Without an `id`, an example's is this name and its row number.
         images: where relative picture paths start; by default at the table's folder.
-        taken: of `columns`, those that nobody named.
+        taken: those of `columns` that nobody named.
 
     Raises:
         DataError: if a column is missing.

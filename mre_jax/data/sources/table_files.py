@@ -18,12 +18,12 @@ def table_files(
 ) -> list[epath.Path]:
     """The files of one split, in the order of their names.
 
-    A file's split is told by its name, as in `train-00000-of-00262.parquet`, `train-000012.tar`,
+    A file's split is that of its name, as in `train-00000-of-00262.parquet`, `train-000012.tar`,
     `set-train.arrow`, or else by its folder. In a folder of the Hub's cache one revision is read.
 
     Args:
         root: folder, with files up to four levels below.
-        suffix: of the files, as ".parquet".
+        suffix: suffix of the files, as ".parquet".
         split: None takes all files, if they are of one split.
         whole: refuse the first files of a set without the others.
 

@@ -41,7 +41,7 @@ class TarRows(FileRows):
 
     Args:
         path: an archive, a folder of them, or a pattern such as "set-{0000..0012}.tar".
-        split: of a folder that holds several.
+        split: split of a folder that holds several.
 
     Raises:
         DataError: if an archive is missing or damaged, or there are several splits to choose from.

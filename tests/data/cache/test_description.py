@@ -169,8 +169,8 @@ def test_the_stated_error_is_the_largest_and_the_mean_of_all(cached, latents):
     rounding, parts = Rounding(), Rounding()
     exact = np.float32([1, 1 + 2**-12, 2])
     rounding.add("original", exact, exact.astype(np.float16))
-    parts.add_parts(rounding.parts())
-    parts.add_parts(rounding.parts())
+    parts.add_parts(rounding.parts)
+    parts.add_parts(rounding.parts)
     assert parts.summary() == {"original": {"max": 2**-12, "mean": pytest.approx(2**-12 / 3)}}
 
 
