@@ -10,7 +10,6 @@ The index, the metadata of TensorFlow Datasets and, last, the manifest end it; t
 """
 
 import dataclasses
-import functools
 import itertools
 import json
 import sys
@@ -110,9 +109,13 @@ def write_set(
         with locked(folder, _LOCK):
             _claim(folder, settings)
             if not (folder / manifests.FILE).exists():
-                shards, measured, index = _write_shards(
-                    source, plan, folder, check, allowed, spread, extender
+                notes = _Writer(source, plan, folder, check, extender).write_missing(spread)
+                bad = _check_bad(source, notes, allowed)
+                index = make_index(
+                    pair for note in notes for pair in zip(note.scores, note.groups, strict=True)
                 )
+                measured = _measured(notes, index, bad, extender)
+                shards = tuple(Shard(**note.shard) for note in notes)
                 made = Manifest(plan.name, plan.split, settings, shards, measured)
                 write_index(folder, made, index)
                 write_tfds_metadata(folder, made)
@@ -140,96 +143,6 @@ def _claim(folder: epath.Path, settings: Mapping[str, Any]) -> None:
         refuse(folder, differences(manifests.load_manifest(folder).settings, settings))
     else:
         begin(folder / _CLAIM, settings, kind="prepared set")
-
-
-def write_part(
-    source: Source, plan: Plan, folder: epath.PathLike, check: Check, index: int
-) -> None:
-    """Writes one shard and its note; twice is as good as once, in whatever process."""
-    with tqdm(disable=True) as bar:
-        _write_part(source, plan, epath.Path(folder), check, index, bar)
-
-
-def _write_shards(
-    source: Source,
-    plan: Plan,
-    folder: epath.Path,
-    check: Check,
-    allowed: int,
-    spread: Spread | None,
-    extender: Extender | None,
-) -> tuple[tuple[Shard, ...], dict[str, Any], Index]:
-    """Writes what is missing, and reads what is there once to be sure of it."""
-    _remove_torn(folder)
-    (folder / _PROGRESS).mkdir(exist_ok=True)
-    missing = [
-        index for index in range(plan.shards) if not _is_finished(source, check, folder, index)
-    ]
-    if spread is not None and missing:
-        spread(functools.partial(write_part, source, plan, str(folder), check), missing)
-        missing = [index for index in missing if not _is_whole(folder, index)]
-    places: dict[str, tuple[int, int]] = {}
-    notes: list[_Note] = []
-    with tqdm(total=len(plan.positions), unit="example", desc="prepare", disable=None) as bar:
-        for index in range(plan.shards):
-            if index in missing:
-                _write_part(source, plan, folder, check, index, bar, extender)
-            note = _read_note(folder, index)
-            for position, name in zip(note.positions, note.ids, strict=True):
-                if name in places:
-                    first, other = places[name]
-                    for written in (other, index):  # whichever is mended is to be read again
-                        _note_path(folder, written).unlink(missing_ok=True)
-                    raise DataError(
-                        f"{source.path}: id {name!r} stands in the set twice, as example {first} "
-                        f"and {position} (counted from 0); give them ids of their own: of a table "
-                        'by --option columns={"id": ["COLUMN", "OTHER"]}'
-                    )
-                places[name] = position, index
-            if index not in missing:
-                bar.update(len(plan.part(index)))
-            notes.append(note)
-    bad = [BadExample(**one) for note in notes for one in note.bad]
-    if len(bad) > allowed or len(bad) == len(plan.positions):
-        raise BadExamplesError(source.path, bad, allowed, len(plan.positions))
-    if not all(note.ids for note in notes):
-        raise DataError(
-            f"{source.path}: all examples of a shard are bad; take fewer shards (--shard-mb, "
-            "--min-shards)"
-        )
-    known = (pair for note in notes for pair in zip(note.scores, note.groups, strict=True))
-    entries = make_index(known)
-    measured: dict[str, Any] = {
-        REWARDED: int(is_rewarded(entries).sum()),
-        INDEX: index_digest(entries),
-    }
-    if any(name for note in notes for name in note.groups):
-        measured[GROUPS] = int(entries["group"][-1]) + 1
-    if several := sum(note.several for note in notes):
-        measured[SEVERAL] = several
-    if bad:
-        measured[SKIPPED] = [dataclasses.asdict(one) for one in with_ids(source, bad)]
-    if extender:
-        measured |= extender.merged([note.measured for note in notes])
-    return tuple(Shard(**note.shard) for note in notes), measured, entries
-
-
-def _write_part(
-    source: Source,
-    plan: Plan,
-    folder: epath.Path,
-    check: Check,
-    index: int,
-    bar: tqdm,
-    extender: Extender | None = None,
-) -> None:
-    note = _Note()
-    triplets = _watched(source, plan.part(index), check, note, bar)
-    extended = extender.extend(triplets) if extender else zip(triplets, itertools.repeat(None))
-    records = itertools.starmap(encode_triplet, extended)
-    note.shard = dataclasses.asdict(write_shard(folder / plan.file(index), records))
-    note.measured = extender.measured() if extender else {}
-    write_atomically(_note_path(folder, index), json.dumps(dataclasses.asdict(note)) + "\n")
 
 
 @dataclasses.dataclass
@@ -261,42 +174,128 @@ class _Note:
         self.several += bool(triplet.instructions)
 
 
-def _note_path(folder: epath.Path, index: int) -> epath.Path:
-    return folder / _PROGRESS / f"{index:05d}.json"
+@dataclasses.dataclass(frozen=True)
+class _Writer:
+    """Writes the shards of a plan, in whatever process it is sent to."""
+
+    source: Source
+    plan: Plan
+    folder: epath.Path
+    check: Check
+    extender: Extender | None = None
+
+    def write_missing(self, spread: Spread | None) -> list[_Note]:
+        """Writes what is missing, and reads what is there once to be sure of it."""
+        _remove_torn(self.folder)
+        (self.folder / _PROGRESS).mkdir(exist_ok=True)
+        missing = [index for index in range(self.plan.shards) if not self._is_finished(index)]
+        if spread is not None and missing:
+            spread(dataclasses.replace(self, extender=None).write, missing)
+            missing = [index for index in missing if not self._is_whole(index)]
+        places: dict[str, tuple[int, int]] = {}
+        notes: list[_Note] = []
+        total = len(self.plan.positions)
+        with tqdm(total=total, unit="example", desc="prepare", disable=None) as bar:
+            for index in range(self.plan.shards):
+                if index in missing:
+                    self.write(index, bar.update)
+                notes.append(self._note(index))
+                self._check_ids(index, notes[-1], places)
+                if index not in missing:
+                    bar.update(len(self.plan.part(index)))
+        return notes
+
+    def write(self, index: int, progress: Callable[[], object] = lambda: None) -> None:
+        """Writes one shard and its note; twice is as good as once."""
+        note = _Note()
+        triplets, extender = self._watched(index, note, progress), self.extender
+        extended = extender.extend(triplets) if extender else zip(triplets, itertools.repeat(None))
+        records = itertools.starmap(encode_triplet, extended)
+        shard = write_shard(self.folder / self.plan.file(index), records)
+        note.shard = dataclasses.asdict(shard)
+        note.measured = extender.measured() if extender else {}
+        write_atomically(self._note_path(index), json.dumps(dataclasses.asdict(note)) + "\n")
+
+    def _watched(
+        self, index: int, note: _Note, progress: Callable[[], object]
+    ) -> Iterator[Triplet]:
+        """Yields the triplets of a shard, and notes them and those that are bad."""
+        part = self.plan.part(index)
+        for position, item in zip(part, read_checked(self.source, part, self.check), strict=True):
+            if isinstance(item, DataError):
+                bad = BadExample.of(self.source.path, position, item)
+                note.bad.append(dataclasses.asdict(bad))
+            else:
+                note.add(position, item)
+                yield item
+            progress()
+
+    def _check_ids(self, index: int, note: _Note, places: dict[str, tuple[int, int]]) -> None:
+        """Refuses an id that an earlier shard, or this one, has; `places` are those known."""
+        for position, name in zip(note.positions, note.ids, strict=True):
+            if name in places:
+                first, other = places[name]
+                for written in (other, index):  # whichever is mended is to be read again
+                    self._note_path(written).unlink(missing_ok=True)
+                raise DataError(
+                    f"{self.source.path}: id {name!r} stands in the set twice, as example {first} "
+                    f"and {position} (counted from 0); give them ids of their own: of a table "
+                    'by --option columns={"id": ["COLUMN", "OTHER"]}'
+                )
+            places[name] = position, index
+
+    def _note_path(self, index: int) -> epath.Path:
+        return self.folder / _PROGRESS / f"{index:05d}.json"
+
+    def _note(self, index: int) -> _Note:
+        return _Note(**read_json(self._note_path(index)))
+
+    def _is_finished(self, index: int) -> bool:
+        """Whether a shard was finished by an earlier run, and nothing has been mended since."""
+        if not self._is_whole(index):
+            return False
+        positions = [one["example"] for one in self._note(index).bad]
+        return None not in find_bad(self.source, positions, self.check)
+
+    def _is_whole(self, index: int) -> bool:
+        """Whether a shard was finished, by whichever run, and has its content still."""
+        if not self._note_path(index).exists():
+            return False
+        note = self._note(index)
+        # An earlier version did not note the positions.
+        return len(note.positions) == len(note.ids) and is_whole(self.folder, Shard(**note.shard))
 
 
-def _read_note(folder: epath.Path, index: int) -> _Note:
-    return _Note(**read_json(_note_path(folder, index)))
+def _check_bad(source: Source, notes: Sequence[_Note], allowed: int) -> list[BadExample]:
+    """The bad examples, if no more than may be left out."""
+    bad = [BadExample(**one) for note in notes for one in note.bad]
+    total = len(bad) + sum(len(note.ids) for note in notes)
+    if len(bad) > allowed or len(bad) == total:
+        raise BadExamplesError(source.path, bad, allowed, total)
+    if not all(note.ids for note in notes):
+        raise DataError(
+            f"{source.path}: all examples of a shard are bad; take fewer shards (--shard-mb, "
+            "--min-shards)"
+        )
+    return with_ids(source, bad)
 
 
-def _is_finished(source: Source, check: Check, folder: epath.Path, index: int) -> bool:
-    """Whether a shard was finished by an earlier run, and nothing has been mended since."""
-    if not _is_whole(folder, index):
-        return False
-    positions = [one["example"] for one in _read_note(folder, index).bad]
-    return None not in find_bad(source, positions, check)
-
-
-def _is_whole(folder: epath.Path, index: int) -> bool:
-    """Whether a shard was finished, by this run or an earlier one, and has its content still."""
-    if not _note_path(folder, index).exists():
-        return False
-    note = _read_note(folder, index)
-    # An earlier version did not note the positions.
-    return len(note.positions) == len(note.ids) and is_whole(folder, Shard(**note.shard))
-
-
-def _watched(
-    source: Source, part: Sequence[int], check: Check, note: _Note, bar: tqdm
-) -> Iterator[Triplet]:
-    """Yields the triplets of a shard; notes them, and those that are bad, and tells the bar."""
-    for position, item in zip(part, read_checked(source, part, check), strict=True):
-        if isinstance(item, DataError):
-            note.bad.append(dataclasses.asdict(BadExample.of(source.path, position, item)))
-        else:
-            note.add(position, item)
-            yield item
-        bar.update()
+def _measured(
+    notes: Sequence[_Note], index: Index, bad: Sequence[BadExample], extender: Extender | None
+) -> dict[str, Any]:
+    measured: dict[str, Any] = {
+        REWARDED: int(is_rewarded(index).sum()),
+        INDEX: index_digest(index),
+    }
+    if any(name for note in notes for name in note.groups):
+        measured[GROUPS] = int(index["group"][-1]) + 1
+    if several := sum(note.several for note in notes):
+        measured[SEVERAL] = several
+    if bad:
+        measured[SKIPPED] = [dataclasses.asdict(one) for one in bad]
+    if extender:
+        measured |= extender.merged([note.measured for note in notes])
+    return measured
 
 
 def _remove_torn(folder: epath.Path) -> None:
