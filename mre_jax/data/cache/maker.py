@@ -20,6 +20,7 @@ from mre_jax.data.cache.features import Rounding, pack
 from mre_jax.data.records.example import Features
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError
+from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.reward.text import Parts, join_rewards, reward_parts
 from mre_jax.weights.lora import Loras
 
@@ -170,7 +171,7 @@ class CacheMaker:
         if triplet.scores is None:
             return ()
         return reward_parts(
-            triplet.texts or ("", "", ""),
+            triplet.texts or ("",) * len(PERSPECTIVES),
             triplet.scores,
             none_for_top=self._options.none_for_top,
             perspectives=self._options.perspectives,

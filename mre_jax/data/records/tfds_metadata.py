@@ -72,7 +72,7 @@ def _features(tfds: Any, cache: Cache | None) -> Any:
             "original": tfds.features.Image(shape=(None, None, 3)),
             "edited": tfds.features.Image(shape=(None, None, 3)),
             "scores": tfds.features.Tensor(shape=(len(PERSPECTIVES),), dtype=np.float32),
-            "texts": tfds.features.Tensor(shape=(3,), dtype=np.object_),
+            "texts": tfds.features.Tensor(shape=(len(PERSPECTIVES),), dtype=np.object_),
         }
     )
 

@@ -162,7 +162,7 @@ class Table:
         """The texts from one cell or three; of a judged example, an empty cell is a text."""
         names = self._required.get("texts") or self._optional.get("texts", ())
         found = [_walk(row, name, self._steps[name]) for name in names]
-        if len(names) < 3 or not any(name in row for name in names):
+        if len(names) < len(PERSPECTIVES) or not any(name in row for name in names):
             return self._cell(row, "texts", where)
         cells = ["" if cell is None else cell for cell in found]
         return cells if judged or any(cells) else None
