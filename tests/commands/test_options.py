@@ -122,3 +122,34 @@ def test_numbers_with_commas():
     assert parse_numbers("5,4.5,0", "--reward") == (5, 4.5, 0)
     with pytest.raises(ConfigError, match="--reward '5;5'"):
         parse_numbers("5;5", "--reward")
+
+
+@dataclasses.dataclass(frozen=True)
+class Serve:
+    """A cake on the table.
+
+    Attributes:
+        cake: which.
+        cream: whether there is any.
+        candles: whether they burn; None asks the guests.
+        plates: how many.
+        oven: the oven.
+    """
+
+    cake: str = dataclasses.field(metadata={"positional": True, "help": "one of Sacher, Linzer"})
+    cream: bool = dataclasses.field(default=False, metadata={"no": True})
+    candles: bool | None = None
+    plates: int = dataclasses.field(default=2, metadata={"group": "dishes"})
+    oven: Oven = dataclasses.field(default=Oven("gas"))
+
+
+def test_groups_negations_and_words_that_the_metadata_says(capsys):
+    parser = argparse.ArgumentParser(prog="serve")
+    add_options(parser, Serve)
+    args = ["Linzer", "--no-cream", "--no-candles", "--oven", "gas"]
+    assert read_options(Serve, parser.parse_args(args)) == Serve("Linzer", candles=False)
+    assert read_options(Serve, parser.parse_args([*args[:1], *args[3:]])).candles is None
+    shown = parser.format_help()
+    assert "one of Sacher, Linzer" in shown
+    assert shown.index("\ndishes:") < shown.index("--plates", shown.index("\ndishes:"))
+    assert "--heat HEAT" in shown and "OVEN.HEAT" not in shown

@@ -9,7 +9,7 @@ import tarfile
 
 import pytest
 
-from mre_jax.data.sources import open_source
+from mre_jax.data.sources import SOURCES, open_source, typed_options
 from mre_jax.data.sources.selection import read_triplets
 from mre_jax.data.sources.tar_rows import TarRows
 from mre_jax.errors import ConfigError, DataError
@@ -435,3 +435,10 @@ def test_an_archive_without_a_whole_example_says_what_is_wrong(tmp_path, members
             add(archive, name, data)
     with pytest.raises(DataError, match=message):
         open_source("table", tmp_path / "set.tar")
+
+
+@pytest.mark.parametrize("layout", SOURCES)
+def test_every_layout_has_a_reader_with_named_options(layout):
+    assert typed_options(layout, {}) == {}
+    with pytest.raises(ConfigError, match=f"source {layout} has no option 'nothing'; it has "):
+        typed_options(layout, {"nothing": 1})
