@@ -55,6 +55,7 @@ def test_a_journal_alone_is_summed_up(toy, annotate, tmp_path, capsys):
 
 
 def test_the_charts_of_a_journal_are_those_of_the_set_it_makes(toy, annotate, tmp_path, capsys):
+    pytest.importorskip("wordcloud")
     journal, rewards = tmp_path / "j", tmp_path / "R.json"
     annotate(toy, "--judge", "toy", "--out", journal, "--self-consistency", 6)
     annotate("--out", journal, "--rewards", rewards, "--charts", tmp_path / "charts")
