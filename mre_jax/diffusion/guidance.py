@@ -99,6 +99,13 @@ def plan_guidance(
     Raises:
         ConfigError: for an unknown rule, or a scale out of range, not finite, or of a number of
             examples that differs from the others'.
+
+    Example:
+        >>> guidance = plan_guidance("instruct_pix2pix", 7.5, [1.5, 2.0])
+        >>> len(guidance.branches), guidance.weights.tolist()
+        (3, [[7.5, -6.0, -0.5], [7.5, -5.5, -1.0]])
+        >>> len(plan_guidance("instruct_pix2pix", 1.0, 1.5).branches)
+        1
     """
     if rule not in _RULES:
         raise ConfigError(f"guidance rule {rule!r} is unknown; use one of {', '.join(_RULES)}")

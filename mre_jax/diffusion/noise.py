@@ -38,6 +38,12 @@ def item_keys(seeds: Sequence[int], item_ids: Sequence[str]) -> Key[Array, " b"]
 
     Raises:
         ConfigError: for a seed out of range, or if the lengths differ.
+
+    Example:
+        >>> together = initial_latents(item_keys([0, 0], ["a.png", "b.png"]), (8, 8, 4))
+        >>> alone = initial_latents(item_keys([0], ["b.png"]), (8, 8, 4))
+        >>> bool((together[1] == alone[0]).all())
+        True
     """
     if len(seeds) != len(item_ids):
         raise ConfigError(f"{len(seeds)} seeds for {len(item_ids)} items: give one seed per item")
@@ -46,7 +52,8 @@ def item_keys(seeds: Sequence[int], item_ids: Sequence[str]) -> Key[Array, " b"]
             raise ConfigError(f"seed={seed} must be in 0 .. {2**32 - 1}")
     digests = [hashlib.sha256(item_id.encode()).digest()[:8] for item_id in item_ids]
     words = np.frombuffer(b"".join(digests), dtype=">u4").astype(np.uint32).reshape(-1, 2)
-    return _keys(np.asarray(seeds, np.uint32), words)
+    keys: Array = _keys(np.asarray(seeds, np.uint32), words)
+    return keys
 
 
 def stream_keys(keys: Key[Array, " b"], stream: Stream) -> Key[Array, " b"]:

@@ -159,10 +159,10 @@ def sample(
         raise ValueError("this sampler draws noise: pass keys, one per example")
 
     def body(carry: Carry, row: Row) -> tuple[Carry, Bool[Array, " b"]]:
-        output = denoise(scale_input(row, carry.latents), row.timestep)
+        output = denoise(scale_input(row, carry.latents), jnp.asarray(row.timestep))
         noise = None
         if plan.stochastic and keys is not None:
-            noise = step_noise(keys, row.number, latents.shape[1:])
+            noise = step_noise(keys, jnp.asarray(row.number), latents.shape[1:])
         carry = step(row, carry, output, noise)
         return carry, is_finite(carry.latents)
 

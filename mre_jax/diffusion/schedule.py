@@ -99,11 +99,17 @@ class NoiseSchedule:
 
         Raises:
             ConfigError: for a value of the wrong type, out of range, or not among the choices.
+
+        Example:
+            >>> config = {"beta_schedule": "scaled_linear", "prediction_type": "v_prediction"}
+            >>> schedule = NoiseSchedule.from_dict(config)
+            >>> schedule.prediction_type, round(float(schedule.alphas_cumprod[-1]), 6)
+            ('v_prediction', 0.000733)
         """
         # In diffusers' live configs this lists the keys that only hold another class's default.
         absent = set(config.get("_use_default_values") or ())
         given = {k: v for k, v in config.items() if v is not None and k not in absent}
-        given = _CLASS_DEFAULTS.get(str(given.get("_class_name")), {}) | given
+        given = {**_CLASS_DEFAULTS.get(str(given.get("_class_name")), {}), **given}
         known = {name: given.pop(name) for name in _TYPES if name in given}
         known = {name: _typed(name, value) for name, value in known.items()}
         options = {key: _option(value) for key, value in given.items() if not key.startswith("_")}
@@ -193,7 +199,8 @@ class NoiseSchedule:
         if self.beta_schedule == "linear":
             return _linspace(self.beta_start, self.beta_end, steps)
         if self.beta_schedule == "scaled_linear":
-            return np.square(_linspace(self.beta_start**0.5, self.beta_end**0.5, steps))
+            roots = _linspace(self.beta_start**0.5, self.beta_end**0.5, steps)
+            return np.asarray(np.square(roots))
         return _cosine_betas(steps)
 
     def _check_betas(self) -> None:

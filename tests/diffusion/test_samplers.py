@@ -119,6 +119,7 @@ def test_a_configuration_samples_as_in_diffusers(name, prediction_type, spacing,
         pytest.skip("diffusers does not implement it")
     for betas, offset in itertools.product(BETAS, (0, 1)):
         config = betas | {
+            "_class_name": load_sampler(name).scheduler_class,
             "prediction_type": prediction_type,
             "timestep_spacing": spacing,
             "steps_offset": offset,
@@ -201,7 +202,7 @@ def test_unipc_refuses_what_is_not_finite_in_diffusers(monkeypatch):
     config = STABLE_DIFFUSION | {"lower_order_final": False}
     _, rows = their_trajectory("unipc", config, 4, 0.0, monkeypatch)
     assert not rows[-1][2].isfinite().all()
-    with pytest.raises(ConfigError, match="lower_order_final=False .* set it to true"):
+    with pytest.raises(ConfigError, match=r"lower_order_final=False .* set it to true"):
         plan_sampling("unipc", NoiseSchedule.from_dict(config), 4)
 
 

@@ -136,7 +136,7 @@ def spaced_whole(
     train_steps = schedule.num_train_timesteps
     spacing = schedule.timestep_spacing or "linspace"
     if spacing == "linspace":
-        timesteps = np.linspace(0, train_steps - 1, count + 1).round()[:0:-1]
+        timesteps: np.ndarray = np.linspace(0, train_steps - 1, count + 1).round()[:0:-1]
     elif spacing == "leading":
         stride = train_steps // (count + 1)
         timesteps = np.arange(count + 1)[:0:-1] * stride + float(schedule.steps_offset)
@@ -161,7 +161,7 @@ def noise_levels(
     """sqrt((1 - abar) / abar), interpolated between whole timesteps, float64."""
     abar = schedule.alphas_cumprod.astype(np.float64)
     sigmas = np.sqrt((1 - abar) / abar)
-    return np.interp(timesteps, np.arange(len(abar), dtype=np.float64), sigmas)
+    return np.asarray(np.interp(timesteps, np.arange(len(abar), dtype=np.float64), sigmas))
 
 
 def abar_of(sigmas: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:
