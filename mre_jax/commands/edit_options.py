@@ -7,6 +7,7 @@ from typing import Any
 from mre_jax.commands.model_options import add_model, add_weights
 from mre_jax.commands.options import parse_numbers
 from mre_jax.editing.model_spec import ModelSpec
+from mre_jax.diffusion.samplers import SAMPLERS
 from mre_jax.editing.request import EditRequest
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.editing.size import RESOLUTION, SIZE
@@ -32,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     sampling.add_argument(
         "--scheduler",
-        help="euler_ancestral, euler, ddim or dpmsolver++ (the checkpoint's own; one that is not "
-        "among these is replaced by the first, which is said)",
+        help=f"{', '.join(SAMPLERS)} (the checkpoint's own; one that is not among these is "
+        "replaced by the first, which is said); heun runs the UNet twice a step, once in the last",
     )
     sampling.add_argument("--guidance-rule", default="instruct_pix2pix", help="(%(default)s)")
     sampling.add_argument(

@@ -11,9 +11,10 @@ class SamplingSettings:
     """Sampling choices that decide which program is compiled.
 
     Attributes:
-        num_inference_steps: denoising steps; the paper takes 30.
-        scheduler: "euler_ancestral", "euler", "ddim" or "dpmsolver++"; None takes the
-            checkpoint's own, or says what it takes in its place.
+        num_inference_steps: denoising steps; the paper takes 30. Each is one evaluation of the
+            UNet, n steps of "heun" are 2n - 1.
+        scheduler: a name in `mre_jax.diffusion.samplers.SAMPLERS`; None takes the checkpoint's
+            own, or says what it takes in its place.
         guidance_rule: "instruct_pix2pix" (also MagicBrush, HIVE, HQ-Edit) or "instruct_diffusion".
         prompt_suffix: appended to every prompt; HIVE asks for quality in this way.
         eta: noise that "ddim" adds, 0 (none) to 1.

@@ -124,9 +124,11 @@ def _chunked(query: Array, key: Array, value: Array, causal: bool) -> Array:
         query, key, value = tensors
         chunks = rearrange(query, "(m n) k d -> m 1 n k d", n=chunk)
         out = jax.lax.map(lambda part: _plain(part, key[None], value[None], causal), chunks)
-        return rearrange(out, "m 1 n k d -> (m n) k d")
+        joined: Array = rearrange(out, "m 1 n k d -> (m n) k d")
+        return joined
 
-    return jax.lax.map(of_one_example, (query, key, value))
+    examples: Array = jax.lax.map(of_one_example, (query, key, value))
+    return examples
 
 
 def _xla(query: Array, key: Array, value: Array, causal: bool) -> Array:
@@ -217,7 +219,8 @@ def _splash_kernel(
         head_shards=1,
         q_seq_shards=1,
     )
-    return jax.vmap(kernel)(query, key, value)
+    out: Array = jax.vmap(kernel)(query, key, value)
+    return out
 
 
 def _whole_blocks(query: Array, key: Array) -> bool:

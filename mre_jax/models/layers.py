@@ -204,7 +204,8 @@ class _GroupNorm(nnx.GroupNorm):
 
 class _LayerNorm(nnx.LayerNorm):
     def __call__(self, x: Array, *, mask: Array | None = None) -> Array:
-        return super().__call__(x.astype(jnp.float32), mask=mask).astype(x.dtype)
+        normed: Array = super().__call__(x.astype(jnp.float32), mask=mask)
+        return normed.astype(x.dtype)
 
 
 def _kernel_init(zero: bool) -> nnx.initializers.Initializer:

@@ -51,6 +51,8 @@ def diffusers_edit(pipeline, folder, scheduler: str, prompt, photo, **options):
         ("euler", "EulerDiscreteScheduler"),
         ("ddim", "DDIMScheduler"),
         ("dpmsolver++", "DPMSolverMultistepScheduler"),
+        ("heun", "HeunDiscreteScheduler"),
+        ("unipc", "UniPCMultistepScheduler"),
     ],
 )
 def test_picture_equals_diffusers(plain_torch, plain_folder, plain_pipeline, photo, ours, theirs):
