@@ -81,7 +81,8 @@ class FeedForward(nnx.Module):
         )
 
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        return self.net["2"](self.net["0"](x))
+        out: Array = self.net["2"](self.net["0"](x))
+        return out
 
 
 class BasicTransformerBlock(nnx.Module):
@@ -154,4 +155,5 @@ class Transformer2D(nnx.Module):
         height = x.shape[1]
         tokens = rearrange(self.proj_in(self.norm(x)), "b h w c -> b (h w) c")
         tokens = self.transformer_blocks[0](tokens, context)
-        return x + self.proj_out(rearrange(tokens, "b (h w) c -> b h w c", h=height))
+        out: Array = x + self.proj_out(rearrange(tokens, "b (h w) c -> b h w c", h=height))
+        return out

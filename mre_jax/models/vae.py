@@ -55,7 +55,7 @@ class VAEConfig:
     @property
     def downscale(self) -> int:
         """Pixels per latent along each side."""
-        return 2 ** (len(self.block_out_channels) - 1)
+        return 1 << (len(self.block_out_channels) - 1)
 
     @classmethod
     def from_dict(cls, mapping: Mapping[str, Any]) -> "VAEConfig":
