@@ -6,8 +6,8 @@ from typing import Any
 
 from mre_jax.commands.model_options import add_model, add_weights
 from mre_jax.commands.options import parse_numbers
-from mre_jax.editing.model_spec import ModelSpec
 from mre_jax.diffusion.samplers import SAMPLERS
+from mre_jax.editing.model_spec import ModelSpec
 from mre_jax.editing.request import EditRequest
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.editing.size import RESOLUTION, SIZE
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def settings(args: argparse.Namespace) -> SamplingSettings:
     """The sampling settings that the options ask for."""
-    from mre_jax.diffusion.guidance import HIVE_PROMPT_SUFFIX
+    from mre_jax.editing.settings import HIVE_PROMPT_SUFFIX
 
     suffix = HIVE_PROMPT_SUFFIX if args.prompt_suffix == HIVE else args.prompt_suffix
     return SamplingSettings(

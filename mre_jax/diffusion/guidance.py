@@ -25,9 +25,6 @@ from jaxtyping import Array, Float, PyTree
 
 from mre_jax.errors import ConfigError
 
-# What HIVE (Zhang et al. 2024) appends to an instruction to ask for its highest reward.
-HIVE_PROMPT_SUFFIX = ", image quality is five out of five"
-
 Scale = int | float | Sequence[int | float] | np.ndarray
 
 

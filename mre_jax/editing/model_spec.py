@@ -56,7 +56,7 @@ class ModelSpec:
         """
         path = self.path
 
-        from mre_jax.editing.failure import MEMORY_REMEDIES
+        from mre_jax.editing.batching import MEMORY_REMEDIES
         from mre_jax.editing.pipeline import EditPipeline
         from mre_jax.io.devices import keep_programs
         from mre_jax.io.memory import too_much_is_an_error

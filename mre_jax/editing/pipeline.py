@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,29 +12,25 @@ import numpy as np
 from etils import epath
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Float
+from numpy.typing import ArrayLike
 from PIL import Image
 from tqdm import tqdm
 
-from mre_jax.diffusion.guidance import LOW_REWARD, Guidance, plan_guidance
 from mre_jax.diffusion.native_sampler import native_sampler
-from mre_jax.diffusion.noise import item_keys
 from mre_jax.diffusion.sampling import Plan, plan_sampling
 from mre_jax.diffusion.schedule import NoiseSchedule
-from mre_jax.editing.failure import MEMORY_REMEDIES, failure_of
-from mre_jax.editing.program import EditBatch, Edited, Networks, RewardBatch, edit
+from mre_jax.editing.batching import Latents, Made, edit_in_batches
+from mre_jax.editing.inputs import edit_inputs, guidance_of
+from mre_jax.editing.program import Edited, Networks, edit
 from mre_jax.editing.request import EditRequest, spread
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.editing.size import RESOLUTION, SIZE, fit, parse_size, target_size
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.devices import batch_mesh, copied
-from mre_jax.io.image import to_array, to_pil, to_rgb
-from mre_jax.io.memory import too_much_is_an_error
+from mre_jax.io.image import to_pil, to_rgb
 from mre_jax.models.attention import check_implementation
 from mre_jax.models.layers import Compute
 from mre_jax.reward.config import RewardConfig
-from mre_jax.reward.scores import BEST
-from mre_jax.reward.text import asked_text
 from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.load import Model, load_model, save_model
 from mre_jax.weights.lora import Loras
@@ -100,7 +96,7 @@ class EditPipeline:
         resolution: int = RESOLUTION,
         seed: int | Sequence[int] = 0,
         ids: Sequence[str] | None = None,
-        latents: Any = None,
+        latents: ArrayLike | None = None,
         output_type: str = "pil",
         batch_size: int | None = None,
         progress: bool = False,
@@ -109,28 +105,16 @@ class EditPipeline:
 
         Whatever may be a sequence holds one value per edit; a single value serves all. An edit
         depends on its own arguments, seed and id alone, never on its companions. The defaults are
-        those of `mre edit`: 30 steps, scales of 7.5 and 1.5, the size "paper".
+        those of `mre edit`: 30 steps, scales of 7.5 and 1.5, the size "paper". Arguments that are
+        not listed are those of `SamplingSettings` and `EditConditions`.
 
         Args:
             prompt: the instruction.
             image: the original; turned as its EXIF block says, and brought to `size`.
-            num_inference_steps: denoising steps.
-            guidance_scale, image_guidance_scale: how strongly the instruction is followed and the
-                original kept, 1 or more.
-            negative_prompt: what the branches without instruction read.
-            reward_scores: following, preserving, quality, each 0 to 5; None asks for 5, 5, 5 of a
-                checkpoint that takes rewards.
-            reward_text: what went wrong, "None; None; None" by default.
-            reward_guidance_scale: how strongly the reward is preferred to the low one; 1 is off.
-            low_reward_scores, low_reward_text: the low one.
-            scheduler: a sampler's name; None takes the checkpoint's.
-            guidance_rule: "instruct_pix2pix" or "instruct_diffusion".
-            prompt_suffix: appended to every prompt.
-            eta: noise that "ddim" adds, 0 (none) to 1.
             size: "paper", "keep", "released_code" (`mre_jax.editing.size`), or (width, height).
-            resolution: of "paper" and "released_code".
-            seed: decides the noise, together with
-            ids: names of the edits; none by default.
+            resolution: pixels of "paper" and "released_code".
+            ids: names of the edits, which decide the noise together with the seeds; none by
+                default.
             latents: standard normal noise [b h w c] to start from, instead of the seed's.
             output_type: "pil", "np" or "latent".
             batch_size: edits that run together; None takes all of a size.
@@ -161,19 +145,16 @@ class EditPipeline:
             low_reward_text=low_reward_text,
         )
         images = [edit.pop("image") for edit in edits]
-        requests = [EditRequest(**edit) for edit in edits]
-        settings = SamplingSettings(
-            num_inference_steps, scheduler, guidance_rule, prompt_suffix, eta
-        )
-        arrays = self._run(
-            requests,
+        found = self._each(
+            [EditRequest(**edit) for edit in edits],
             images,
-            settings,
+            SamplingSettings(num_inference_steps, scheduler, guidance_rule, prompt_suffix, eta),
             batch_size,
             latents=None if latents is None else self._as_latents(latents, images),
             decode=output_type != "latent",
             progress=progress,
         )
+        arrays = _all_made(found)
         return EditOutput([to_pil(array) for array in arrays] if output_type == "pil" else arrays)
 
     @classmethod
@@ -270,15 +251,6 @@ class EditPipeline:
         """Those whose reward the checkpoint takes; none if it takes no reward."""
         return self._reward_config.perspectives if self._reward_config is not None else ()
 
-    def guidance(self, requests: Sequence[EditRequest], settings: SamplingSettings) -> Guidance:
-        """The guidance branches and weights of edits that run together."""
-        return plan_guidance(
-            settings.guidance_rule,
-            [request.guidance_scale for request in requests],
-            [request.image_guidance_scale for request in requests],
-            [request.reward_guidance_scale for request in requests],
-        )
-
     def check(self, requests: Sequence[EditRequest], settings: SamplingSettings) -> None:
         """Refuses, before any work, what this checkpoint cannot do.
 
@@ -290,7 +262,7 @@ class EditPipeline:
             warnings.warn(self._note, stacklevel=2)
             self._note = ""  # once
         for request in requests:
-            self.guidance([request], settings)
+            guidance_of([request], settings)
             asks = request.reward_scores is not None or request.reward_text is not None
             if not self.takes_reward and (asks or request.reward_guidance_scale != 1):
                 raise ConfigError("this checkpoint takes no reward; leave the reward options out")
@@ -315,8 +287,8 @@ class EditPipeline:
             ConfigError: if the checkpoint cannot do what is asked, or the memory does not suffice.
             DataError: if an edit is not finite; it says from where on.
         """
-        arrays = self._run(requests, images, settings, batch_size, progress=progress)
-        return [to_pil(array) for array in arrays]
+        found = self._each(requests, images, settings, batch_size, progress=progress)
+        return [to_pil(array) for array in _all_made(found)]
 
     def edit_or_fail(
         self,
@@ -337,7 +309,7 @@ class EditPipeline:
         settings: SamplingSettings,
         *,
         batch_size: int | None = None,
-        latents: Float[np.ndarray, "b h w c"] | None = None,
+        latents: Latents | None = None,
         decode: bool = True,
     ) -> Edited:
         """Starts the edit of pictures of one size under one set of guidance branches.
@@ -359,43 +331,18 @@ class EditPipeline:
         pictures = [*images, *[images[-1]] * (size - count)]
         if latents is not None:
             latents = np.concatenate([latents, np.repeat(latents[-1:], size - count, axis=0)])
-        graphs, states = self._networks().split()
-        result = edit(
-            states,
-            self._batch(filled, pictures, settings, latents),
-            self._plan(settings),
-            graphs=graphs,
-            decode=decode,
-            mesh=self.mesh,
-        )
-        return jax.tree.map(lambda array: array[:count], result)
-
-    def _run(
-        self,
-        requests: Sequence[EditRequest],
-        images: Sequence[Image.Image],
-        settings: SamplingSettings,
-        batch_size: int | None,
-        *,
-        latents: Float[np.ndarray, "b h w c"] | None = None,
-        decode: bool = True,
-        progress: bool = False,
-    ) -> list[np.ndarray]:
-        """One array per request."""
-        found = self._each(
-            requests,
-            images,
+        inputs = edit_inputs(
+            filled,
+            pictures,
             settings,
-            batch_size,
+            tokenizer=self.tokenizer,
+            perspectives=self.perspectives,
             latents=latents,
-            decode=decode,
-            progress=progress,
         )
-        failed = [x for x in found if isinstance(x, DataError)]
-        if failed:
-            more = f" ({len(failed)} of {len(found)} failed)" if len(found) > 1 else ""
-            raise DataError(f"{failed[0]}{more}")
-        return found
+        graphs, states = self._networks().split()
+        plan = self._plan(settings)
+        edited = edit(states, inputs, plan, graphs=graphs, decode=decode, mesh=self.mesh)
+        return Edited(edited.images[:count], edited.finite[:count])
 
     def _each(
         self,
@@ -404,103 +351,36 @@ class EditPipeline:
         settings: SamplingSettings,
         batch_size: int | None,
         *,
-        latents: Float[np.ndarray, "b h w c"] | None = None,
+        latents: Latents | None = None,
         decode: bool = True,
         progress: bool = False,
-    ) -> list[Any]:
-        """The array of each request, or why there is none, made batch by batch."""
-        self.check(requests, settings)
-        batches = list(self._batches(requests, images, settings, batch_size))
-        results: dict[int, np.ndarray | DataError] = {}
-        with (
-            too_much_is_an_error(MEMORY_REMEDIES),
-            tqdm(total=len(requests), unit="edit", disable=not progress) as bar,
-        ):
-            for indices in batches:
-                edited = self.edit_batch(
-                    [requests[index] for index in indices],
-                    [images[index] for index in indices],
-                    settings,
-                    batch_size=batch_size,
-                    latents=None if latents is None else latents[indices],
-                    decode=decode,
-                )
-                arrays, finite = map(np.asarray, edited)
-                for index, array, stages in zip(indices, arrays, finite, strict=True):
-                    failure = failure_of(stages, decoded=decode)
-                    name = _name(requests, index)
-                    results[index] = DataError(f"{name} {failure}") if failure else array
-                bar.update(len(indices))
-        return [results[index] for index in range(len(requests))]
-
-    def _batches(
-        self,
-        requests: Sequence[EditRequest],
-        images: Sequence[Image.Image],
-        settings: SamplingSettings,
-        batch_size: int | None,
-    ) -> Iterator[list[int]]:
-        """Indices of requests that can run together: of one size, with the same branches."""
+    ) -> list[Made]:
+        """The array of each request, or why there is none."""
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"batch_size {batch_size} is not a positive number")
-        groups: dict[Any, list[int]] = {}
-        for index, (request, image) in enumerate(zip(requests, images, strict=True)):
-            branches = self.guidance([request], settings).branches
-            groups.setdefault((image.size, branches), []).append(index)
-        for group in groups.values():
-            size = batch_size or len(group)
-            yield from (group[start : start + size] for start in range(0, len(group), size))
-
-    def _batch(
-        self,
-        requests: Sequence[EditRequest],
-        images: Sequence[Image.Image],
-        settings: SamplingSettings,
-        latents: Float[np.ndarray, "b h w c"] | None,
-    ) -> EditBatch:
-        guidance = self.guidance(requests, settings)
-        return EditBatch(
-            pixels=np.stack([to_array(image) for image in images]),
-            prompt_ids=self.tokenizer([r.prompt + settings.prompt_suffix for r in requests]),
-            negative_ids=self.tokenizer([r.negative_prompt for r in requests], "negative prompt"),
-            keys=item_keys([r.seed for r in requests], [r.id for r in requests]),
-            guidance=guidance,
-            latents=latents,
-            reward=self._reward_batch(requests) if self.takes_reward else None,
-            low_reward=self._low_reward_batch(requests)
-            if LOW_REWARD in guidance.branches
-            else None,
-        )
-
-    def _reward_batch(self, requests: Sequence[EditRequest]) -> RewardBatch:
-        scores = [request.reward_scores or BEST for request in requests]
-        return self._to_reward(scores, [self._reward_text(request) for request in requests])
-
-    def _low_reward_batch(self, requests: Sequence[EditRequest]) -> RewardBatch:
-        texts = [
-            self._reward_text(request)
-            if request.low_reward_text is None
-            else request.low_reward_text
-            for request in requests
-        ]
-        return self._to_reward([request.low_reward_scores for request in requests], texts)
-
-    def _to_reward(self, scores: Sequence[tuple[float, ...]], texts: Sequence[str]) -> RewardBatch:
-        return RewardBatch(np.asarray(scores, np.float32), self.tokenizer(texts, "reward text"))
-
-    def _reward_text(self, request: EditRequest) -> str:
-        """The request's, or that nothing went wrong in any perspective the checkpoint knows."""
-        if request.reward_text is not None or not self.takes_reward:
-            return request.reward_text or ""
-        return asked_text(self.perspectives)
+        self.check(requests, settings)
+        made: dict[int, Made] = {}
+        with tqdm(total=len(requests), unit="edit", disable=not progress) as bar:
+            for batch in edit_in_batches(
+                self,
+                requests,
+                [image.size for image in images],
+                images.__getitem__,
+                settings,
+                batch_size=batch_size,
+                latents=latents,
+                decode=decode,
+                name=lambda place: _name(requests, place),
+            ):
+                made |= batch
+                bar.update(len(batch))
+        return [made[place] for place in range(len(requests))]
 
     def _plan(self, settings: SamplingSettings) -> Plan:
         name = self.scheduler if settings.scheduler is None else settings.scheduler
         return plan_sampling(name, self.schedule, settings.num_inference_steps, eta=settings.eta)
 
-    def _as_latents(
-        self, latents: Any, images: Sequence[Image.Image]
-    ) -> Float[np.ndarray, "b h w c"]:
+    def _as_latents(self, latents: ArrayLike, images: Sequence[Image.Image]) -> Latents:
         array, vae = np.asarray(latents, np.float32), self.vae.config
         for image in images:
             width, height = image.size
@@ -517,6 +397,15 @@ class EditPipeline:
 
     def _networks(self) -> Networks:
         return Networks(self.unet, self.vae, self.text_encoder)
+
+
+def _all_made(found: Sequence[Made]) -> list[np.ndarray]:
+    """The arrays of edits; the first error if there is any."""
+    failed = [made for made in found if isinstance(made, DataError)]
+    if failed:
+        more = f" ({len(failed)} of {len(found)} failed)" if len(found) > 1 else ""
+        raise DataError(f"{failed[0]}{more}")
+    return [made for made in found if not isinstance(made, DataError)]
 
 
 def _name(requests: Sequence[EditRequest], index: int) -> str:

@@ -154,8 +154,9 @@ def _as_list(name: str, value: Any) -> list[Any]:
     value = as_python(value)
     if isinstance(value, str) or not isinstance(value, Sequence):
         return [value]
-    several = Sequence | np.ndarray
-    is_one_reward = name.endswith("_scores") and not any(isinstance(v, several) for v in value)
+    is_one_reward = name.endswith("_scores") and not any(
+        isinstance(part, Sequence | np.ndarray) for part in value
+    )
     return [value] if is_one_reward else list(value)
 
 

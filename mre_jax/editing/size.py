@@ -3,10 +3,14 @@
 import math
 import re
 from numbers import Integral
+from typing import TypeAlias
 
 from PIL import Image, ImageOps
 
 from mre_jax.errors import ConfigError, DataError
+
+Size: TypeAlias = tuple[int, int]
+"""Width and height in pixels."""
 
 MULTIPLE = 8
 """Pixels per latent along each side: sizes are multiples of it."""
@@ -19,9 +23,7 @@ SIZE, RESOLUTION = "paper", 512
 """The defaults of every edit."""
 
 
-def target_size(
-    size: tuple[int, int], preset: str | tuple[int, int], resolution: int = RESOLUTION
-) -> tuple[int, int]:
+def target_size(size: Size, preset: str | Size, resolution: int = RESOLUTION) -> Size:
     """The (width, height) at which a picture of `size` is edited.
 
     Args:
@@ -59,7 +61,7 @@ def target_size(
     raise ConfigError(f"size {preset!r} is not one of {', '.join(PRESETS)} or WIDTHxHEIGHT")
 
 
-def parse_size(text: str | tuple[int, int]) -> str | tuple[int, int]:
+def parse_size(text: str | Size) -> str | Size:
     """Reads a size: the name of a preset, "WIDTHxHEIGHT", or (width, height).
 
     Raises:
@@ -74,7 +76,7 @@ def parse_size(text: str | tuple[int, int]) -> str | tuple[int, int]:
     raise ConfigError(f"size {text!r} is not one of {', '.join(PRESETS)} or WIDTHxHEIGHT")
 
 
-def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def fit(image: Image.Image, size: Size) -> Image.Image:
     """Scales `image` to cover `size` and cuts the overhang evenly, so that nothing is stretched."""
     if image.size == size:
         return image
@@ -89,7 +91,7 @@ def _below(length: float) -> int:
     return max(_COARSE, int(length // _COARSE) * _COARSE)  # a multiple may be rounded below itself
 
 
-def _explicit(size: tuple[int, int]) -> tuple[int, int]:
+def _explicit(size: Size) -> Size:
     if any(side < MULTIPLE or side % MULTIPLE for side in size):
         raise ConfigError(f"size {size[0]}x{size[1]}: both sides must be multiples of {MULTIPLE}")
     return size

@@ -1,6 +1,5 @@
 """The pipeline gives diffusers' pictures, whatever else is in the batch and however it is split."""
 
-import argparse
 import dataclasses
 import functools
 import inspect
@@ -17,10 +16,11 @@ from safetensors.numpy import load_file, save_file
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
-from mre_jax.commands.edit_options import add_arguments  # noqa: E402
+from mre_jax.editing.inputs import guidance_of  # noqa: E402
 from mre_jax.editing.pipeline import EditPipeline  # noqa: E402
 from mre_jax.editing.request import EditRequest  # noqa: E402
 from mre_jax.editing.settings import SamplingSettings  # noqa: E402
+from mre_jax.editing.spec import EditingSpec  # noqa: E402
 from mre_jax.errors import ConfigError, DataError  # noqa: E402
 from mre_jax.weights.load import load_model  # noqa: E402
 from tests.parity import relative_error  # noqa: E402
@@ -167,11 +167,8 @@ def test_reward_guidance_moves_away_from_the_low_reward(reward_pipeline, photo):
     assert strong.shape == (1, 2, 3, 4)
     assert relative_error(latents((5, 5, 5), 4.0), strong) < 1e-4
     assert relative_error(latents((0, 0, 0), 2.0), strong) > 1e-3
-    branches = [
-        reward_pipeline.guidance([EditRequest(prompt="x", reward_guidance_scale=s)], SETTINGS)
-        for s in (1.0, 2.0)
-    ]
-    assert [len(guidance.branches) for guidance in branches] == [3, 4]
+    requests = [EditRequest(prompt="x", reward_guidance_scale=scale) for scale in (1.0, 2.0)]
+    assert [len(guidance_of([x], SETTINGS).branches) for x in requests] == [3, 4]
 
 
 def test_call_takes_lists_and_single_values(plain_pipeline, photo):
@@ -280,16 +277,16 @@ def test_bad_arguments_are_named(plain_pipeline, photo, options, message):
 
 def test_defaults_are_those_of_the_command_line():
     """One picture, one result, whoever asks for it."""
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
     given = inspect.signature(EditPipeline.__call__).parameters
-    names = {"steps": "num_inference_steps", "reward": "reward_scores"}
-    same = {
-        name: given[names.get(name, name)].default == default
-        for name, default in vars(parser.parse_args([])).items()
-        if names.get(name, name) in given
+    spec = EditingSpec()
+    fields = vars(spec.sampling) | vars(spec.conditions)
+    fields |= {"size": spec.size, "resolution": spec.resolution}
+    assert fields == {name: given[name].default for name in fields}
+    loads = inspect.signature(EditPipeline.from_pretrained).parameters
+    fields = vars(spec.model)
+    assert {k: v for k, v in fields.items() if k != "model"} == {
+        name: loads[name].default for name in fields if name != "model"
     }
-    assert len(same) >= 12 and all(same.values()), same
 
 
 def test_a_replaced_sampler_is_said_once_and_not_where_one_is_named(plain_torch, plain_folder):

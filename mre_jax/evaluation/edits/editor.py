@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import importlib.metadata
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from etils import epath
 
 from mre_jax.commands import edit_options as arguments
 from mre_jax.editing.items import Item
+from mre_jax.editing.model_spec import ModelSpec
 from mre_jax.editing.output_folder import OutputFolder
 from mre_jax.editing.request import EditRequest
 from mre_jax.editing.size import parse_size
@@ -34,7 +34,7 @@ class Editor:
         fields: of every `EditRequest`.
         size, resolution: see `mre_jax.editing.size.target_size`.
         batch_size: edits at a time on each device.
-        record: what else decides the pixels, for the folder's record.
+        model: how `pipeline` computes, for the folder's record.
         words: the reward text of a score, per perspective; see `read_words`.
         allow_missing: leave out edits that cannot be made.
     """
@@ -45,7 +45,7 @@ class Editor:
     size: str | tuple[int, int]
     resolution: int
     batch_size: int
-    record: Mapping[str, Any]
+    model: ModelSpec
     words: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     allow_missing: bool = False
 
@@ -76,10 +76,9 @@ class Editor:
             reward: following, preserving, quality; None is what the options ask for.
 
         Raises:
-            MreError: as `mre_jax.editing.batch.sample`.
+            MreError: as `mre_jax.editing.sample.sample_items`.
         """
-        from mre_jax.editing.batch import sample
-        from mre_jax.editing.failure import EditsFailed
+        from mre_jax.editing.sample import EditsFailed, sample_items
 
         fields = dict(self.fields)
         if reward is not None:
@@ -97,17 +96,16 @@ class Editor:
         out = OutputFolder(folder)
         failed: Collection[str] = ()
         try:
-            with out.opened(self._settings(), _versions()):
-                sample(
-                    self.pipeline,
-                    items,
-                    out,
-                    self.settings,
-                    size=self.size,
-                    resolution=self.resolution,
-                    batch_size=self.batch_size * self.pipeline.device_count,
-                    checkpoint=self.checkpoint,
-                )
+            sample_items(
+                self.pipeline,
+                items,
+                out,
+                model=self.model,
+                sampling=self.settings,
+                size=self.size,
+                resolution=self.resolution,
+                batch_size=self.batch_size,
+            )
         except EditsFailed as error:
             if not self.allow_missing:
                 raise DataError(f"{error}, or let them be missing with --allow-missing") from None
@@ -116,16 +114,6 @@ class Editor:
             warnings.warn(told, stacklevel=2)
         return {
             case.id: folder / "images" / f"{case.id}.png" for case in cases if case.id not in failed
-        }
-
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "checkpoint": self.checkpoint,
-            **dataclasses.asdict(self.settings),
-            "size": self.size,
-            "resolution": self.resolution,
-            "batch_size": self.batch_size,
-            **self.record,
         }
 
 
@@ -141,9 +129,6 @@ def load_editor(args: argparse.Namespace, size: str) -> Editor:
     settings = arguments.settings(args)
     fields = arguments.request_fields(args)
     pipeline = arguments.load_pipeline(args).to_devices()
-
-    import jax
-
     return Editor(
         pipeline=pipeline,
         settings=settings,
@@ -153,11 +138,7 @@ def load_editor(args: argparse.Namespace, size: str) -> Editor:
         batch_size=args.batch_size,
         words=read_words(args.reward_words) if args.reward_words else {},
         allow_missing=args.allow_missing,
-        record={
-            "dtype": args.dtype,
-            "attention": args.attention,
-            "platform": jax.default_backend(),
-        },
+        model=ModelSpec(dtype=args.dtype, attention=args.attention),
     )
 
 
@@ -209,7 +190,3 @@ def parse_rewards(text: str) -> list[Scores]:
             raise ConfigError(f"--rewards {text!r}: {part!r} stands in it twice")
         rewards.append(reward)
     return rewards
-
-
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("mre_jax", "jax", "flax")}

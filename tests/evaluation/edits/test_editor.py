@@ -1,10 +1,11 @@
 """What a checkpoint is asked for when it makes the edits of a benchmark."""
 
-import contextlib
 import types
 
 import pytest
 
+from mre_jax.editing.model_spec import ModelSpec
+from mre_jax.editing.settings import SamplingSettings
 from mre_jax.evaluation.case import Case
 from mre_jax.evaluation.edits.editor import Editor
 
@@ -24,32 +25,20 @@ def test_a_checkpoint_reads_the_words_of_its_own_perspectives(
     """One of a single perspective was trained on one text, and never saw three joined."""
     asked = []
     monkeypatch.setattr(
-        "mre_jax.editing.batch.sample",
+        "mre_jax.editing.sample.sample_items",
         lambda pipeline, items, *rest, **options: asked.extend(items),
     )
-    monkeypatch.setattr("mre_jax.editing.output_folder.OutputFolder.opened", _opened)
     editor = Editor(
         pipeline=types.SimpleNamespace(perspectives=perspectives, device_count=1, checkpoint="c"),
-        settings=_settings(),
+        settings=SamplingSettings(2),
         fields={"reward_text": None},
         size="keep",
         resolution=512,
         batch_size=1,
-        record={},
+        model=ModelSpec(),
         words=words,
     )
     case = Case("a", "a", "Add", "add a cat", tmp_path / "a.png")
     editor.edit([case], tmp_path / "edits", (3.0, 3.0, 3.0))
     assert asked[0].request.reward_scores == (3.0, 3.0, 3.0)
     assert asked[0].request.reward_text == text  # None leaves it to the pipeline
-
-
-def _settings():
-    from mre_jax.editing.settings import SamplingSettings
-
-    return SamplingSettings(2)
-
-
-@contextlib.contextmanager
-def _opened(folder, settings, versions):
-    yield

@@ -3,7 +3,6 @@
 import json
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -12,11 +11,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mre_jax.editing.batch import sample
 from mre_jax.editing.items import read_items
+from mre_jax.editing.model_spec import ModelSpec
 from mre_jax.editing.output_folder import OutputFolder
 from mre_jax.editing.program import Edited
 from mre_jax.editing.request import EditConditions
+from mre_jax.editing.sample import sample_items
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.json_file import read_rows
@@ -32,17 +32,14 @@ META = st.recursive(
 
 
 class GreyEditor:
-    """What `sample` asks of a pipeline; its edits are grey."""
+    """What `sample_items` asks of a pipeline; its edits are grey."""
 
-    made = 0
+    made, device_count, checkpoint = 0, 1, "c"
 
     def check(self, requests, settings):
         pass
 
-    def guidance(self, requests, settings):
-        return SimpleNamespace(branches=("all",))
-
-    def edit_batch(self, requests, pictures, settings, *, batch_size):
+    def edit_batch(self, requests, pictures, settings, **options):
         self.made += len(requests)
         return Edited(np.full((len(requests), 8, 8, 3), 0.5), np.ones((len(requests), 4), bool))
 
@@ -50,18 +47,16 @@ class GreyEditor:
 def work_through(folder, name="items.jsonl") -> int:
     """Edits in one run; returns how many were made."""
     editor, out = GreyEditor(), OutputFolder(folder / "out")
-    with out.opened({}, {}):
-        options = {"size": (8, 8), "resolution": 512, "batch_size": 2, "checkpoint": "c"}
-        sample(
-            editor, read_items(folder / name, EditConditions()), out, SamplingSettings(), **options
-        )
+    options = {"size": (8, 8), "resolution": 512, "batch_size": 2, "model": ModelSpec()}
+    items = read_items(folder / name, EditConditions())
+    sample_items(editor, items, out, sampling=SamplingSettings(), **options)
     return editor.made
 
 
 def test_a_device_without_room_is_a_setting(tmp_path, monkeypatch):
     """It was a traceback of forty lines that named nothing to change."""
 
-    def full(self, requests, pictures, settings, *, batch_size):
+    def full(self, requests, pictures, settings, **options):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.")
 
     monkeypatch.setattr(GreyEditor, "edit_batch", full)
