@@ -61,6 +61,14 @@ class EditPipeline:
         scheduler: name of the checkpoint's sampler, or of what samples in its place; then the
             first edit that names none says so in a warning.
         mesh: the devices that share a batch, by `to_devices`; None is one device.
+
+    Example:
+        `TOY` is `mre_jax/toyworld/editor`.
+
+        >>> pipeline = EditPipeline.from_pretrained(TOY)
+        >>> photo = Image.new("RGB", (64, 64), "white")
+        >>> pipeline("make it night", photo, num_inference_steps=1, size="keep").images[0].size
+        (64, 64)
     """
 
     def __init__(self, model: Model):

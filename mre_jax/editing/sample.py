@@ -61,17 +61,17 @@ def sample(spec: SampleSpec) -> Sampled:
         MreError: naming the option, line, file or setting that is wrong, or as `sample_items`.
 
     Example:
-        >>> with TemporaryDirectory() as folder:
-        ...     write_items(folder)
-        ...     spec = SampleSpec(
-        ...         model=ModelSpec(model=TOY_EDITOR),
-        ...         sampling=SamplingSettings(num_inference_steps=1),
-        ...         size="keep",
-        ...         items=f"{folder}/items.jsonl",
-        ...         out=f"{folder}/edits",
-        ...     )
-        ...     sample(spec)
+        `TOY` is `mre_jax/toyworld/editor`, and `items.jsonl` lists one edit.
+
+        >>> model = ModelSpec(model=TOY)
+        >>> sampling = SamplingSettings(num_inference_steps=1)
+        >>> spec = SampleSpec(
+        ...     model=model, sampling=sampling, size="keep", items="items.jsonl", out="edits"
+        ... )
+        >>> sample(spec)
         Sampled(made=1, items=1)
+        >>> sample(spec)  # all of it is there
+        Sampled(made=0, items=1)
     """
     items = read_items(spec.items, spec.conditions)
     pipeline = spec.model.load().to_devices()

@@ -58,6 +58,21 @@ def run(*arguments) -> int:
     return main([str(argument) for argument in arguments])
 
 
+@pytest.mark.parametrize("command", ["edit", "sample"])
+def test_help_answers_without_jax(command):
+    code = f"""
+import sys
+from mre_jax.cli import main
+try:
+    main([{command!r}, "--help"])
+finally:
+    print("jax" in sys.modules, file=sys.stderr)
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "--low-reward" in shown.stdout
+    assert shown.stderr.strip() == "False"
+
+
 def test_edit_writes_the_picture(reward_torch, reward_folder, photo_file, tmp_path, capsys):
     out = tmp_path / "out.png"
     options = ("--model", reward_folder, "--reward", "5,5,5", "-o", out, *SAMPLING)
