@@ -4,7 +4,7 @@ import argparse
 
 from mre_jax.commands.options import parse_numbers
 from mre_jax.errors import ConfigError
-from mre_jax.judges.budget import Budget
+from mre_jax.judges.journal import Budget
 from mre_jax.judges.judge import Judge
 from mre_jax.judges.spec import JudgeSpec, Option
 from mre_jax.judges.verdict import FINAL

@@ -13,8 +13,7 @@ from mre_jax.evaluation.case import Case, Run
 from mre_jax.evaluation.edits.sent_pictures import AS_EDITED, encode_pair
 from mre_jax.evaluation.results import Result, ResultsFile
 from mre_jax.judges.asking import run_all
-from mre_jax.judges.budget import Budget
-from mre_jax.judges.journal import Journal
+from mre_jax.judges.journal import Budget, Journal
 from mre_jax.judges.judge import Judge
 from mre_jax.judges.others.human import HumanJudge
 from mre_jax.judges.packs.pack import PromptPack
@@ -161,7 +160,7 @@ def provenance_of(judge: Judge, pack: PromptPack, pictures: str) -> dict[str, An
 
     What the judge finds out with its first requests ("auto") is left to the verdicts.
     """
-    settings = {**getattr(judge, "used", {}), **judge.settings}
+    settings = {**judge.used, **judge.settings}
     known = {name: value for name, value in settings.items() if value != "auto"}
     return {**known, "pictures": pictures, "pack": pack.name}
 

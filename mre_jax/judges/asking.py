@@ -5,12 +5,10 @@ import contextlib
 import dataclasses
 import signal
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
-from typing import Protocol, runtime_checkable
 
 from mre_jax.errors import BusyError, ConfigError
-from mre_jax.judges.budget import Budget
-from mre_jax.judges.journal import Journal
-from mre_jax.judges.judge import Judge, request_key, verdict_for
+from mre_jax.judges.journal import Budget, Journal
+from mre_jax.judges.judge import BatchJudge, DirectJudge, Judge
 from mre_jax.judges.openai.pace import HaltedError
 from mre_jax.judges.outcome import Outcome
 from mre_jax.judges.question import Question
@@ -18,17 +16,6 @@ from mre_jax.judges.verdict import FINAL, Verdict
 
 MAX_FAILURES = 20
 """So many items in a row without an answer end a run: nothing is there that answers."""
-
-
-@runtime_checkable
-class ManyAtOnce(Protocol):
-    """A judge that is not asked one question after the other."""
-
-    def ask_many(
-        self, questions: Iterable[Question], journal: Journal, budget: Budget
-    ) -> AsyncIterator[Verdict]:
-        """Answers questions that the journal does not answer; writes them into it."""
-        ...
 
 
 async def ask_all(
@@ -67,13 +54,15 @@ async def ask_all(
     if concurrency < 1:
         raise ConfigError(f"concurrency is {concurrency}; it must be at least 1")
     budget = Budget() if budget is None else budget
-    asking = _Asking(judge, journal, budget, frozenset(again), concurrency)
+    asking = _Asking(journal, budget, frozenset(again), concurrency)
     watch = asyncio.create_task(_halt(judge, stop)) if stop is not None else None
     try:
-        if isinstance(judge, ManyAtOnce):
+        if isinstance(judge, BatchJudge):
             verdicts = asking.run_many(judge, questions)
+        elif isinstance(judge, DirectJudge):
+            verdicts = asking.run(judge, questions, stop)
         else:
-            verdicts = asking.run(questions, stop)
+            raise TypeError(f"{judge.name} is neither a DirectJudge nor a BatchJudge")
         async for verdict in verdicts:
             yield verdict
     finally:
@@ -133,13 +122,11 @@ class _Asking:
 
     def __init__(
         self,
-        judge: Judge,
         journal: Journal,
         budget: Budget,
         again: frozenset[str],
         concurrency: int,
     ):
-        self._judge = judge
         self._journal = journal
         self._budget = budget
         self._again = again
@@ -149,13 +136,13 @@ class _Asking:
         self._outcome = Outcome()
 
     async def run(
-        self, questions: Iterable[Question], stop: asyncio.Event | None
+        self, judge: DirectJudge, questions: Iterable[Question], stop: asyncio.Event | None
     ) -> AsyncIterator[Verdict]:
         stopped = False
         for question in questions:
             if stop is not None and stop.is_set():
                 break
-            key = request_key(self._judge, question)
+            key = judge.key(question)
             while key in self._under_way.values():
                 for verdict in await self._answers():
                     yield verdict
@@ -163,21 +150,19 @@ class _Asking:
             if known is not None:
                 yield known
                 continue
-            worst = self._judge.worst_usd(question)
+            worst = judge.worst_usd(question)
             while not stopped and not self._budget.covers(self._journal.spent, worst):
                 if not self._under_way:
                     stopped = True
                 for verdict in await self._answers():
                     yield verdict
             if stopped:
-                yield verdict_for(
-                    self._judge,
-                    question,
-                    "budget_stopped",
-                    text=f"{self._journal.spent:.2f} of {self._budget.max_usd:.2f} USD spent",
-                )
+                text = f"{self._journal.spent:.2f} of {self._budget.max_usd:.2f} USD spent"
+                yield judge.verdict(question, "budget_stopped", text=text)
                 continue
-            self._begin(key, question, worst)
+            if worst > 0:
+                self._journal.reserve(key, worst)
+            self._under_way[asyncio.create_task(judge.ask(question))] = key
             while len(self._under_way) >= self._concurrency:
                 for verdict in await self._answers():
                     yield verdict
@@ -195,14 +180,14 @@ class _Asking:
         self._under_way.clear()
 
     async def run_many(
-        self, judge: ManyAtOnce, questions: Iterable[Question]
+        self, judge: BatchJudge, questions: Iterable[Question]
     ) -> AsyncIterator[Verdict]:
         """Leaves to the judge what the journal does not answer."""
         known: list[Verdict] = []
 
         def unanswered() -> Iterator[Question]:
             for question in questions:
-                answer = self._recall(request_key(self._judge, question), question)
+                answer = self._recall(judge.key(question), question)
                 if answer is None:
                     yield question
                 else:
@@ -230,11 +215,6 @@ class _Asking:
         self._journal.append(copy)
         self._outcome.add(copy, known=True)
         return copy
-
-    def _begin(self, key: str, question: Question, worst: float) -> None:
-        if worst > 0:
-            self._journal.reserve(key, worst)
-        self._under_way[asyncio.create_task(self._judge.ask(question))] = key
 
     async def _answers(self) -> list[Verdict]:
         """Waits for the next verdicts and writes them down; none if nothing is under way."""

@@ -9,9 +9,11 @@ from etils import epath
 
 from mre_jax.errors import ConfigError
 from mre_jax.judges.journal import read_verdicts
-from mre_jax.judges.judge import Judge, request_key
-from mre_jax.judges.openai.batch import MAX_BYTES, MAX_LINES, PRICE, BatchJudge
-from mre_jax.judges.openai.judge import OpenAIJudge
+from mre_jax.judges.judge import Judge
+from mre_jax.judges.openai.batch import MAX_BYTES, MAX_LINES, PRICE
+from mre_jax.judges.openai.judge import ModelJudge
+from mre_jax.judges.openai.model import Model
+from mre_jax.judges.openai.request import Message
 from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import FINAL
 
@@ -87,21 +89,21 @@ def estimate(
     Raises:
         ConfigError: for a judge that sends nothing to anybody.
     """
-    model = judge.judge if isinstance(judge, BatchJudge) else judge
-    if not isinstance(model, OpenAIJudge):
+    if not isinstance(judge, ModelJudge):
         raise ConfigError(f"judge {judge.name} sends nothing; there is nothing to estimate")
+    model = judge.model
     seen = set(answered)
     found = Estimate(judge.name, model.request.model)
     most = 0.0
     lines = size = 0
     for question in questions:
-        key = request_key(judge, question)
+        key = judge.key(question)
         if key in seen:
             found.answered += 1
             continue
         seen.add(key)
         found.requests += 1
-        found.prompt_tokens += model.tokens(question)
+        found.prompt_tokens += model.tokens(Message.of(question))
         most += judge.worst_usd(question)
         length = _line_bytes(question)
         lines, size = lines + 1, size + length
@@ -114,15 +116,14 @@ def estimate(
     found.most_completion_tokens = found.requests * model.request.max_tokens
     facts = model.facts
     if facts.usd is not None:
-        factor = PRICE if isinstance(judge, BatchJudge) else 1.0  # what its price includes
-        found.usd = facts.cost(found.prompt_tokens, found.completion_tokens) / factor
+        found.usd = facts.cost(found.prompt_tokens, found.completion_tokens) / judge.discount
         found.batch_usd = found.usd * PRICE
         found.most_usd, found.priced = most, facts.priced
     found.notes = list(_notes(model, each))
     return found
 
 
-def _notes(model: OpenAIJudge, each: int) -> Iterator[str]:
+def _notes(model: Model, each: int) -> Iterator[str]:
     facts, detail = model.facts, model.request.detail
     thinking = ", thinking included" if facts.thinks else ""
     yield f"assumed: {each} tokens an answer{thinking}"

@@ -8,14 +8,37 @@ The last verdict of a key and item wins. What was reserved and never answered, b
 was killed in between, may have been paid for and counts as spent.
 """
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator
 from typing import Self
 
-from mre_jax.errors import DataError
+from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.growing_file import GrowingFile, read_growing
 from mre_jax.judges.verdict import FINAL, Verdict
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """A hard ceiling on what judging may cost, all runs of a journal together.
+
+    Attributes:
+        max_usd: ceiling in US dollars; None for none.
+
+    Raises:
+        ConfigError: for a negative ceiling.
+    """
+
+    max_usd: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_usd is not None and not self.max_usd >= 0:
+            raise ConfigError(f"max-usd {self.max_usd}: want 0 or more")
+
+    def covers(self, spent: float, worst: float) -> bool:
+        """Whether something that costs `worst` at most may be sent when `spent` is gone."""
+        return self.max_usd is None or worst == 0 or spent + worst <= self.max_usd
 
 
 class Journal:

@@ -1,21 +1,15 @@
 """Who judges, how fast and for how much: all that a caller sets of a judge."""
 
 import dataclasses
-import inspect
 import json
 from collections.abc import Mapping
 
 from mre_jax.errors import ConfigError
-from mre_jax.judges.asking import ManyAtOnce
-from mre_jax.judges.budget import Budget
+from mre_jax.judges.journal import Budget
 from mre_jax.judges.judge import Judge, judge_class, make_judge
-from mre_jax.judges.openai.judge import OpenAIJudge
 from mre_jax.judges.verdict import FINAL
 
-Option = str | int | float | bool | None | tuple[float, float]
-
-_MODELS = ("openai", "openai-batch")
-_NOT_OPTIONS = {"model", "path", "pace", "options"}
+Option = str | int | float | bool | None | tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +17,7 @@ class JudgeSpec:
     """A judge, the pace of its questions and the money they may cost.
 
     Example:
-        >>> judge = JudgeSpec("toy").make()
-        >>> judge.name
+        >>> JudgeSpec("toy").make().name
         'toy'
         >>> JudgeSpec("openai:gpt-4o", max_usd=50).budget()
         Budget(max_usd=50)
@@ -75,18 +68,20 @@ class JudgeSpec:
         """
         if not self.name:
             raise ConfigError("no --judge: give openai:MODEL, toy, replay:JOURNAL or human:FILE")
-        options = {name: _value(value) for name, value in self.options.items()}
-        if self.name.partition(":")[0] in _MODELS:
-            options = {**(defaults or {}), **options, **self._of_model(), "offline": offline}
-        elif self.base_url or self.price or self.rpm or self.tpm:
+        known = judge_class(self.name).options()
+        server = self._of_server()
+        if server.keys() - known:
             raise ConfigError(f"judge {self.name}: takes no --base-url, --price, --rpm or --tpm")
-        _check_options(self.name, options)
-        judge = make_judge(self.name, **options)
-        model = getattr(judge, "judge", judge)
-        if self.max_usd is not None and isinstance(model, OpenAIJudge) and model.facts.usd is None:
-            raise ConfigError(
-                f"--max-usd: no price is known for {model.request.model}; give --price IN,OUT"
-            )
+        given = {name: _value(value) for name, value in self.options.items()}
+        for name in given.keys() - known:
+            want = ", ".join(sorted(known - {"offline"})) or "none"
+            raise ConfigError(f"judge {self.name}: no option {name!r}; it has {want}")
+        options = {**(defaults or {}), **given, **server, "offline": offline}
+        made = {name: value for name, value in options.items() if name in known}
+        judge = make_judge(self.name, **made)
+        if self.max_usd is not None and not judge.price_known:
+            model = self.name.partition(":")[2]
+            raise ConfigError(f"--max-usd: no price is known for {model}; give --price IN,OUT")
         return judge
 
     def budget(self) -> Budget:
@@ -97,29 +92,18 @@ class JudgeSpec:
         """
         return Budget(self.max_usd)
 
-    def _of_model(self) -> dict[str, Option]:
-        options: dict[str, Option] = {"base_url": self.base_url}
-        if self.price is not None:
-            if len(self.price) != 2:
-                shown = ",".join(f"{number:g}" for number in self.price)
-                raise ConfigError(f"--price {shown!r}: want two numbers, as 2.5,10")
-            options["usd"] = (self.price[0], self.price[1])
-        if self.rpm is not None:
-            options["requests_per_minute"] = self.rpm
-        if self.tpm is not None:
-            options["tokens_per_minute"] = self.tpm
-        return options
-
-
-def _check_options(name: str, options: Mapping[str, Option]) -> None:
-    made = judge_class(name)
-    known = set(inspect.signature(made).parameters) | {"base_url", "offline"}
-    if issubclass(made, ManyAtOnce):
-        known |= set(inspect.signature(OpenAIJudge).parameters)
-    for option in options:
-        if option not in known - _NOT_OPTIONS:
-            want = ", ".join(sorted(known - _NOT_OPTIONS - {"offline"}))
-            raise ConfigError(f"judge {name}: no option {option!r}; it has {want or 'none'}")
+    def _of_server(self) -> dict[str, Option]:
+        """What is set of a model behind a server, by the name of its option."""
+        if self.price is not None and len(self.price) != 2:
+            shown = ",".join(f"{number:g}" for number in self.price)
+            raise ConfigError(f"--price {shown!r}: want two numbers, as 2.5,10")
+        options = {
+            "base_url": self.base_url,
+            "usd": self.price,
+            "requests_per_minute": self.rpm,
+            "tokens_per_minute": self.tpm,
+        }
+        return {name: value for name, value in options.items() if value is not None}
 
 
 def _value(value: Option) -> Option:

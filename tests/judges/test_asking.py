@@ -9,25 +9,21 @@ import pytest
 
 from mre_jax.errors import BusyError, ConfigError
 from mre_jax.judges.asking import ask_all, run_all
-from mre_jax.judges.budget import Budget
-from mre_jax.judges.journal import Journal
-from mre_jax.judges.judge import make_judge, verdict_for
+from mre_jax.judges.journal import Budget, Journal
+from mre_jax.judges.judge import DirectJudge, make_judge
 from tests.judges.questions import question
 from tests.judges.server import MODEL
 
 ONE = 1000 * 2.5e-6 + 20 * 10e-6
 
 
-class Slow:
+class Slow(DirectJudge):
     """Answers when told, and knows what is under way."""
 
     name, settings = "slow", {"model": "slow"}
 
     def __init__(self, fail=()):
         self.fail, self.most, self.now, self.asked = fail, 0, 0, []
-
-    def worst_usd(self, question):
-        return 0.0
 
     async def ask(self, question):
         self.asked.append(question.item)
@@ -37,13 +33,7 @@ class Slow:
         self.now -= 1
         if question.item in self.fail:
             raise ConfigError("no more")
-        return verdict_for(self, question, "ok", score=1)
-
-    def halt(self):
-        pass
-
-    async def close(self):
-        pass
+        return self.verdict(question, "ok", score=1)
 
 
 def run(judge, questions, path, **options):

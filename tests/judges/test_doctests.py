@@ -6,7 +6,7 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("name", ["mre_jax.judges.spec"])
+@pytest.mark.parametrize("name", ["mre_jax.judges.judge", "mre_jax.judges.spec"])
 def test_examples_hold(name):
     found = doctest.testmod(importlib.import_module(name))
     assert found.attempted and not found.failed

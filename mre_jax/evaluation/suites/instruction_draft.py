@@ -1,20 +1,19 @@
 """Seven instructions for a photo, asked of a model behind a server."""
 
-import asyncio
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from mre_jax.judges.openai.failure import Failure
+from mre_jax.judges.openai.client import redact
 from mre_jax.judges.openai.judge import OpenAIJudge
-from mre_jax.judges.openai.pace import back_off
-from mre_jax.judges.openai.redaction import redact
+from mre_jax.judges.openai.model import ATTEMPTS
+from mre_jax.judges.openai.reply import Reply, Said
 from mre_jax.judges.openai.request import Message
 from mre_jax.judges.packs.answer_parser import UnreadableError, object_with
 from mre_jax.reward.edit_types import EDIT_TYPES
 
-_ATTEMPTS = 3
 _MAX_TOKENS = 1000
+_STATUSES = {"content_filter": "refused", "rejected": "refused"}
 _MEANINGS = {
     "Local": "change the colour, shape or state of one thing",
     "Remove": "take one thing away",
@@ -61,45 +60,30 @@ def worst_usd(judge: OpenAIJudge, data: bytes) -> float:
     Args:
         data: file of the photo, as it is sent.
     """
-    return _ATTEMPTS * _worst_of_one(judge, data)
-
-
-def _worst_of_one(judge: OpenAIJudge, data: bytes) -> float:
-    tokens = _message(data).most_tokens(judge.facts.picture_tokens)
-    return judge.facts.cost(tokens, max(_MAX_TOKENS, judge.request.max_tokens))
+    return ATTEMPTS * judge.model.worst_usd(_message(data), _MAX_TOKENS)
 
 
 async def ask_for_draft(judge: OpenAIJudge, data: bytes) -> Draft:
-    """A draft, asked for again while the answer is none; paid for at most `_ATTEMPTS` times.
+    """A draft, asked for again while the answer is none.
 
     Raises:
-        ConfigError: as `OpenAIJudge.complete`, and for an answer of another model.
+        ConfigError, BusyError: as `Model.answer`.
     """
-    usd, raw, model, status = 0.0, "", "", "http_error"
-    paid = failures = 0
-    while paid < _ATTEMPTS and failures < 2 * _ATTEMPTS:
-        answer = await judge.complete(_message(data), most=_MAX_TOKENS)
-        if isinstance(answer, Failure):
-            failures += 1
-            raw, status = answer.text, "http_error"
-            if answer.kind == "lost":
-                paid += 1
-                usd += _worst_of_one(judge, data)
-            if answer.kind in ("filtered", "refused"):
-                status = "refused"
-                break
-            await asyncio.sleep(back_off(failures) if answer.wait is None else answer.wait)
-            continue
-        paid += 1
-        status = "invalid"
-        raw, model = redact(answer.text or answer.refusal), answer.model
-        usage = answer.usage
-        usd += judge.facts.cost(**usage) if usage else _worst_of_one(judge, data)
-        judge.check_model(model)
-        instructions = parse_draft(raw)
-        if instructions is not None:
-            return Draft("ok", instructions, raw, model, usd)
-    return Draft(status, {}, raw, model, usd)
+    reply, tally = await judge.model.answer(_message(data), _read, most=_MAX_TOKENS)
+    instructions = parse_draft(reply.raw) if reply.status == "ok" else None
+    return Draft(
+        status=_STATUSES.get(reply.status, reply.status),
+        instructions=instructions or {},
+        raw=reply.raw or reply.text,
+        model=reply.model,
+        usd=tally.usd,
+    )
+
+
+def _read(said: Said) -> Reply:
+    raw = redact(said.text or said.refusal)
+    status = "invalid" if parse_draft(raw) is None else "ok"
+    return Reply(status, raw=raw, model=said.model, usage=said.usage)
 
 
 def _message(data: bytes) -> Message:

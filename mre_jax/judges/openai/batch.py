@@ -24,17 +24,16 @@ from typing import Any, TypeVar
 
 from mre_jax.errors import BusyError, ConfigError, DataError, MreError
 from mre_jax.io.json_file import numbered_lines, parse_row
-from mre_jax.judges.budget import Budget
-from mre_jax.judges.journal import Journal
-from mre_jax.judges.judge import plain_settings, request_key
+from mre_jax.judges.journal import Budget, Journal
+from mre_jax.judges.judge import BatchJudge
 from mre_jax.judges.openai.batch_folder import BatchFolder, Line, ShardState
+from mre_jax.judges.openai.client import redact
 from mre_jax.judges.openai.failure import Failure, read_failure, read_refusal
-from mre_jax.judges.openai.judge import OpenAIJudge
-from mre_jax.judges.openai.pace import Pace, back_off
-from mre_jax.judges.openai.redaction import redact
+from mre_jax.judges.openai.judge import ModelJudge
+from mre_jax.judges.openai.model import Model, Tally
 from mre_jax.judges.openai.reply import Reply, read_reply, read_said
 from mre_jax.judges.openai.request import Message
-from mre_jax.judges.packs.pack import load_pack
+from mre_jax.judges.packs.pack import PromptPack, load_pack
 from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import FINAL, Verdict
 
@@ -50,6 +49,7 @@ _ENDPOINTS = {
     "chat": "/v1/chat/completions",
     "responses": "/v1/responses",
 }
+_ABOUT = ("key", "item", "perspective", "question", "prompt_hash", "repeat", "settings")
 _EXPIRED = 504  # stands for a request that the batch did not come to
 _ENDED = ("completed", "expired", "cancelled")
 
@@ -57,23 +57,24 @@ _T = TypeVar("_T")
 _log = logging.getLogger("mre_jax.judges")
 
 
-class BatchJudge:
-    """Asks in batches; see `ask_all`, which finds out by itself.
+class OpenAIBatchJudge(ModelJudge, BatchJudge):
+    """Asks in batches.
 
     Keys are those of `OpenAIJudge`: what one has answered, the other does not ask again.
 
     Args:
         model: name that the server knows.
         lines: requests of a batch, at most.
-        bytes_: of a batch's file, at most.
+        bytes_: size of a batch's file, at most.
         active: batches under way at any moment; their files lie on the disk.
-        poll_seconds: between two looks at them.
-        pace: what waits; for tests.
-        options: of `OpenAIJudge`; `usd` is the price without the discount.
+        poll_seconds: time between two looks at them.
+        options: as `Model`; `usd` is the price without the discount.
 
     Raises:
-        ConfigError: as `OpenAIJudge`, and for a number out of range.
+        ConfigError: as `Model`, and for a number out of range.
     """
+
+    discount = PRICE
 
     def __init__(
         self,
@@ -83,7 +84,6 @@ class BatchJudge:
         bytes_: int = MAX_BYTES,
         active: int = 10,
         poll_seconds: float = 60.0,
-        pace: Pace | None = None,
         **options: Any,
     ):
         if not 1 <= lines <= MAX_LINES or not 1 <= bytes_ <= MAX_BYTES or active < 1:
@@ -91,43 +91,25 @@ class BatchJudge:
                 f"lines {lines}, bytes {bytes_}, active {active}: want 1 to {MAX_LINES}, 1 to "
                 f"{MAX_BYTES}, and at least 1"
             )
-        self.pace = pace or Pace()
-        self.judge = OpenAIJudge(model, pace=self.pace, **options)
-        facts = self.judge.facts
+        super().__init__(Model(model, **options))
+        facts = self.model.facts
         if facts.usd is not None:
             halved = facts.usd[0] * PRICE, facts.usd[1] * PRICE
-            self.judge.facts = dataclasses.replace(facts, usd=halved)
+            self.model.facts = dataclasses.replace(facts, usd=halved)
         self.lines, self.bytes, self.active = lines, bytes_, active
         self.poll_seconds = poll_seconds
 
     @property
     def name(self) -> str:
-        return f"openai-batch:{self.judge.request.model}"
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        return self.judge.settings
-
-    @property
-    def used(self) -> dict[str, Any]:
-        """As `OpenAIJudge.used`."""
-        return self.judge.used
+        return f"openai-batch:{self.model.request.model}"
 
     def worst_usd(self, question: Question) -> float:
-        return self.judge.worst_of_one(question)
-
-    async def ask(self, question: Question) -> Verdict:
-        """Not for this judge.
-
-        Raises:
-            ConfigError: always.
-        """
-        raise ConfigError(f"{self.name} answers in batches: use ask_all")
+        return self.model.worst_usd(Message.of(question))
 
     async def ask_many(
         self, questions: Iterable[Question], journal: Journal, budget: Budget
     ) -> AsyncIterator[Verdict]:
-        """See `ask_all`.
+        """See `BatchJudge`; the batches lie in a folder beside the journal.
 
         Raises:
             ConfigError: for a wrong key, model or setting, no money, a batch that fails, or one
@@ -141,22 +123,18 @@ class BatchJudge:
             async for verdict in flow.run(questions):
                 yield verdict
 
-    def halt(self) -> None:
-        self.pace.halt()
-
-    async def close(self) -> None:
-        await self.judge.close()
-
 
 class _Flow:
     """One `ask_many`."""
 
-    def __init__(self, judge: BatchJudge, folder: BatchFolder, journal: Journal, budget: Budget):
+    def __init__(
+        self, judge: OpenAIBatchJudge, folder: BatchFolder, journal: Journal, budget: Budget
+    ):
         self._judge = judge
         self._folder = folder
         self._journal = journal
         self._budget = budget
-        self._server = _Server(judge)
+        self._server = _Server(judge.model)
         self._owners: dict[str, str] = {}  # key -> the item whose request is under way
         self._followers: dict[str, list[str]] = {}  # key -> other items that ask the same
         self._held: Line | None = None  # the first line that did not fit
@@ -177,7 +155,7 @@ class _Flow:
                 for verdict in await self._advance(shard, look=shard.name in found):
                     yield verdict
             if self._folder.unfinished():
-                await self._judge.pace.wait(self._judge.poll_seconds)
+                await self._judge.model.pace.wait(self._judge.poll_seconds)
         while (unpaid := self._next(lines)) is not None:
             text = f"{self._journal.spent:.2f} of {self._budget.max_usd:.2f} USD spent"
             yield _verdict(unpaid, Reply("budget_stopped", text=text), 0.0, requests=0)
@@ -185,7 +163,7 @@ class _Flow:
     def _lines(self, questions: Iterable[Question]) -> Iterator[Line]:
         """The questions that are not under way already."""
         for question in questions:
-            key = request_key(self._judge, question)
+            key = self._judge.key(question)
             owner = self._owners.get(key)
             if owner is None:
                 self._owners[key] = question.item
@@ -277,7 +255,7 @@ class _Flow:
         self._journal.release(shard.name)
         self._folder.note("done", shard.name)
         if stops:  # what was answered is in the journal; the rest is asked again when it is mended
-            raise ConfigError(self._judge.judge.remedy(stops[0]))
+            raise ConfigError(self._judge.model.remedy(stops[0]))
         return verdicts
 
     async def _replies(
@@ -285,7 +263,7 @@ class _Flow:
     ) -> dict[str, Reply | Failure]:
         """The answers in the files of a batch, by key."""
         replies: dict[str, Reply | Failure] = {}
-        packs: dict[str, Any] = {}
+        packs: dict[str, PromptPack] = {}
         for file in (status.output_file_id, status.error_file_id):
             content = await self._server.content(file) if file is not None else b""
             for row in self._rows(content, str(file)):
@@ -304,7 +282,7 @@ class _Flow:
                 kept = self._folder.keep_unread(line)
                 _log.warning("%s; the line is kept in %s, its question is asked again", error, kept)
 
-    def _read(self, row: Mapping[str, Any], line: Line, pack: Any) -> Reply | Failure:
+    def _read(self, row: Mapping[str, Any], line: Line, pack: PromptPack) -> Reply | Failure:
         response = row.get("response") or {}
         status, body = response.get("status_code"), response.get("body")
         if status == 200:
@@ -313,16 +291,16 @@ class _Flow:
             error = body or row.get("error") or "no answer"
             said = read_refusal(status or _EXPIRED, json.dumps(error))
         if isinstance(said, Failure):
-            return _final(said) or said
+            return Reply.of(said) if said.kind in ("filtered", "refused") else said
         reply = read_reply(said, pack.prompt(line.perspective))
-        self._judge.judge.check_model(reply.model)
+        self._judge.model.check_model(reply.model)
         return reply
 
     def _settle(self, line: Line, reply: Reply | Failure) -> list[Verdict]:
         """The verdicts on a line: its own, and those of other items that ask the same."""
         if isinstance(reply, Failure):
-            reply = Reply("http_error", text=reply.text)
-        usd = self._judge.judge.facts.cost(**reply.usage) if reply.usage else 0.0
+            reply = Reply.of(reply)
+        usd = self._judge.model.facts.cost(**reply.usage) if reply.usage else 0.0
         verdict = _verdict(line, reply, usd, requests=1)
         known = self._journal.find(line.key, line.item)
         if known is None or known.status not in FINAL:  # not collected before a process ended
@@ -345,8 +323,8 @@ class _Flow:
         body = {
             "custom_id": key,
             "method": "POST",
-            "url": _ENDPOINTS[self._judge.judge.request.api],
-            "body": self._judge.judge.request.body(Message.of(question)),
+            "url": _ENDPOINTS[self._judge.model.request.api],
+            "body": self._judge.model.request.body(Message.of(question)),
         }
         return Line(
             key=key,
@@ -357,7 +335,7 @@ class _Flow:
             repeat=question.repeat,
             pack=question.pack.name,
             usd=self._judge.worst_usd(question),
-            settings=plain_settings(self._judge, question, self._judge.used),
+            settings=self._judge.recorded(question, self._judge.used),
             body=json.dumps(body),
         )
 
@@ -365,10 +343,9 @@ class _Flow:
 class _Server:
     """The calls that a shard needs, each tried several times."""
 
-    def __init__(self, judge: BatchJudge):
-        self._judge = judge
-        self._client = judge.judge.client
-        self._pace = judge.pace
+    def __init__(self, model: Model):
+        self._model = model
+        self._client = model.client
 
     async def upload(self, path: Path, look: bool) -> str:
         """The id of the shard's file on the server."""
@@ -432,51 +409,34 @@ class _Server:
         return await self._call(attempt)
 
     async def _call(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        failure: Failure | None = None
-        for failures in range(1, _TRIES + 1):
+        async def send() -> _T | Failure:
             try:
                 return await call()
             except (asyncio.CancelledError, MreError):
                 raise
             except Exception as error:
                 failure = read_failure(error)
-            if failure.about == "address" and failure.kind == "stop":
-                raise ConfigError(
-                    f"{self._judge.used['base_url']} answers no requests for files and batches "
-                    f"({failure.text}); check base_url, or take the judge "
-                    f"openai:{self._judge.judge.request.model}"
-                )
             if failure.kind == "stop":
-                raise ConfigError(self._judge.judge.remedy(failure))
-            if failure.kind in ("refused", "filtered"):
-                raise ConfigError(f"the server refuses the batch ({failure.text})")
-            wait = failure.wait if failure.wait is not None else back_off(failures)
-            await self._pace.wait(wait)
-        raise BusyError(f"the server does not answer ({failure and failure.text}); run it again")
+                raise ConfigError(self._remedy(failure))
+            return failure
 
+        answer = await self._model.insist(send, Tally(attempts=_TRIES))
+        if not isinstance(answer, Failure):
+            return answer
+        if answer.kind in ("refused", "filtered"):
+            raise ConfigError(f"the server refuses the batch ({answer.text})")
+        raise BusyError(f"the server does not answer ({answer.text}); run it again")
 
-def _final(failure: Failure) -> Reply | None:
-    """The reply that a failure is, if it would be the same again."""
-    status = {"filtered": "content_filter", "refused": "rejected"}.get(failure.kind)
-    return Reply(status, text=failure.text) if status else None
+    def _remedy(self, failure: Failure) -> str:
+        if failure.about != "address":
+            return self._model.remedy(failure)
+        return (
+            f"{self._model.recorded()['base_url']} answers no requests for files and batches "
+            f"({failure.text}); check base_url, or take the judge "
+            f"openai:{self._model.request.model}"
+        )
 
 
 def _verdict(line: Line, reply: Reply, usd: float, requests: int) -> Verdict:
-    return Verdict(
-        key=line.key,
-        item=line.item,
-        perspective=line.perspective,
-        status=reply.status,
-        score=reply.score,
-        passed=reply.passed,
-        text=reply.text,
-        raw=reply.raw,
-        model=reply.model,
-        prompt_hash=line.prompt_hash,
-        usage=reply.usage,
-        usd=usd,
-        requests=requests,
-        question=line.question,
-        repeat=line.repeat,
-        settings=line.settings,
-    )
+    about = {name: getattr(line, name) for name in _ABOUT}
+    return Verdict(**about, **vars(reply), usd=usd, requests=requests)

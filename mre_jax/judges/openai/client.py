@@ -1,15 +1,23 @@
-"""The client of OpenAI and of compatible servers."""
+"""The client of OpenAI and of compatible servers, and its key, kept out of all that is written."""
 
+import logging
 import os
 import re
 import urllib.parse
+from collections.abc import Callable
 from typing import Any
 
 from mre_jax.errors import ConfigError
-from mre_jax.judges.openai.redaction import guard, redact
 
 KEY = "OPENAI_API_KEY"
 OPENAI = "https://api.openai.com/v1"
+
+_MASK = "[key]"
+_KEYS = re.compile(
+    r"\b(?:sk-[A-Za-z0-9_-]{8,}|hf_[A-Za-z0-9]{8,}|AIza[A-Za-z0-9_-]{20,}|ya29\.[A-Za-z0-9._-]{8,})"
+    r"|(?i:\bbearer\s+)[A-Za-z0-9._~+/=-]{8,}"
+)
+_secrets: set[str] = set()
 
 
 def make_client(base_url: str | None, key_name: str, timeout: float) -> Any:
@@ -57,3 +65,36 @@ def server_address(base_url: str | None) -> str:
     parts = urllib.parse.urlsplit(address)
     host = parts.netloc.rpartition("@")[2]
     return urllib.parse.urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
+
+
+def guard(secret: str) -> None:
+    """From now on keeps this text, and what looks like a key, out of log messages.
+
+    Texts of fewer than 8 characters guard nothing and are left alone.
+    """
+    if len(secret) < 8:
+        return
+    if not _secrets:
+        logging.setLogRecordFactory(_redacting(logging.getLogRecordFactory()))
+    _secrets.add(secret)
+
+
+def redact(text: str) -> str:
+    """The text without guarded secrets and without what looks like a key."""
+    for secret in _secrets:
+        text = text.replace(secret, _MASK)
+    return _KEYS.sub(_MASK, text)
+
+
+def _redacting(make: Callable[..., logging.LogRecord]) -> Callable[..., logging.LogRecord]:
+    def record(*args: object, **kwargs: object) -> logging.LogRecord:
+        made = make(*args, **kwargs)
+        try:
+            message = made.getMessage()
+        except (TypeError, ValueError):  # the logging module reports it
+            return made
+        if (clean := redact(message)) != message:
+            made.msg, made.args = clean, None
+        return made
+
+    return record

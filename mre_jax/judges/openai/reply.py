@@ -7,10 +7,10 @@ asked for, or an error under status 200. What has no answer in it is a `Failure`
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
+from mre_jax.judges.openai.client import redact
 from mre_jax.judges.openai.failure import Failure, read_refusal
-from mre_jax.judges.openai.redaction import redact
 from mre_jax.judges.packs.answer_parser import RefusedError, UnreadableError, parse_answer
 from mre_jax.judges.packs.pack import Prompt
 
@@ -61,7 +61,7 @@ class Reply:
     """What an answer comes to.
 
     Attributes:
-        status: "ok", "refused", "content_filter", "truncated" or "invalid".
+        status: as of a `Verdict`.
         score, passed: of a reply that is "ok".
         text: what the judge says, or why there is no score.
         raw: the content as it came.
@@ -76,6 +76,12 @@ class Reply:
     raw: str = ""
     model: str = ""
     usage: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, failure: Failure) -> Self:
+        """That of a request without an answer: "content_filter", "rejected" or "http_error"."""
+        final = {"filtered": "content_filter", "refused": "rejected"}
+        return cls(final.get(failure.kind, "http_error"), text=failure.text)
 
 
 def read_said(body: bytes | str) -> Said | Failure:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from mre_jax.errors import DataError
-from mre_jax.judges.judge import verdict_for
+from mre_jax.judges.judge import DirectJudge
 from mre_jax.judges.others.ratings import Rating, read_ratings
 from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import Verdict
 
 
-class HumanJudge:
+class HumanJudge(DirectJudge):
     """Answers by system, item and perspective.
 
     The yes or no is that of more than half of the annotators, if all of them gave one. A table
@@ -74,9 +74,6 @@ class HumanJudge:
         column = " (it has no column 'system')" if self._systems == [""] else ""
         return f"{self._path}: people's scores of {name}{column}"
 
-    def worst_usd(self, question: Question) -> float:
-        return 0.0
-
     async def ask(self, question: Question) -> Verdict:
         """The mean of the scores in the table, or "missing".
 
@@ -88,11 +85,10 @@ class HumanJudge:
         ratings = self._ratings.get((self._system(), question.item, perspective), [])
         if not ratings:
             text = self._absent(perspective)
-            return verdict_for(self, question, "missing", text=text, people=True)
+            return self.verdict(question, "missing", text=text, people=True)
         self._check_range(ratings, question)
         score = float(np.mean([rating.score for rating in ratings]))
-        return verdict_for(
-            self,
+        return self.verdict(
             question,
             "ok",
             score=int(score) if score.is_integer() else score,
@@ -101,12 +97,6 @@ class HumanJudge:
             model=", ".join(dict.fromkeys(rating.model for rating in ratings)),
             people=True,
         )
-
-    def halt(self) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
 
     def _system(self) -> str:
         if self._systems == [""]:

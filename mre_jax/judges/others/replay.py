@@ -6,12 +6,12 @@ from typing import Any
 
 from mre_jax.errors import DataError
 from mre_jax.judges.journal import read_verdicts
-from mre_jax.judges.judge import verdict_for
+from mre_jax.judges.judge import DirectJudge
 from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import FINAL, Verdict
 
 
-class ReplayJudge:
+class ReplayJudge(DirectJudge):
     """Answers the very questions, prompt, pictures and instruction, that a journal answers.
 
     Args:
@@ -44,16 +44,12 @@ class ReplayJudge:
         keys = "".join(sorted(verdict.key for verdict in self._verdicts.values()))
         return {"replay": hashlib.sha256(keys.encode()).hexdigest()}
 
-    def worst_usd(self, question: Question) -> float:
-        return 0.0
-
     async def ask(self, question: Question) -> Verdict:
         """The recorded answer, or "missing"."""
         found = self._verdicts.get(question.key)
         if found is None:
-            return verdict_for(self, question, "missing", text=f"not in {self._path}")
-        return verdict_for(
-            self,
+            return self.verdict(question, "missing", text=f"not in {self._path}")
+        return self.verdict(
             question,
             found.status,
             score=found.score,
@@ -64,9 +60,3 @@ class ReplayJudge:
             settings=found.settings,
             people=found.people,
         )
-
-    def halt(self) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass

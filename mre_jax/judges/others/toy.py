@@ -7,7 +7,7 @@ import numpy as np
 
 from mre_jax.errors import DataError
 from mre_jax.io.image import decode_image
-from mre_jax.judges.judge import verdict_for
+from mre_jax.judges.judge import DirectJudge
 from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import Verdict
 from mre_jax.reward.scores import PERSPECTIVES
@@ -24,7 +24,7 @@ _FLAWS = ("The edit is {} off.", "The unedited parts are {} altered.", "The imag
 _KEPT = 64
 
 
-class ToyJudge:
+class ToyJudge(DirectJudge):
     """Knows the scene and the edit, and so the ideal result.
 
     A prompt for whole numbers gets the rounded score, as the toy world's own rewards are.
@@ -40,9 +40,6 @@ class ToyJudge:
     @property
     def settings(self) -> Mapping[str, Any]:
         return {"model": MODEL}
-
-    def worst_usd(self, question: Question) -> float:
-        return 0.0
 
     async def ask(self, question: Question) -> Verdict:
         """The exact score.
@@ -61,8 +58,7 @@ class ToyJudge:
         index = PERSPECTIVES.index(question.perspective)
         exact = self._judge(question, where)[index]
         value = round(exact) if answer.integer else exact
-        return verdict_for(
-            self,
+        return self.verdict(
             question,
             "ok",
             score=value,
@@ -70,12 +66,6 @@ class ToyJudge:
             text=_text(question, index, round(exact)) if answer.text else "",
             model=MODEL,
         )
-
-    def halt(self) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
 
     def _judge(self, question: Question, where: str) -> tuple[float, ...]:
         """All three scores; the perspectives of an edit are asked for one after the other."""

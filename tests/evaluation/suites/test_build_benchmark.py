@@ -22,9 +22,7 @@ GOOD = json.dumps({kind: f"do  {kind}\n now" for kind in EDIT_TYPES})
 def server(monkeypatch):
     """Answers with `server.answers` in turn: a text, or a status."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary0123456789abcdef")
-    monkeypatch.setattr(
-        "mre_jax.evaluation.suites.instruction_draft.back_off", lambda failures: 0.0
-    )
+    monkeypatch.setattr("mre_jax.judges.openai.model.back_off", lambda failures: 0.0)
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *args):
@@ -113,7 +111,7 @@ def test_a_photo_without_instructions_is_named(build, server, tmp_path):
 
 
 def test_a_server_that_does_not_answer_ends_the_run(build, server):
-    server.answers = [503] * 6
+    server.answers = [503] * 8
     with pytest.raises(BusyError, match=r"a\.png: no answer .*run it again"):
         build()
     assert len(server.bodies) == 6

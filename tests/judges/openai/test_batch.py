@@ -7,8 +7,7 @@ import pytest
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.growing_file import GrowingFile
-from mre_jax.judges.budget import Budget
-from mre_jax.judges.journal import Journal
+from mre_jax.judges.journal import Budget, Journal
 from mre_jax.judges.openai import batch as openai_batch
 from mre_jax.judges.openai.batch_folder import BatchFolder
 from tests.judges.questions import question

@@ -169,7 +169,7 @@ def test_one_answer_s_wait_holds_for_all(ask, server, time):
 
 def test_what_is_sent():
     judge = make_judge(f"openai:{MODEL}", offline=True, seed=7, detail="low")
-    body = judge.request.body(Message.of(question(3, perspective="quality")))
+    body = judge.model.request.body(Message.of(question(3, perspective="quality")))
     assert body["max_completion_tokens"] == 300
     assert (body["temperature"], body["seed"]) == (0.0, 7)
     assert body["response_format"]["json_schema"]["strict"] is True
@@ -180,14 +180,14 @@ def test_what_is_sent():
     assert image["image_url"]["detail"] == "low"
     head, _, data = image["image_url"]["url"].partition(",")
     assert (head, base64.b64decode(data)) == ("data:image/png;base64", EDITED)
-    both = judge.request.body(Message.of(question(3)))["messages"][1]["content"][1:]
+    both = judge.model.request.body(Message.of(question(3)))["messages"][1]["content"][1:]
     sent = [base64.b64decode(part["image_url"]["url"].partition(",")[2]) for part in both]
     assert sent == [ORIGINAL, EDITED]
 
 
 def test_models_that_think_get_no_temperature_and_room():
     judge = make_judge("openai:gpt-5-mini-2025-08-07", offline=True)
-    body = judge.request.body(Message.of(question()))
+    body = judge.model.request.body(Message.of(question()))
     assert "temperature" not in body
     assert body["max_completion_tokens"] == 4000
 
@@ -199,11 +199,11 @@ def test_without_a_schema_the_papers_dictionary_is_read(ask):
 
 def test_a_snapshot_may_answer_for_its_name():
     judge = make_judge("openai:gpt-4o", offline=True)
-    judge.check_model("gpt-4o-2024-08-06")
+    judge.model.check_model("gpt-4o-2024-08-06")
     for other in ("gpt-4o-mini", "gpt-4o-mini-2024-07-18"):
         with pytest.raises(ConfigError):
-            judge.check_model(other)
-    make_judge("openai:mine", offline=True, model_echo="any").check_model("another")
+            judge.model.check_model(other)
+    make_judge("openai:mine", offline=True, model_echo="any").model.check_model("another")
 
 
 def test_the_key_is_in_no_output(ask, server, tmp_path, caplog, capfd, monkeypatch):
@@ -418,7 +418,7 @@ def test_a_connection_that_can_never_be_is_told_with_its_cure(cause, message):
     failure = read_failure(error)
     judge = make_judge(f"openai:{MODEL}", offline=True)
     assert failure.kind == "stop"
-    assert message in judge.remedy(failure)
+    assert message in judge.model.remedy(failure)
 
 
 @pytest.mark.parametrize(
@@ -463,7 +463,7 @@ def test_an_address_without_its_beginning_is_named(address):
 
 def test_what_a_response_is_asked_with():
     judge = make_judge(f"openai:{MODEL}", offline=True, api="responses", detail="low")
-    body = judge.request.body(Message.of(question(3)))
+    body = judge.model.request.body(Message.of(question(3)))
     assert body["max_output_tokens"] == 300
     assert (body["temperature"], body["store"]) == (0.0, False)
     form = body["text"]["format"]

@@ -8,6 +8,7 @@ from mre_jax.errors import ConfigError
 from mre_jax.judges.estimate import estimate
 from mre_jax.judges.judge import make_judge
 from mre_jax.judges.openai.model_facts import model_facts
+from mre_jax.judges.openai.request import Message
 from tests.judges.questions import question
 from tests.judges.server import MODEL
 
@@ -27,7 +28,9 @@ def test_a_price_of_one_s_own_counts():
 
 
 def test_every_price_tells_its_day():
-    table = tomllib.loads(resources.files("mre_jax.judges").joinpath("models.toml").read_text())
+    table = tomllib.loads(
+        resources.files("mre_jax.judges.openai").joinpath("models.toml").read_text()
+    )
     today = datetime.datetime.now(datetime.UTC).date()
     assert table["retirements_of"] <= today
     for name, entry in table["models"].items():
@@ -64,11 +67,9 @@ def test_tokens_of_pictures(model, size, tokens):
 def test_an_estimate_counts_what_is_left_and_asks_nobody():
     judge = make_judge(f"openai:{MODEL}", offline=True)
     questions = [question(n) for n in range(10)]
-    from mre_jax.judges.judge import request_key
-
-    found = estimate(judge, questions, {request_key(judge, questions[0])})
+    found = estimate(judge, questions, {judge.key(questions[0])})
     assert (found.requests, found.answered, found.batches) == (9, 1, 1)
-    assert found.usd == pytest.approx(judge.facts.cost(found.prompt_tokens, 9 * 40))
+    assert found.usd == pytest.approx(judge.model.facts.cost(found.prompt_tokens, 9 * 40))
     assert found.batch_usd == found.usd / 2
     assert found.most_usd == pytest.approx(sum(map(judge.worst_usd, questions[1:])))
     halved = estimate(make_judge(f"openai-batch:{MODEL}", offline=True), questions[1:])
@@ -96,8 +97,8 @@ def test_models_of_no_table_are_known_by_their_family(name, reasoning, thinks):
     facts = model_facts(name)
     assert (facts.reasoning, facts.thinks) == (reasoning, thinks)
     judge = make_judge(f"openai:{name}", offline=True)
-    assert judge.request.max_tokens == (4000 if thinks else 300)
-    assert judge.request.temperature == (None if reasoning else 0.0)
+    assert judge.model.request.max_tokens == (4000 if thinks else 300)
+    assert judge.model.request.temperature == (None if reasoning else 0.0)
 
 
 def test_pictures_of_low_detail_count_as_few_tokens():
@@ -105,7 +106,10 @@ def test_pictures_of_low_detail_count_as_few_tokens():
     assert model_facts("gpt-4.1-mini").picture_tokens(1024, 1024, "low") == 1659  # not known
     low = make_judge(f"openai:{MODEL}", offline=True, detail="low")
     high = make_judge(f"openai:{MODEL}", offline=True)
-    assert high.tokens(question()) - low.tokens(question()) == 2 * 170
+    assert (
+        high.model.tokens(Message.of(question())) - low.model.tokens(Message.of(question()))
+        == 2 * 170
+    )
     assert low.worst_usd(question()) < high.worst_usd(question())
     assert estimate(low, [question()]).usd < estimate(high, [question()]).usd
 
@@ -129,4 +133,6 @@ def test_nothing_to_estimate():
 def test_the_worst_is_worse_than_any_answer():
     """A token is at least a byte, so that the reservation covers every tokenizer."""
     judge = make_judge(f"openai:{MODEL}", offline=True)
-    assert judge.worst_usd(question()) > judge.facts.cost(3 * judge.tokens(question()), 900)
+    assert judge.worst_usd(question()) > judge.model.facts.cost(
+        3 * judge.model.tokens(Message.of(question())), 900
+    )
