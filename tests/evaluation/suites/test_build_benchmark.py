@@ -114,7 +114,7 @@ def test_a_server_that_does_not_answer_ends_the_run(build, server):
     server.answers = [503] * 8
     with pytest.raises(BusyError, match=r"a\.png: no answer .*run it again"):
         build()
-    assert len(server.bodies) == 6
+    assert len(server.bodies) == 8
 
 
 def test_the_money_holds_across_runs(build, server):
