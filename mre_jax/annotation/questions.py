@@ -15,8 +15,7 @@ from mre_jax.data.triplets import Triplet
 from mre_jax.errors import DataError
 from mre_jax.io.image import decode_image
 from mre_jax.judges.packs.pack import PromptPack
-from mre_jax.judges.picture import Encoding
-from mre_jax.judges.picture_index import PictureIndex
+from mre_jax.judges.picture import Encoding, PictureIndex
 from mre_jax.judges.question import Question
 
 

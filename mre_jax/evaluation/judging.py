@@ -17,7 +17,7 @@ from mre_jax.judges.journal import Budget, Journal
 from mre_jax.judges.judge import Judge
 from mre_jax.judges.others.human import HumanJudge
 from mre_jax.judges.packs.pack import PromptPack
-from mre_jax.judges.picture_index import PictureIndex
+from mre_jax.judges.picture import PictureIndex
 from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import Verdict
 

@@ -3,20 +3,33 @@
 as-is               the file itself; converted to PNG if no judge would read it
 jpeg:95             JPEG of this quality
 jpeg:75:512         the same, resized to this height, as the released evaluation does
+
+    JOURNAL.pictures.jsonl    {"made_from": ..., "sent": [sha256, sha256]}
+
+A journal finds an answer by the bytes that were sent. To decode and encode all pictures of a set
+again, only to see that every question is answered, would take minutes: their hashes are kept beside
+the journal. A version of Pillow that encodes otherwise makes no other question of them.
 """
 
 import dataclasses
 import functools
+import hashlib
 import io
+import json
+import os
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Self
 
 from PIL import Image
 
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.io.growing_file import GrowingFile
 from mre_jax.io.image import decode_image
-from mre_jax.judges.question import AS_IS
 
+AS_IS = "as-is"
+_ENDING = ".pictures.jsonl"
 _MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 
 
@@ -111,6 +124,93 @@ def picture_size(data: bytes, name: str) -> tuple[int, int]:
 def mime_type(data: bytes) -> str:
     """What the file is called in a message; only for files that `Encoding.encode` made."""
     return _MIME[picture_format(data, "picture")]
+
+
+class Picture:
+    """A file that is made when it is first wanted.
+
+    Args:
+        make: gives its bytes.
+        sha256: of them, if it is known.
+    """
+
+    def __init__(self, make: Callable[[], bytes], sha256: str | None = None):
+        self._make = make
+        self._sha256 = sha256
+
+    @functools.cached_property
+    def data(self) -> bytes:
+        return self._make()
+
+    @property
+    def sha256(self) -> str:
+        if self._sha256 is None:
+            self._sha256 = hashlib.sha256(self.data).hexdigest()
+        return self._sha256
+
+
+class PictureIndex:
+    """Remembers what pictures came to, as a context manager, beside a journal that is open.
+
+    Args:
+        journal: path of the journal; without one nothing is kept.
+
+    Raises:
+        BusyError, DataError: as `GrowingFile`.
+    """
+
+    def __init__(self, journal: str | os.PathLike[str] | None = None):
+        self._log = None if journal is None else GrowingFile(f"{journal}{_ENDING}", self._load)
+        self._known: dict[bytes, list[str]] = {}
+
+    def __enter__(self) -> Self:
+        if self._log is not None:
+            self._log.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._log is not None:
+            self._log.__exit__()
+
+    def pictures(
+        self, files: Sequence[bytes], encoding: str, make: Callable[[], Sequence[bytes]]
+    ) -> tuple[Picture, ...]:
+        """Pictures that are made together, as soon as one of them is wanted.
+
+        Args:
+            files: all that they are made from.
+            encoding: how.
+            make: gives them, as many as there are files.
+        """
+        parts = [encoding, *(hashlib.sha256(file).hexdigest() for file in files)]
+        key = hashlib.sha256(json.dumps(parts).encode())
+        known = self._known.get(key.digest())
+
+        @functools.cache
+        def made() -> Sequence[bytes]:
+            data = make()
+            if known is None:
+                self._note(key.hexdigest(), [hashlib.sha256(each).hexdigest() for each in data])
+            return data
+
+        def picture(index: int) -> Picture:
+            return Picture(lambda: made()[index], known[index] if known else None)
+
+        return tuple(map(picture, range(len(files))))
+
+    def _note(self, key: str, sent: list[str]) -> None:
+        if self._log is not None:
+            self._log.append({"made_from": key, "sent": sent})
+        self._known[bytes.fromhex(key)] = sent
+
+    def _load(self) -> None:
+        assert self._log is not None  # noqa: S101 (it is the log that loads)
+        for line in self._log.lines():
+            match line.row:
+                case {"made_from": str(key), "sent": [*sent]}:
+                    self._known[bytes.fromhex(key)] = [str(each) for each in sent]
+                case _:
+                    raise DataError(f"{self._log.path}: no index of pictures; remove it")
 
 
 def _header(data: bytes, name: str) -> tuple[str, tuple[int, int]]:

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mre_jax.judges.packs.pack import Prompt, PromptPack
-from mre_jax.judges.picture_index import Picture
+from mre_jax.judges.picture import AS_IS, Picture
 
 _SCHEMA = 1
-AS_IS = "as-is"
 
 
 @dataclasses.dataclass(frozen=True)

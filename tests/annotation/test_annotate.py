@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -9,12 +10,15 @@ import time
 import pytest
 
 from mre_jax import cli
+from mre_jax.annotation import annotate as job
+from mre_jax.annotation.annotate import AnnotateSpec
 from mre_jax.annotation.compaction import compact
 from mre_jax.data.join import join
 from mre_jax.data.sources import open_source
 from mre_jax.errors import BusyError, ConfigError, DataError
 from mre_jax.judges.journal import read_verdicts
 from mre_jax.judges.picture import Encoding
+from mre_jax.judges.spec import JudgeSpec
 from mre_jax.reward.file import read_rewards
 from tests.evaluation.buckets import mount
 from tests.judges.conftest import KEY
@@ -25,6 +29,8 @@ JUDGE = f"openai:{MODEL}"
 COMMAND = """
 import sys
 from mre_jax import cli
+from mre_jax.annotation import annotate as job
+from mre_jax.annotation.annotate import AnnotateSpec
 cli.COMMANDS["annotate"] = ("mre_jax.commands.annotate", "")
 sys.exit(cli.main(sys.argv[1:]))
 """
@@ -44,6 +50,26 @@ def test_the_toy_judge_finds_the_toy_world_s_own_rewards(toy, annotate, tmp_path
     # What `mre prepare --rewards` does with it.
     source = open_source("instruct_pix2pix", toy / "triplets")
     assert len(join(source, read_rewards(rewards))) == 12
+
+
+def test_annotate_from_python_returns_what_the_command_prints(toy, annotate, tmp_path, capsys):
+    files = {"rewards": f"{tmp_path}/R.json", "charts": f"{tmp_path}/charts"}
+    spec = AnnotateSpec(str(toy), out=f"{tmp_path}/j", judge=JudgeSpec("toy"), **files)
+    found = job.annotate(spec)
+    assert capsys.readouterr().out == ""
+    assert len(found.compaction.rewards) == found.statistics.scores["quality"].total() == 12
+    assert found.compaction.rewards == read_rewards(spec.rewards)
+    words = [part for name, file in files.items() for part in (f"--{name}", file)]
+    annotate("--out", spec.out, *words)
+    assert capsys.readouterr().out == f"{found}\n"
+    assert str(found).endswith("words.png: of 12 rewards")
+
+
+def test_an_estimate_from_python_sends_nothing(toy, server, tmp_path):
+    spec = AnnotateSpec(str(toy), out=f"{tmp_path}/j", judge=JudgeSpec(JUDGE, base_url=server.url))
+    assert job.estimate(spec).requests == 36
+    job.annotate(dataclasses.replace(spec, max_examples=2))
+    assert (job.estimate(spec).answered, server.requests.total()) == (6, 6)
 
 
 def test_a_journal_alone_is_summed_up(toy, annotate, tmp_path, capsys):

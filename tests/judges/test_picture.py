@@ -1,12 +1,21 @@
+import dataclasses
+import hashlib
 import io
 
 import pytest
 from PIL import Image
 
-from mre_jax.errors import ConfigError, DataError
+from mre_jax.errors import BusyError, ConfigError, DataError
 from mre_jax.io.image import decode_image
-from mre_jax.judges.picture import at_height, mime_type, parse_encoding, picture_size
-from tests.judges.questions import picture
+from mre_jax.judges.picture import (
+    Picture,
+    PictureIndex,
+    at_height,
+    mime_type,
+    parse_encoding,
+    picture_size,
+)
+from tests.judges.questions import EDITED, ORIGINAL, picture, question
 
 PHOTO = picture(size=(60, 40))
 
@@ -62,3 +71,51 @@ def test_an_original_is_decoded_once_for_all_its_edits(tmp_path, monkeypatch):
     assert at_height(path, 20) == path.read_bytes()
     path.write_bytes(picture((1, 2, 3), size=(40, 20)))  # another picture under the same name
     assert decode_image(at_height(path, 10), "second").size == (20, 10)
+
+
+def never():
+    raise AssertionError("a picture was decoded")
+
+
+def test_a_picture_is_made_once_and_only_when_it_is_wanted():
+    calls = []
+
+    def make():
+        calls.append(1)
+        return [b"a", b"b"]
+
+    first, second = PictureIndex().pictures([b"1", b"2"], "jpeg:75", make)
+    assert not calls
+    assert (first.data, second.data, second.sha256) == (
+        b"a",
+        b"b",
+        hashlib.sha256(b"b").hexdigest(),
+    )
+    assert len(calls) == 1
+
+
+def test_the_next_run_knows_its_hash_without_making_it(tmp_path):
+    files = [b"1", b"2"]
+    with PictureIndex(tmp_path / "j") as index:
+        made = [p.sha256 for p in index.pictures(files, "jpeg:75", lambda: [b"a", b"b"])]
+    with PictureIndex(tmp_path / "j") as index:
+        assert [p.sha256 for p in index.pictures(files, "jpeg:75", never)] == made
+        for other in ([b"2", b"1"], "jpeg:75"), (files, "jpeg:80"):
+            (first, _) = index.pictures(*other, lambda: [b"c", b"d"])
+            assert first.sha256 == hashlib.sha256(b"c").hexdigest()
+
+
+def test_a_question_is_the_same_whenever_its_pictures_are_made():
+    """Journals of before must be worth what was paid for them."""
+    asked = question()
+    lazy = [Picture(lambda file=file: file) for file in (ORIGINAL, EDITED)]
+    later = dataclasses.replace(asked, original=lazy[0], edited=lazy[1])
+    assert (later.key, later.pictures) == (asked.key, asked.pictures)
+
+
+def test_an_index_has_one_writer_and_is_no_other_file(tmp_path):
+    with PictureIndex(tmp_path / "j"), pytest.raises(BusyError):
+        PictureIndex(tmp_path / "j").__enter__()
+    (tmp_path / "j.pictures.jsonl").write_text('{"a": 1}\n')
+    with pytest.raises(DataError, match="no index of pictures; remove it"):
+        PictureIndex(tmp_path / "j").__enter__()

@@ -20,7 +20,7 @@ from mre_jax.evaluation.edits.editor import Editor, Scores
 from mre_jax.evaluation.run_edits import evaluate_by_judge, print_summary
 from mre_jax.evaluation.statistics.summary import macro_lines
 from mre_jax.evaluation.suites.imgedit_file import BASIC, MULTI, UGE, Part, read_part
-from mre_jax.judges.question import AS_IS
+from mre_jax.judges.picture import AS_IS
 
 PROMPTS = {BASIC: "imgedit-ours", UGE: "imgedit-uge-ours", MULTI: "imgedit-ours"}
 
