@@ -10,32 +10,65 @@ FIRST = 10
 
 
 class Outcome:
-    """Counts verdicts.
+    """Counts answers by status, of verdicts or of rows that were made of them.
+
+    Example:
+        >>> outcome = Outcome()
+        >>> outcome.count("following", "ok", "")
+        >>> outcome.count("quality", "invalid", "no score")
+        >>> print(outcome.failure())  # doctest: +ELLIPSIS
+        quality: none of 1 answers has a score (1 invalid); the last invalid: no score; try ...
 
     Attributes:
-        statuses: verdicts by status.
+        statuses: answers by status.
     """
 
     def __init__(self) -> None:
         self.statuses: Counter[str] = Counter()
         self._asked: Counter[str] = Counter()
-        self._of: dict[str, Counter[str]] = defaultdict(Counter)  # by perspective
-        self._last: dict[tuple[str, str], Verdict] = {}  # by perspective, "" for any, and status
+        self._of: dict[str, Counter[str]] = defaultdict(Counter)  # by series
+        self._last: dict[tuple[str, str], tuple[str, object]] = {}  # by series, "" for any; status
 
     def add(self, verdict: Verdict, *, known: bool = False) -> None:
-        """Counts one; `known` of those that were not asked for just now."""
-        self.statuses[verdict.status] += 1
-        if not known:
-            self._asked[verdict.status] += 1
-        self._of[verdict.perspective][verdict.status] += 1
-        for whose in ("", verdict.perspective):
-            self._last[whose, verdict.status] = verdict
+        """Counts a verdict; `known` of those that were not asked for just now."""
+        raw = f", of {verdict.raw[:120]!r}" if verdict.raw else ""
+        self.count(
+            verdict.perspective,
+            verdict.status,
+            f"{verdict.text[:200]}{raw}",
+            known=known,
+            max_tokens=verdict.settings.get("max_tokens", "now"),
+        )
+
+    def count(
+        self,
+        series: str,
+        status: str,
+        reason: str,
+        *,
+        known: bool = False,
+        max_tokens: object = "now",
+    ) -> None:
+        """Counts an answer.
+
+        Args:
+            series: what must have a score each: a perspective; or system, condition and metric.
+            status: as of a `Verdict`.
+            reason: why there is no score, as it is shown.
+            known: whether it was not asked for just now.
+            max_tokens: what the answer had of them.
+        """
+        self.statuses[status] += 1
+        self._asked[status] += not known
+        self._of[series][status] += 1
+        for whose in ("", series):
+            self._last[whose, status] = reason, max_tokens
 
     def check_first(self) -> None:
         """Raises what `failure` gives if the first answers were none."""
         if not self.statuses["ok"] and self._asked.total() >= FIRST:
             raise self._failure(
-                f"none of the first {self._asked.total()} answers has a score", self._asked
+                f"none of the first {self._asked.total()} answers has a score", +self._asked
             )
 
     def failure(self) -> MreError | None:
@@ -43,7 +76,7 @@ class Outcome:
 
         `BusyError` where it may go away by itself, `ConfigError` where a setting, model or address
         must change, `DataError` where the judge declines or its file lacks the answer. Answers
-        that are no scores are an error only if there is no score at all, or none in a perspective.
+        without a score are an error only if there is none at all, or none in a series.
         """
         for whose, statuses in [("", self.statuses), *self._of.items()]:
             answers = statuses - Counter(budget_stopped=statuses["budget_stopped"])
@@ -58,9 +91,9 @@ class Outcome:
 
     def _failure(self, said: str, counts: Counter[str], whose: str = "") -> MreError:
         status = counts.most_common(1)[0][0]
-        last = self._last[whose, status]
+        reason, max_tokens = self._last[whose, status]
         many = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-        text = f"{said} ({many}); the last {status}: {_shown(last)}"
+        text = f"{said} ({many}); the last {status}: {reason}"
         if status == "missing":
             return DataError(f"{text}; give the file that has them")
         if status == "http_error":
@@ -68,13 +101,7 @@ class Outcome:
         if status in ("refused", "content_filter"):
             return DataError(f"{text}; take another judge, or run it again to ask the rest")
         cure = {
-            "truncated": "give --judge-option max_tokens=N with more than "
-            f"{last.settings.get('max_tokens', 'now')}",
+            "truncated": f"give --judge-option max_tokens=N with more than {max_tokens}",
             "rejected": "mend that, then run it with --again rejected",
         }.get(status, "try --judge-option form=auto, or another model, and --again invalid")
         return ConfigError(f"{text}; {cure}")
-
-
-def _shown(verdict: Verdict) -> str:
-    raw = f", of {verdict.raw[:120]!r}" if verdict.raw else ""
-    return f"{verdict.text[:200]}{raw}"

@@ -17,16 +17,25 @@ _SCHEMA = 1
 class Question:
     """What a judge is asked.
 
+    Example:
+        >>> from mre_jax.judges.packs.pack import load_pack
+        >>> pack = load_pack("paper-annotation")
+        >>> question = Question("item-1", "quality", pack, "make it rain", b"png", b"png too")
+        >>> question.pictures
+        (b'png too',)
+        >>> question.key == Question("other", "quality", pack, "make it rain", b"", b"png too").key
+        True
+
     Attributes:
         item: name of the edit, unique in its set.
-        perspective: one of the pack's.
-        pack: where the prompt is from.
+        perspective: name of a perspective of the pack.
+        pack: prompts, of which one is asked.
         instruction: what the edit was asked to do.
         original: file of the picture before the edit, exactly as it is sent, or one to be made.
         edited: file of the picture after the edit, likewise.
         extra: what an exact judge needs besides: {"scene": ..., "edit": ...} of the toy world. No
             part of the key.
-        encoding: how the pictures were made ready to be sent; see `judges.picture`.
+        encoding: how the pictures were encoded; see `judges.picture`.
         repeat: 0, or the number of a repetition that is to be asked anew.
         kind: type of the instruction, for packs that have prompts by type.
 
@@ -64,7 +73,7 @@ class Question:
 
     @functools.cached_property
     def key(self) -> str:
-        """SHA-256 of all that determines the question, whoever answers; see `judge.request_key`."""
+        """SHA-256 of all that determines the question, whoever answers; see `Judge.key`."""
         values = {
             "schema": _SCHEMA,
             "perspective": self.perspective,

@@ -27,23 +27,27 @@ FINAL = ("ok", "refused", "content_filter", "truncated", "invalid", "rejected")
 class Verdict:
     """What a judge said to a question, or why it said nothing.
 
+    Example:
+        >>> verdict = Verdict("key", "item-1", "quality", "ok", score=4, text="a little blurred")
+        >>> Verdict.from_json(verdict.to_json()) == verdict
+        True
+
     Attributes:
-        key: of the question and the judge's settings; `judge.request_key`.
-        item, perspective: of the question.
+        key: hash of the question and the judge's settings; `Judge.key`.
+        item, perspective: item and perspective of the question.
         status: one of `STATUSES`; only with "ok" are there a score and, if asked for, a yes or no.
-        score: in the range of the prompt.
+        score: a number in the range of the prompt.
         passed: True for yes; None where the prompt does not ask for it.
         text: what the judge says; without "ok", why there is no score.
         raw: the answer as it came, of the last request.
         model: the snapshot that answered, "toy-1" or "human"; "" if none did.
-        prompt_hash: of the prompt.
+        prompt_hash: `Prompt.hash`.
         usage: tokens of all requests: "prompt_tokens", "completion_tokens".
-        usd: what they cost; a request without an answer counts at its most.
-        requests: how many were sent.
+        usd: cost of all requests in US dollars; one without an answer counts at its most.
+        requests: number of requests that were sent.
         question: `Question.key`, which does not depend on the judge.
         repeat: as the question's.
-        settings: what decided the answer, in plain values: `judge.plain_settings`; {} in journals
-            of before it was written down.
+        settings: what decided the answer, in plain values: `Judge.recorded`; {} in older journals.
         people: whether people gave the answer, and no model.
 
     Raises:

@@ -5,8 +5,22 @@ import importlib
 
 import pytest
 
+MODULES = [
+    f"mre_jax.judges.{name}"
+    for name in (
+        "judge",
+        "outcome",
+        "packs.answer_parser",
+        "packs.objects",
+        "packs.pack",
+        "question",
+        "spec",
+        "verdict",
+    )
+]
 
-@pytest.mark.parametrize("name", ["mre_jax.judges.judge", "mre_jax.judges.spec"])
+
+@pytest.mark.parametrize("name", MODULES)
 def test_examples_hold(name):
     found = doctest.testmod(importlib.import_module(name))
     assert found.attempted and not found.failed

@@ -9,7 +9,7 @@ from mre_jax.judges.openai.judge import OpenAIJudge
 from mre_jax.judges.openai.model import ATTEMPTS
 from mre_jax.judges.openai.reply import Reply, Said
 from mre_jax.judges.openai.request import Message
-from mre_jax.judges.packs.answer_parser import UnreadableError, object_with
+from mre_jax.judges.packs.objects import UnreadableError, object_with
 from mre_jax.reward.edit_types import EDIT_TYPES
 
 _MAX_TOKENS = 1000

@@ -11,7 +11,8 @@ from typing import Any, Self
 
 from mre_jax.judges.openai.client import redact
 from mre_jax.judges.openai.failure import Failure, read_refusal
-from mre_jax.judges.packs.answer_parser import RefusedError, UnreadableError, parse_answer
+from mre_jax.judges.packs.answer_parser import parse_answer
+from mre_jax.judges.packs.objects import RefusedError, UnreadableError
 from mre_jax.judges.packs.pack import Prompt
 
 _TEXT_PARTS = ("text", "output_text")

@@ -133,7 +133,7 @@ class PromptPack:
     """Prompts that belong together.
 
     Attributes:
-        name: of the pack, or the path of its file.
+        name: name of the pack, or path of its file.
         description: whose wording it is.
         prompts: by perspective.
         types: by perspective and type of instruction, where each type has a prompt of its own.
@@ -192,6 +192,13 @@ def packs_of(hash_: str) -> list[str]:
 
 def load_pack(name: str) -> PromptPack:
     """Reads one of `PACKS`, a TOML file of the same form, or "official:" and a path.
+
+    Example:
+        >>> pack = load_pack("paper-annotation")
+        >>> pack.perspectives
+        ('following', 'preserving', 'quality')
+        >>> pack.prompt("quality").answer.keys
+        ('score', 'bad')
 
     Raises:
         ConfigError: if there is no such pack or file.

@@ -5,13 +5,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mre_jax.judges.packs.answer_parser import (
-    Parsed,
-    RefusedError,
-    UnreadableError,
-    json_schema,
-    parse_answer,
-)
+from mre_jax.judges.packs.answer_parser import Parsed, json_schema, parse_answer
+from mre_jax.judges.packs.objects import RefusedError, UnreadableError
 from mre_jax.judges.packs.pack import Answer
 
 ANNOTATION = Answer(("score",), True, 0, 5, text="bad")
