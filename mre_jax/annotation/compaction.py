@@ -16,10 +16,10 @@ class Compaction:
     """What a journal holds for a set of rewards.
 
     Attributes:
-        rewards: by item, sorted; those with all three perspectives.
+        rewards: rewards by item, sorted; those with all three perspectives.
         incomplete: items with fewer.
         failed: their missing perspectives by why they are missing; "" is not asked yet.
-        model: that gave the scores.
+        model: model that gave the scores.
     """
 
     rewards: dict[str, Reward]

@@ -32,7 +32,7 @@ class Items:
     """Triplets with the names of their rewards.
 
     Attributes:
-        path: of the set.
+        path: file or folder of the set.
         count: triplets.
         read: starts reading them, as (name, triplet), in the order of the set. One that cannot be
             read, or has no instruction, is its error.
@@ -54,10 +54,11 @@ def open_items(
     """Opens a set.
 
     Args:
-        path: of its file or folder: of a public set, of `mre prepare` or of `mre toy`.
-        source: its layout, as `mre prepare` takes it, "prepared", or "auto": prepared shards, the
-            folder of `mre toy`, and InstructPix2Pix folders are told by what they hold.
-        options: of the layout's reader.
+        path: file or folder of a public set, of `mre prepare` or of `mre toy`.
+        source: layout of the set, as `mre prepare` takes it, "prepared", or "auto": prepared
+            shards, the folder of `mre toy`, and InstructPix2Pix folders are known by what they
+            hold.
+        options: options of the layout's reader.
         max_examples: the set ends after these.
 
     Raises:

@@ -33,9 +33,9 @@ def ask_about(
     """Yields the questions about all triplets, those about one triplet in a row.
 
     Args:
-        items: of `open_items`.
+        items: what `open_items` gives.
         pack: all its perspectives are asked.
-        encoding: of the pictures.
+        encoding: encoding of the pictures.
         index: what knows them by their hash before they are encoded.
         toy: add what the toy judge needs, from the set's metadata.jsonl files.
         twice: so many of the triplets are asked about a second time, evenly spread over the set.

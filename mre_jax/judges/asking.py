@@ -35,7 +35,7 @@ async def ask_all(
     are none. Where two items ask the same, the second one gets the answer of the first.
 
     Args:
-        judge: of `make_judge`.
+        judge: a judge, as `JudgeSpec.make` gives it.
         questions: any number, read once.
         journal: open; what it holds is not asked again.
         concurrency: questions under way at any moment.
@@ -224,7 +224,7 @@ class _Asking:
         try:
             return self._write_down(done)
         except BaseException:
-            if self._under_way:  # they are paid for; the judge has been told to wait no more
+            if self._under_way:  # they are paid for; the judge was halted
                 self._write_down((await asyncio.wait(self._under_way))[0], strict=False)
             raise
 
@@ -234,7 +234,7 @@ class _Asking:
         for task in done:
             self._under_way.pop(task)
             if task.exception() is not None:
-                # One says why; the others only that they were told to wait no more.
+                # One says why; the others only that they were halted.
                 if error is None or isinstance(error, HaltedError):
                     error = task.exception()
                 continue

@@ -26,12 +26,12 @@ class Estimate:
     """What is still to be asked of a model.
 
     Attributes:
-        judge: its name.
-        model: its name at the server.
+        judge: name of the judge.
+        model: name of the model at the server.
         answered: questions that the journal answers.
         requests: one a question that it does not.
-        prompt_tokens: of these, about.
-        completion_tokens, most_completion_tokens: about, and at most.
+        prompt_tokens: input tokens of the requests, about.
+        completion_tokens, most_completion_tokens: output tokens, about and at most.
         batches: files that the Batch API would take them in.
         usd, batch_usd: about, each request by itself and in batches; None without a price.
         most_usd: the most, as it is reserved, in the way the judge asks; None without a price.

@@ -47,10 +47,10 @@ class Journal:
     In memory it holds a short digest and an offset per verdict, whatever the verdicts hold.
 
     Args:
-        path: of the file, on a local disk; it is made if it is not there.
+        path: file on a local disk; it is made if it is not there.
 
     Attributes:
-        path: of the file.
+        path: file of the journal.
 
     Raises:
         ConfigError, BusyError, DataError: as `GrowingFile`; DataError also for a file that holds

@@ -36,7 +36,7 @@ class Judge(abc.ABC):
     """What all judges have; each is a `DirectJudge` or a `BatchJudge`.
 
     Attributes:
-        name: as `make_judge` takes it.
+        name: text that `make_judge` takes.
         settings: JSON values that, with the question, determine what is asked of whom.
     """
 
@@ -161,7 +161,7 @@ def make_judge(name: str, **options: Any) -> Judge:
 
     Args:
         name: "openai:MODEL" and so on, see above.
-        options: of the judge's class.
+        options: options of the judge's class.
 
     Raises:
         ConfigError: if there is no such judge, or it does not have such an option.

@@ -53,7 +53,7 @@ class Outcome:
 
         Args:
             series: what must have a score each: a perspective; or system, condition and metric.
-            status: as of a `Verdict`.
+            status: `Verdict.status`.
             reason: why there is no score, as it is shown.
             known: whether it was not asked for just now.
             max_tokens: what the answer had of them.

@@ -38,7 +38,7 @@ class Encoding:
     """How pictures are encoded.
 
     Attributes:
-        quality: of the JPEG, from 1 to 100; None sends the files as they are.
+        quality: quality of the JPEG, from 1 to 100; None sends the files as they are.
         height: pixels to resize to, keeping the shape; None keeps the size.
     """
 

@@ -46,7 +46,7 @@ class Verdict:
         usd: cost of all requests in US dollars; one without an answer counts at its most.
         requests: number of requests that were sent.
         question: `Question.key`, which does not depend on the judge.
-        repeat: as the question's.
+        repeat: `Question.repeat`.
         settings: what decided the answer, in plain values: `Judge.recorded`; {} in older journals.
         people: whether people gave the answer, and no model.
 

@@ -68,7 +68,7 @@ class OpenAIBatchJudge(ModelJudge, BatchJudge):
         bytes_: size of a batch's file, at most.
         active: batches under way at any moment; their files lie on the disk.
         poll_seconds: time between two looks at them.
-        options: as `Model`; `usd` is the price without the discount.
+        options: options of `Model`; `usd` is the price without the discount.
 
     Raises:
         ConfigError: as `Model`, and for a number out of range.
@@ -274,7 +274,7 @@ class _Flow:
         return replies
 
     def _rows(self, content: bytes, file: str) -> Iterator[dict[str, Any]]:
-        """The objects of a file of answers; a line that is none is kept and told of."""
+        """The objects of a file of answers; a line that is none is kept and logged."""
         for number, line in numbered_lines(content):
             try:
                 yield parse_row(line, f"{file}:{number}")
@@ -341,7 +341,7 @@ class _Flow:
 
 
 class _Server:
-    """The calls that a shard needs, each tried several times."""
+    """The calls of a shard, each tried several times."""
 
     def __init__(self, model: Model):
         self._model = model

@@ -30,10 +30,10 @@ class Line:
 
     Attributes:
         key: `request_key`, its custom id.
-        item, perspective, question, prompt_hash, repeat: as in its verdict.
+        item, perspective, question, prompt_hash, repeat: fields of its verdict.
         pack: name of the prompt pack.
         usd: the most it can cost.
-        settings: of its verdict.
+        settings: `Verdict.settings`.
         body: JSON of the request; "" where only the question is wanted.
     """
 
@@ -54,12 +54,12 @@ class ShardState:
     """Where a shard stands.
 
     Attributes:
-        name: of the shard.
+        name: name of the shard.
         usd: the most it can cost.
         round: 0, or how often its requests were sent before.
         parent: the shard whose rest it is; "" for a first one.
-        file_id: of the uploaded file; None before.
-        batch_id: of the batch; None before it is created, and after it failed.
+        file_id: id of the uploaded file; None before.
+        batch_id: id of the batch; None before it is created, and after it failed.
         attempt: how often a batch of it was created and failed.
         done: whether nothing more is to be had from it.
     """
@@ -78,10 +78,10 @@ class BatchFolder:
     """The folder of a journal's batches, as a context manager.
 
     Args:
-        path: of the folder.
+        path: folder beside the journal.
 
     Attributes:
-        shards: by name, in the order they were made.
+        shards: shards by name, in the order they were made.
 
     Raises:
         BusyError: on entering, if another process works with it.

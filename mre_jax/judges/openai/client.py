@@ -26,8 +26,8 @@ def make_client(base_url: str | None, key_name: str, timeout: float) -> Any:
     The key is read from the environment only, and from then on kept out of log messages.
 
     Args:
-        base_url: of another server than OpenAI's; by default OPENAI_BASE_URL.
-        key_name: of the environment's variable that holds the key.
+        base_url: address of another server than OpenAI's; by default OPENAI_BASE_URL.
+        key_name: environment variable that holds the key.
         timeout: seconds for one request.
 
     Raises:

@@ -107,8 +107,8 @@ class Failure:
             request, and it would be again), "stop" (so would every other).
         text: one line.
         wait: seconds that the server asks for, if it does.
-        about: of a "stop": "money", "key", "address", "certificate", "model", "pictures", or the
-            judge's setting that is refused; of others "address" if nobody there speaks the
+        about: cause of a "stop": "money", "key", "address", "certificate", "model", "pictures", or
+            the judge's setting that is refused; of others "address" if nobody there speaks the
             protocol.
     """
 
@@ -135,9 +135,9 @@ def read_refusal(status: int, body: str, headers: Mapping[str, str] | None = Non
     """What an error of a server means.
 
     Args:
-        status: of HTTP.
-        body: as it came.
-        headers: of the response; they, or the body, may ask to wait.
+        status: status of HTTP.
+        body: body of the response, as it came.
+        headers: headers of the response; they, or the body, may ask to wait.
     """
     error = _Error.read(body)
     text = redact(f"{status}: {error.text}")[:300]
@@ -223,9 +223,9 @@ class _Error:
     """What the body of an error says.
 
     Attributes:
-        text: its messages in one line.
+        text: messages in one line.
         codes: kinds of errors, in small letters.
-        names: of fields of the request.
+        names: names of fields of the request.
     """
 
     text: str

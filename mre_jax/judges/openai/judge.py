@@ -56,7 +56,7 @@ class OpenAIJudge(ModelJudge, DirectJudge):
 
     Args:
         model: name that the server knows.
-        options: as `Model`.
+        options: options of `Model`.
 
     Raises:
         ConfigError: as `Model`.

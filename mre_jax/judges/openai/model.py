@@ -97,7 +97,7 @@ class Model:
             compatible.
         key_name: environment variable that holds the key.
         api, seed, detail, system: see `RequestSettings`.
-        form: likewise, or "auto": the first that the server takes.
+        form: see `RequestSettings`; or "auto": the first that the server takes.
         temperature: "auto" is 0 for models that take one; None sends none.
         max_tokens: tokens of an answer; by default 300, or 4000 for a model that thinks.
         max_tokens_field: see `RequestSettings`; "auto" is the first that the server takes.
@@ -113,7 +113,7 @@ class Model:
         facts: what is known of the model.
         request: settings of the next request.
         pace: when it may be sent.
-        client: of the server; None offline.
+        client: client of the server; None offline.
 
     Raises:
         ConfigError: for an unknown word, a number out of range, a missing key or package.

@@ -24,7 +24,7 @@ class ModelFacts:
     """What is known of a model.
 
     Attributes:
-        name: as it was asked for.
+        name: name that was asked for.
         usd: per million input and output tokens; None if no price is known.
         priced: date of the price, or "yours".
         reasoning: whether it refuses a temperature and thinks in output tokens.
@@ -81,7 +81,7 @@ def model_facts(name: str, usd: tuple[float, float] | None = None) -> ModelFacts
     """What is known of a model; of an unknown one, its name alone.
 
     Args:
-        name: as the server knows it.
+        name: name that the server knows.
         usd: a price that replaces the known one.
 
     Raises:

@@ -116,8 +116,8 @@ def retry_after(headers: Mapping[str, str], body: str, now: datetime.datetime) -
     """Seconds that a server asks to wait, of any length; None if it does not say.
 
     Args:
-        headers: of the response.
-        body: of it, which says so where the headers do not: "try again in 7m12s".
+        headers: headers of the response.
+        body: body of the response, which says so where the headers do not: "try again in 7m12s".
         now: the time, with a zone.
     """
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):

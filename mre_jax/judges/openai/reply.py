@@ -41,9 +41,9 @@ class Said:
         refusal: why the model declines, where it says so apart.
         stop: "length", "content_filter" or "error" if it was cut short; "" otherwise.
         thought: what the model thought, as far as it is shown.
-        thought_tokens: tokens of that, as far as they are told.
+        thought_tokens: tokens of the thought, as far as the server says.
         others: texts of further choices, which were not asked for.
-        model: that answered, as the server says.
+        model: model that answered, as the server says.
         usage: "prompt_tokens" and "completion_tokens"; empty if the server does not say.
     """
 
@@ -62,11 +62,11 @@ class Reply:
     """What an answer comes to.
 
     Attributes:
-        status: as of a `Verdict`.
-        score, passed: of a reply that is "ok".
+        status: `Verdict.status`.
+        score, passed: number, and yes or no, of a reply that is "ok".
         text: what the judge says, or why there is no score.
         raw: the content as it came.
-        model: that answered, as the server says.
+        model: model that answered, as the server says.
         usage: "prompt_tokens" and "completion_tokens"; empty if the server does not say.
     """
 

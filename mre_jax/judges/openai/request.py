@@ -31,7 +31,7 @@ class Message:
         system: the system message; "" for none.
         user: the user's.
         pictures: files, shown in this order after the text.
-        schema: of the answer.
+        schema: JSON schema of the answer.
         plain_schema: the same for servers that know less of schemas.
     """
 
@@ -74,13 +74,13 @@ class RequestSettings:
 
     Attributes:
         model: name that the server knows.
-        max_tokens: of the answer, thinking included.
+        max_tokens: tokens of the answer, thinking included.
         form: what holds the server to the answer's form: "schema", a JSON schema that enumerates
             whole numbers; "plain_schema", one that gives their type; "json_object", that it is
             JSON; "text", the prompt alone.
         temperature: None does not send one, as some models refuse it.
-        seed: likewise.
-        detail: of the pictures, "low", "high" or "auto"; None does not send it.
+        seed: seed of the answer; None does not send it.
+        detail: detail of the pictures, "low", "high" or "auto"; None does not send it.
         api: "chat" for chat completions, "responses" for the Responses API.
         max_tokens_field: what chat completions call `max_tokens`.
         system: "system" sends the system message as one, "user" before the user's text.
@@ -98,7 +98,7 @@ class RequestSettings:
 
     @property
     def path(self) -> str:
-        """Of the API, after the base address."""
+        """Path of the API, after the base address."""
         return "/responses" if self.api == "responses" else "/chat/completions"
 
     def body(self, message: Message) -> dict[str, Any]:

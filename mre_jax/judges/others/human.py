@@ -22,7 +22,7 @@ class HumanJudge(DirectJudge):
     without systems holds the scores of one, whichever is judged.
 
     Args:
-        path: of a file of `judges.ratings`.
+        path: file that `read_ratings` reads.
 
     Raises:
         DataError: as `read_ratings`.

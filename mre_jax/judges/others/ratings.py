@@ -33,9 +33,9 @@ class Rating:
     """What one person said of one edit in one perspective.
 
     Attributes:
-        item: of the benchmark.
+        item: name of the benchmark's item.
         perspective: one of a prompt pack's.
-        score: in the range of the perspective.
+        score: a number in the range of the perspective.
         passed: yes or no; None if it was not asked.
         system: whose edit it is; "" in a table of one system.
         annotator: who scored; "" in a table of one annotator.
@@ -62,7 +62,7 @@ def read_ratings(path: epath.PathLike) -> list[Rating]:
     """Reads a table of people's scores, in its order.
 
     Args:
-        path: of a .csv, .tsv or .jsonl file.
+        path: a .csv, .tsv or .jsonl file.
 
     Raises:
         DataError: naming the row that is of another form, or that scores an edit a second time.

@@ -15,7 +15,7 @@ class ReplayJudge(DirectJudge):
     """Answers the very questions, prompt, pictures and instruction, that a journal answers.
 
     Args:
-        path: of the journal.
+        path: file of the journal.
 
     Raises:
         DataError: if it is missing, or two models have answered the same question in it.

@@ -36,7 +36,7 @@ class Parsed:
 
     Attributes:
         score: the number, or what the numbers combine to; an int where all are.
-        passed: of the "yes" or "no"; None where it was not asked for.
+        passed: whether the answer is "yes"; None where it was not asked for.
         text: what the judge says; "" where it was not asked for.
     """
 

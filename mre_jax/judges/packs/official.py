@@ -33,7 +33,7 @@ def read_official(path: str) -> PromptPack:
     """The prompts of one benchmark.
 
     Args:
-        path: of a file above, or of a folder with one of them in it or below.
+        path: a file above, or a folder with one of them in it or below.
 
     Raises:
         ConfigError: if there is nothing of this name.

@@ -70,7 +70,7 @@ class Answer:
         combine: "min" or "mean", what makes one score of several numbers.
         form: "object"; or "lines", each a key, a colon and its value, all lines that end in a
             number where `scores` is empty.
-        length: of the list that is the value of the one key in `scores`; 0 for numbers by
+        length: length of the list that is the value of the one key in `scores`; 0 for numbers by
             themselves.
     """
 
@@ -135,8 +135,8 @@ class PromptPack:
     Attributes:
         name: name of the pack, or path of its file.
         description: whose wording it is.
-        prompts: by perspective.
-        types: by perspective and type of instruction, where each type has a prompt of its own.
+        prompts: prompts by perspective.
+        types: prompts by perspective and type of instruction, where types have their own.
         settings: options of a model judge as the prompts' authors set them, where the user does
             not.
     """
