@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 from mre_jax.judges.openai.client import redact
 from mre_jax.judges.openai.judge import OpenAIJudge
 from mre_jax.judges.openai.model import ATTEMPTS
 from mre_jax.judges.openai.reply import Reply, Said
 from mre_jax.judges.openai.request import Message
+from mre_jax.judges.packs.answer_parser import object_schema
 from mre_jax.judges.packs.objects import UnreadableError, object_with
 from mre_jax.reward.edit_types import EDIT_TYPES
 
@@ -87,16 +87,8 @@ def _read(said: Said) -> Reply:
 
 
 def _message(data: bytes) -> Message:
-    return Message("", _PROMPT, (data,), _schema(), _schema())
-
-
-def _schema() -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": {kind: {"type": "string"} for kind in EDIT_TYPES},
-        "required": list(EDIT_TYPES),
-        "additionalProperties": False,
-    }
+    schema = object_schema({kind: {"type": "string"} for kind in EDIT_TYPES})
+    return Message("", _PROMPT, (data,), schema, schema)
 
 
 def parse_draft(raw: str) -> dict[str, str] | None:

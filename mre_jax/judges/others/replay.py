@@ -1,5 +1,6 @@
 """The answers of a journal, without asking anybody."""
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from typing import Any
@@ -39,7 +40,7 @@ class ReplayJudge(DirectJudge):
     def name(self) -> str:
         return f"replay:{self._path}"
 
-    @property
+    @functools.cached_property
     def settings(self) -> Mapping[str, Any]:
         keys = "".join(sorted(verdict.key for verdict in self._verdicts.values()))
         return {"replay": hashlib.sha256(keys.encode()).hexdigest()}

@@ -86,10 +86,15 @@ def json_schema(answer: Answer, *, plain: bool = False) -> dict[str, Any]:
             properties[key] = {"type": "integer", "enum": values}
         else:
             properties[key] = {"type": "integer" if answer.integer else "number"}
+    return object_schema(properties)
+
+
+def object_schema(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of an object with exactly these keys, in this order."""
     return {
         "type": "object",
-        "properties": properties,
-        "required": list(answer.keys),
+        "properties": dict(properties),
+        "required": list(properties),
         "additionalProperties": False,
     }
 
