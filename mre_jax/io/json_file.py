@@ -14,20 +14,34 @@ from typing import Any, NoReturn
 from etils import epath
 
 from mre_jax.errors import DataError
+from mre_jax.io.files import refuse_lfs_pointer
 
 
 def read_json(path: epath.Path) -> Any:
     """What a JSON file holds.
 
     Raises:
-        DataError: if it is missing, not JSON, or repeats a key of an object.
+        DataError: if it is missing, not JSON, a Git LFS pointer, or repeats a key of an object.
     """
+    refuse_lfs_pointer(path)
     try:
         return parse_json(path.read_bytes(), path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise DataError(f"{path}: a folder, where a JSON file is wanted") from None
+
+
+def read_object(path: epath.Path) -> dict[str, Any]:
+    """`read_json` for a file that holds an object.
+
+    Raises:
+        DataError: if it holds anything else.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: want a JSON object, got {type(value).__name__}")
+    return value
 
 
 def parse_json(data: bytes, where: object) -> Any:

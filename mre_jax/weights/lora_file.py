@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mre_jax.errors import DataError
-from mre_jax.weights.files.folder import read_json
+from mre_jax.io.json_file import read_object
 from mre_jax.weights.files.source import SafetensorsFile, TensorSource, is_floating, open_tensors
 from mre_jax.weights.names.strict import shortened
 
@@ -232,7 +232,7 @@ def _settings(source: TensorSource) -> Settings:
             f"{path} is PEFT's and lacks {ADAPTER_CONFIG} beside it, which says how strongly it "
             "acts; give the folder with both"
         )
-    return read_json(config) if is_peft else {}
+    return read_object(config) if is_peft else {}
 
 
 def _settings_of(component: str | None, settings: Settings) -> Settings:

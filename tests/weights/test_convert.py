@@ -10,12 +10,12 @@ import pytest
 from safetensors.numpy import save_file
 
 from mre_jax.commands import convert as command
-from mre_jax.commands.convert import convert
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.weights import save, verify
 from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.files.source import SafetensorsFile
 from tests.weights import tiny
+from tests.weights.tiny import convert
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
@@ -50,7 +50,7 @@ def loaded_pipeline(folder, **parts):
 
 def test_a_diffusers_folder_comes_through_bit_for_bit(pipeline_folder, tmp_path):
     report = convert(pipeline_folder, tmp_path / "out")
-    assert report["kind"] == "diffusers" and report["weights"] == "only"
+    assert report.kind == "diffusers" and report.weights == "only"
     for name in FILES[:2]:
         assert_same(tensors(tmp_path / "out" / name), tensors(pipeline_folder / name))
     text = tensors(pipeline_folder / FILES[2])
@@ -60,7 +60,7 @@ def test_a_diffusers_folder_comes_through_bit_for_bit(pipeline_folder, tmp_path)
         if path.suffix != ".safetensors":
             written = tmp_path / "out" / path.relative_to(pipeline_folder)
             assert written.read_bytes() == path.read_bytes(), path
-    assert set(report["files"]) == {
+    assert set(report.files) == {
         str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")
     }
 
@@ -93,8 +93,8 @@ def test_the_original_layout_gives_the_chosen_weights(
     original_file, pipeline_folder, tmp_path, weights, factor
 ):
     report = convert(original_file, tmp_path / "out", weights=weights, base=pipeline_folder)
-    assert report["kind"] == "compvis"
-    assert report["weights"] == (weights or "ema")
+    assert report.kind == "compvis"
+    assert report.weights == (weights or "ema")
     unet = {name: t.numpy() * factor for name, t in tiny.make_unet().state_dict().items()}
     assert_same(tensors(tmp_path / "out" / UNET_FILE), unet)
     for name in FILES[1:]:
@@ -124,7 +124,7 @@ def test_a_text_to_image_model_becomes_an_editor_that_starts_equal(tmp_path):
     base = tiny.make_unet(in_channels=4)
     base.save_pretrained(tmp_path / "base")
     report = convert(tmp_path / "base", tmp_path / "editor")
-    assert any("expanded to 8" in note for note in report["notes"])
+    assert any("expanded to 8" in note for note in report.notes)
     editor = diffusers.UNet2DConditionModel.from_pretrained(tmp_path / "editor")
     assert editor.config.in_channels == 8
     assert torch.equal(editor.conv_in.bias, base.conv_in.bias)
@@ -137,7 +137,7 @@ def test_a_text_to_image_model_becomes_an_editor_that_starts_equal(tmp_path):
     convert(tmp_path / "base", tmp_path / "kept", in_channels=4)
     kept = tmp_path / "kept/diffusion_pytorch_model.safetensors"
     assert_same(tensors(kept), tensors(tmp_path / "base/diffusion_pytorch_model.safetensors"))
-    assert not convert(tmp_path / "editor", tmp_path / "again")["notes"]
+    assert not convert(tmp_path / "editor", tmp_path / "again").notes
     with pytest.raises(DataError, match="cannot be made to take 4"):
         convert(tmp_path / "editor", tmp_path / "cut", in_channels=4)
 
@@ -164,15 +164,15 @@ def test_the_released_form_is_recognised_by_its_tensors_and_keeps_their_names(
     (source / "unet/config.json").write_text(json.dumps(config))
 
     report = convert(source, tmp_path / "out")
-    assert report["kind"] == "released"
+    assert report.kind == "released"
     assert_same(tensors(tmp_path / "out" / UNET_FILE), tensors(source / UNET_FILE))
     written = json.loads((tmp_path / "out/unet/config.json").read_text())
     assert written["reward"]["form"] == "released" and written["reward"]["score_width"] == 32
     index = json.loads((tmp_path / "out/model_index.json").read_text())
     assert index["unet"] == ["mre_jax.pytorch", "RewardUNet2DConditionModel"]
     again = convert(tmp_path / "out/unet", tmp_path / "again", verify=True)
-    assert again["kind"] == "released"
-    assert max(again["relative_error"].values()) < verify.TOLERANCE
+    assert again.kind == "released"
+    assert max(again.relative_error.values()) < verify.TOLERANCE
     name = "diffusion_pytorch_model.safetensors"
     assert_same(tensors(tmp_path / "again" / name), tensors(source / UNET_FILE))
 
@@ -183,7 +183,7 @@ def test_the_paper_form_loads_in_pytorch(pipeline_folder, tmp_path):
     source = tmp_path / "unet"
     reward_unet("paper").save_pretrained(source)
     report = convert(source, tmp_path / "out", verify=True)
-    assert max(report["relative_error"].values()) < verify.TOLERANCE
+    assert max(report.relative_error.values()) < verify.TOLERANCE
     unet, info = RewardUNet2DConditionModel.from_pretrained(
         tmp_path / "out", output_loading_info=True
     )
@@ -206,7 +206,7 @@ def test_orbax_and_back_is_the_same_model(pipeline_folder, tmp_path):
     convert(pipeline_folder, tmp_path / "ours", format="orbax")
     assert not list((tmp_path / "ours").rglob("*.safetensors"))
     report = convert(tmp_path / "ours", tmp_path / "back")
-    assert report["kind"] == "orbax"
+    assert report.kind == "orbax"
     assert_same(tensors(tmp_path / "back" / UNET_FILE), tensors(pipeline_folder / UNET_FILE))
     hashes = {weights_hash(tmp_path / name) for name in ("ours", "back")}
     assert hashes == {weights_hash(pipeline_folder)}

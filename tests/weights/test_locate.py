@@ -5,11 +5,11 @@ from fnmatch import fnmatch
 import pytest
 from etils import epath
 
-from mre_jax.commands.convert import convert
 from mre_jax.errors import DataError
 from mre_jax.weights import locate
 from mre_jax.weights.checkpoint import checkpoint_at
 from mre_jax.weights.locate import local_path, needed_files
+from tests.weights.tiny import convert
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 

@@ -9,7 +9,6 @@ import pytest
 import safetensors.numpy
 from etils import epath
 
-from mre_jax.commands.convert import convert
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.weights import locate
 from mre_jax.weights import lora as lora_module
@@ -24,6 +23,7 @@ from mre_jax.weights.names.rule import tensors
 from tests.parity import relative_error
 from tests.weights import lora_files, tiny
 from tests.weights.lora_files import BLOCK, write
+from tests.weights.tiny import convert
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from mre_jax.commands.convert import convert
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.errors import DataError
 from mre_jax.weights.checkpoint import open_checkpoint
@@ -13,6 +12,7 @@ from mre_jax.weights.files.torch_zip import PickledCheckpoint, state_dict
 from mre_jax.weights.load import load_unet, load_vae
 from mre_jax.weights.names.rule import expected_tensors, tensors
 from tests.weights import tiny
+from tests.weights.tiny import convert
 
 torch = pytest.importorskip("torch")
 

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mre_jax.weights import convert as conversion
+
 UNET = {
     "sample_size": 8,
     "in_channels": 8,
@@ -33,6 +35,10 @@ TEXT = {
     "eos_token_id": 39,
     "pad_token_id": 39,
 }
+
+
+def convert(*paths: Any, **options: Any) -> conversion.ConvertReport:
+    return conversion.convert(conversion.ConvertSpec(*paths, **options))
 
 
 def make_unet(**changes: Any) -> Any:

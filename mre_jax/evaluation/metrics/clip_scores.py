@@ -16,9 +16,9 @@ from mre_jax.evaluation.metrics.batched import Batched
 from mre_jax.evaluation.metrics.cosine import cosine, difference, unit
 from mre_jax.evaluation.metrics.preprocess import Picture, Preprocess
 from mre_jax.evaluation.metrics.weight_file import fingerprint, open_weights
+from mre_jax.io.json_file import read_object
 from mre_jax.models.clip import CLIPConfig, CLIPModel
 from mre_jax.models.layers import Compute, make_rngs
-from mre_jax.weights.files.folder import read_json
 from mre_jax.weights.files.source import TensorSource, renamed
 from mre_jax.weights.locate import local_path
 from mre_jax.weights.names.rule import load
@@ -87,7 +87,7 @@ class CLIPScores:
             ConfigError: for the folder of another network or preprocessing.
         """
         with local_path(path) as folder:
-            config = CLIPConfig.from_dict(read_json(folder / "config.json"))
+            config = CLIPConfig.from_dict(read_object(folder / "config.json"))
             _check_preprocessor(folder / "preprocessor_config.json", preprocess_of(config))
             abstract = nnx.eval_shape(
                 lambda: CLIPModel(config, compute=Compute(), rngs=make_rngs(0))
@@ -186,7 +186,7 @@ def _tokenizer_files(folder: Path) -> Mapping[str, bytes]:
 
 def _check_preprocessor(path: Path, preprocess: Preprocess) -> None:
     """Refuses pictures other than what is made here; without the file they are the usual ones."""
-    given = read_json(path) if path.is_file() else {}
+    given = read_object(path) if path.is_file() else {}
     resize, crop = preprocess.resize, preprocess.crop
     accepted: dict[str, tuple[Any, ...]] = {
         "size": (resize, {"shortest_edge": resize}),

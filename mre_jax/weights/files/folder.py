@@ -2,13 +2,13 @@
 
 import codecs
 import dataclasses
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from mre_jax.errors import DataError
 from mre_jax.io.files import refuse_lfs_pointer
+from mre_jax.io.json_file import read_object
 from mre_jax.weights.files.orbax_folder import FOLDER as ORBAX
 from mre_jax.weights.files.orbax_folder import OrbaxComponent
 from mre_jax.weights.files.source import WEIGHT_SUFFIXES, TensorSource, open_tensors
@@ -70,7 +70,7 @@ class ModelFolder:
                 another class.
         """
         path = self._folder(component) / "config.json"
-        config = read_json(path)
+        config = read_object(path)
         classes = _classes(config)
         if classes and all(_CLASSES.get(name) != component for name in classes):
             known = [name for name, kind in _CLASSES.items() if kind == component]
@@ -130,7 +130,7 @@ class ModelFolder:
         for path in paths:
             refuse_lfs_pointer(path)
             if path.name.endswith(("config.json", MODEL_INDEX)):
-                read_json(path)
+                read_object(path)
         return {str(path.relative_to(self.path)): _content(path) for path in paths}
 
     @property
@@ -188,22 +188,6 @@ def require_weights(
     return taken, others
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        DataError: when the file is missing or holds anything else.
-    """
-    refuse_lfs_pointer(path)
-    try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not readable JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{path} does not hold a JSON object")
-    return value
-
-
 def _content(path: Path) -> bytes:
     """The bytes of a small file, without the mark that Windows's editors put before a text."""
     return path.read_bytes().removeprefix(codecs.BOM_UTF8)
@@ -256,7 +240,7 @@ def _no_model(path: Path) -> str:
 
 
 def _component(path: Path) -> str:
-    classes = _classes(read_json(path / "config.json"))
+    classes = _classes(read_object(path / "config.json"))
     for name in classes:
         if name in _CLASSES:
             return _CLASSES[name]
@@ -276,7 +260,7 @@ def _require_stable_diffusion(path: Path) -> None:
     """Refuses the pipeline of another family by its name."""
     if not (path / MODEL_INDEX).is_file():
         return
-    index = read_json(path / MODEL_INDEX)
+    index = read_object(path / MODEL_INDEX)
     parts = {key for key, value in index.items() if isinstance(value, list) and any(value)}
     if foreign := sorted(parts - _PARTS):
         raise DataError(

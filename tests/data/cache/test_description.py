@@ -18,7 +18,6 @@ tfds = pytest.importorskip("tensorflow_datasets")
 from safetensors.numpy import load_file, save_file  # noqa: E402
 
 from mre_jax import cli  # noqa: E402
-from mre_jax.commands.convert import convert  # noqa: E402
 from mre_jax.data.batches.augment import Augmentation  # noqa: E402
 from mre_jax.data.batches.device import prefetch, to_float  # noqa: E402
 from mre_jax.data.batches.loader import Loader, Reading  # noqa: E402
@@ -50,6 +49,7 @@ from tests.data.prepared import (  # noqa: E402
     write_toy,
 )
 from tests.tiny_editor import make_tiny_editor  # noqa: E402
+from tests.weights.tiny import convert  # noqa: E402
 
 BATCH = 8
 
