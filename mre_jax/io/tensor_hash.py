@@ -18,11 +18,26 @@ def tensor_hash(tensors: Iterable[tuple[str, np.ndarray]]) -> str:
         >>> tensor_hash([("bias", np.zeros(2, np.float32))])[:8]
         'ae26c03e'
     """
-    digest = hashlib.sha256()
+    made = TensorHash()
     for name, array in tensors:
-        digest.update(f"{name} {array.dtype.name} {list(array.shape)}\n".encode())
-        digest.update(as_bytes(array))
-    return digest.hexdigest()
+        made.update(name, array)
+    return made.hexdigest()
+
+
+class TensorHash:
+    """`tensor_hash`, made tensor by tensor."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def update(self, name: str, array: np.ndarray) -> None:
+        """Adds the next tensor."""
+        self._digest.update(f"{name} {array.dtype.name} {list(array.shape)}\n".encode())
+        self._digest.update(as_bytes(array))
+
+    def hexdigest(self) -> str:
+        """The hash of all tensors so far."""
+        return self._digest.hexdigest()
 
 
 def as_bytes(array: np.ndarray) -> memoryview:

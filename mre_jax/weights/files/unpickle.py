@@ -145,7 +145,7 @@ def _bounded(program: io.BytesIO, origin: str) -> bytes:
             )
         if count >= _OPCODE_LIMIT:
             raise ValueError("it goes on without end")
-        if opcode.name.endswith("PUT") and argument > count:
+        if opcode.name.endswith("PUT") and int(argument or 0) > count:
             raise ValueError(f"memo {argument} of {count}")
         bounded += _EXCHANGED.get(opcode.name, data[position : program.tell()])
     return bytes(bounded)

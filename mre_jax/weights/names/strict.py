@@ -62,7 +62,7 @@ def compare(expected: Mapping[str, Any], source: TensorSource) -> Faults:
 def stream(
     expected: Mapping[str, Any], source: TensorSource, order: Iterable[str] | None = None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Every expected tensor once, in `order` (default: that of the source).
+    """Every expected tensor once, in `order` (default: that of the names).
 
     When the source does not fit, nothing is yielded; when only values are wrong, the error comes
     after the last tensor, so a consumer must not publish before the stream has ended.
@@ -73,7 +73,7 @@ def stream(
     """
     faults = compare(expected, source)
     fits = not faults
-    names = source.tensors if order is None or not fits else order
+    names = sorted(source.tensors) if order is None or not fits else order
     for name in names:
         if name not in expected:
             continue
