@@ -57,7 +57,7 @@ class PickledCheckpoint:
         member = self._members[name]
         flat = _spanned(self.path, member.start, tensor)
         if flat.nbytes == member.size:  # most tensors are a whole member: it is read once
-            self._check(name, zlib.crc32(flat.view(np.uint8)))
+            self._check(name, zlib.crc32(flat.view(np.uint8).data))
         else:
             self._verify(name)
         return _strided(flat, tensor)
