@@ -98,7 +98,9 @@ class RewardAttention(nnx.Module):
     def __call__(self, x: Float[Array, "b n c"], tokens: KeyValue) -> Float[Array, "b n c"]:
         query = self._split(self.query(x))
         out = attention(query, *tokens, implementation=self.compute.attention)
-        return self.norm(self.dense(rearrange(out, "b n k d -> b n (k d)")) + x)
+        out = self.dense(rearrange(out, "b n k d -> b n (k d)"))
+        y: Array = self.norm(out + x)
+        return y
 
     def _split(self, x: Float[Array, "b n c"]) -> Float[Array, "b n k d"]:
         return rearrange(x, "b n (k d) -> b n k d", k=self.heads)
@@ -114,7 +116,8 @@ class RewardMLP(nnx.Module):
 
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
         hidden = jax.nn.gelu(self.linear_1(x), approximate=False)
-        return self.norm(self.linear_2(hidden) + x)
+        y: Array = self.norm(self.linear_2(hidden) + x)
+        return y
 
 
 class RewardEncoder(nnx.Module):
@@ -293,7 +296,8 @@ def _present(inputs: RewardInputs) -> Bool[Array, "b"]:
 
 
 def _masked(features: RewardFeatures) -> RewardFeatures:
-    return jax.tree.map(lambda x: _where_present(features.present, x), features)
+    masked: RewardFeatures = jax.tree.map(lambda x: _where_present(features.present, x), features)
+    return masked
 
 
 def _where_present(present: Bool[Array, "b"], x: Array) -> Array:
