@@ -12,8 +12,9 @@ its help. Of the type it takes what the option accepts:
     another spec, or None         its options, as a group
 
 A field's `metadata` may say what the type does not: "flag" (another name), "positional" (True),
-"metavar", "choices", "title" (of a group), "group" (the title of one that begins here), "no" (of a
-bool), "help" (in place of the docstring's line), and "parse" (a function of the text).
+"metavar", "choices", "nargs" and "const" (of argparse), "title" (of a group), "group" (the title of
+one that begins here), "no" (of a bool), "help" (in place of the docstring's line), and "parse" (a
+function of the text).
 """
 
 import argparse
@@ -109,7 +110,7 @@ def _add_one(place: Parser, field: "_Field", dest: str, required: bool, default:
         text += _as_help(default)
     options |= _kind(field, default)
     options["help"] = text
-    for name in ("metavar", "choices"):
+    for name in ("metavar", "choices", "nargs", "const"):
         if name in field.metadata:
             options[name] = field.metadata[name]
     takes_value = "choices" not in options and options.get("action") in (None, "append")
@@ -118,7 +119,7 @@ def _add_one(place: Parser, field: "_Field", dest: str, required: bool, default:
     if field.positional:
         options.setdefault("metavar", field.name)
         if default is not dataclasses.MISSING:
-            options["nargs"] = "?"
+            options.setdefault("nargs", "?")
         place.add_argument(dest, **options)
     else:
         place.add_argument(*field.flags, dest=dest, required=needed, **options)
@@ -134,7 +135,8 @@ def _kind(field: "_Field", default: Any) -> dict[str, Any]:
         return {"choices": typing.get_args(hint)}
     if field.repeated:
         metavar = "NAME=VALUE" if typing.get_origin(hint) is dict else None
-        return {"action": "append", "default": [], "metavar": metavar}
+        number = {"type": int} if int in typing.get_args(hint) else {}
+        return {"action": "append", "default": [], "metavar": metavar} | number
     return {"type": hint} if hint in (int, float) and "parse" not in field.metadata else {}
 
 
@@ -211,7 +213,7 @@ class _Field:
         hint = _without_none(self.type)
         arguments = typing.get_args(hint)
         origin = typing.get_origin(hint)
-        return "parse" not in self.metadata and (
+        return not {"parse", "nargs"} & self.metadata.keys() and (
             origin is dict or (origin is tuple and arguments[0] is not float)
         )
 

@@ -6,9 +6,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from mre_jax.commands.options import field_docs
 from mre_jax.errors import ConfigError
-from mre_jax.evaluation.provenance import add_side_by_side, side_by_side
-from mre_jax.evaluation.results import Result, read_results, results_file
+from mre_jax.evaluation.provenance import side_by_side
+from mre_jax.evaluation.results import Result, ResultsSpec, read_results, results_file
 from mre_jax.evaluation.statistics.intervals import Bootstrap
 from mre_jax.report.page import write_report
 from mre_jax.report.pictures import BUDGET, PLACES
@@ -26,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='two systems, as "reward 5,5,5" or by name; of two runs with the same systems, '
         'as "reward (RUN) 5,5,5"',
     )
-    add_side_by_side(parser)
+    words = field_docs(ResultsSpec)["side_by_side"].removesuffix(".")
+    parser.add_argument("--side-by-side", action="store_true", help=words)
     parser.add_argument(
         "--pictures",
         choices=PLACES,

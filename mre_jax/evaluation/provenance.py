@@ -7,7 +7,6 @@ this differs go into no mean, table or comparison together. What a row does not 
 rows of old files, which say nothing, agree with each other and with no others.
 """
 
-import argparse
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -122,16 +121,6 @@ def side_by_side(rows: Sequence["Result"]) -> list["Result"]:
     for group in metrics.values():
         fields.setdefault(kin(group[0]), {}).update(dict.fromkeys(_differing(group)))
     return [_renamed(row, fields[kin(row)]) for row in rows]
-
-
-def add_side_by_side(parser: argparse.ArgumentParser) -> None:
-    """Adds --side-by-side, which `side_by_side` does."""
-    parser.add_argument(
-        "--side-by-side",
-        action="store_true",
-        help="show results of different judges, prompts or settings under systems of different "
-        "names, instead of refusing them; they are never averaged",
-    )
 
 
 def describe(row: "Result") -> str:

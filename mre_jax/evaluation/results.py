@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from etils import epath
 
-from mre_jax.errors import DataError
+from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.provenance import Difference, difference, side_by_side
 from mre_jax.io.files import write_atomically
 from mre_jax.io.growing_file import GrowingFile, read_growing
@@ -72,15 +72,15 @@ class Result:
     kind: str
     metric: str
     value: float | None
-    passed: bool | None
-    status: str
-    measure: str
-    prompt_hash: str
-    checkpoint: str
-    reason: str
-    instruction: str
-    original: str
-    edited: str
+    passed: bool | None = None
+    status: str = "ok"
+    measure: str = ""
+    prompt_hash: str = ""
+    checkpoint: str = ""
+    reason: str = ""
+    instruction: str = ""
+    original: str = ""
+    edited: str = ""
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
     people: bool = False
 
@@ -146,6 +146,33 @@ def _check(row: Result) -> None:
             raise DataError(f"an item of status {row.status!r} has a value; it must have none")
     elif not isinstance(row.value, float) or not math.isfinite(row.value):
         raise DataError(f"field 'value': want a finite number, got {row.value!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ResultsSpec:
+    """Which results are read, and how those of different settings are held apart.
+
+    Attributes:
+        results: files or folders of `mre evaluate`, one or more.
+        side_by_side: show results of different judges, prompts or settings under systems of
+            different names, instead of refusing them; they are never averaged.
+    """
+
+    results: tuple[epath.PathLike, ...] = dataclasses.field(
+        default=(), metadata={"positional": True, "nargs": "*"}
+    )
+    side_by_side: bool = False
+
+    def read(self) -> list[Result]:
+        """All rows.
+
+        Raises:
+            ConfigError: if there is no file.
+            DataError: as `read_all`.
+        """
+        if not self.results:
+            raise ConfigError("no results: give the results.jsonl of mre evaluate")
+        return read_all(self.results, apart=self.side_by_side)
 
 
 def read_results(path: epath.PathLike) -> list[Result]:

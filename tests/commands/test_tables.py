@@ -4,6 +4,7 @@ from mre_jax.commands import tables as tables_command
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.results import append_results
 from mre_jax.evaluation.tables.fill import Source
+from mre_jax.evaluation.tables.spec import parse_rows
 from tests.evaluation.commands import run
 from tests.evaluation.rows import make_row, series
 
@@ -45,7 +46,7 @@ def test_labels_need_no_results(capsys):
 
 
 def test_a_system_may_hold_an_at_sign_only_before_its_reward():
-    assert tables_command.parse_rows(["8:Ours=me@home@5,5,5"]) == {
+    assert parse_rows(["8:Ours=me@home@5,5,5"]) == {
         8: {"Ours": Source("me@home", "5,5,5")}
     }
 
@@ -53,12 +54,12 @@ def test_a_system_may_hold_an_at_sign_only_before_its_reward():
 @pytest.mark.parametrize("text", ["4", "4:none", "4:=a", "x:none=a", "4:none="])
 def test_a_row_of_another_form_is_named(text):
     with pytest.raises(ConfigError, match="want N:LABEL=SYSTEM"):
-        tables_command.parse_rows([text])
+        parse_rows([text])
 
 
 def test_a_row_named_twice_is_an_error():
     with pytest.raises(ConfigError, match="named twice"):
-        tables_command.parse_rows(["4:none=a", "4:none=b"])
+        parse_rows(["4:none=a", "4:none=b"])
 
 
 def test_no_results_and_results_for_no_table_are_errors(tmp_path):
