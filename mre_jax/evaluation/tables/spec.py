@@ -7,9 +7,9 @@ from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.provenance import comparable
 from mre_jax.evaluation.results import Result, ResultsSpec, select
 from mre_jax.evaluation.statistics.intervals import Bootstrap
-from mre_jax.evaluation.statistics.people_table import people_table
 from mre_jax.evaluation.tables.fill import Source, build
 from mre_jax.evaluation.tables.layout import LAYOUTS, layout
+from mre_jax.evaluation.tables.people import people_table
 from mre_jax.evaluation.tables.table import Table
 
 
