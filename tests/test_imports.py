@@ -26,7 +26,7 @@ ROOMS = (
 )
 """From the lowest, which all may use. Rooms of one line do not know each other."""
 
-STILL_UP = {("evaluation", "commands"), ("commands", "cli")}
+STILL_UP = {("commands", "cli")}
 """Rooms whose options are not specs yet."""
 
 FLOOR = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}

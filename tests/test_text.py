@@ -12,7 +12,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mre_jax.evaluation.case import Case, Run
+from mre_jax.evaluation.case import Case
+from mre_jax.evaluation.edit_set import EditSet
 from mre_jax.evaluation.results import Result, ResultsFile, read_results
 from mre_jax.evaluation.statistics.intervals import Bootstrap
 from mre_jax.evaluation.statistics.summary import compare_lines, summary_lines
@@ -22,7 +23,7 @@ from mre_jax.judges.journal import Journal
 from mre_jax.judges.verdict import Verdict
 from mre_jax.report.page import write_report
 from mre_jax.reward.scores import PERSPECTIVES
-from tests.editing.test_batch import result_rows, work_through
+from tests.editing.test_sample import result_rows, work_through
 
 SHARP = "\ud800\udc80\0\x1b\x85\u2028\u2029\u202e\ufeff\r\n\t\"'\\,;|&<=@%{}_é中\U0001f388"
 TEXT = st.text() | st.text(st.sampled_from(SHARP), max_size=8)
@@ -72,12 +73,12 @@ def _judge(folder: Path, instruction: str, reason: str) -> None:
 def _write_results(folder: Path, instruction: str, reason: str, system: str) -> list[Result]:
     """Rows of two systems on two photos, as the file gives them back after a second run."""
     cases = [Case(f"{n}-1", f"{n}", reason, instruction, folder / "a.png") for n in range(2)]
+    pictures = {case.id: folder / "out" / "images" / "i.png" for case in cases}
     rows = [
-        Run("real-edit", name, "", "", folder).result(
+        EditSet("real-edit", name, "", "", folder, cases, pictures).row(
             case,
-            folder / "out" / "images" / "i.png",
             metric,
-            value=value,
+            value,
             passed=True,
             measure="m",
             prompt_hash="p",

@@ -11,28 +11,21 @@ A run that was stopped is finished by the same command.
 """
 
 import argparse
-import importlib
+import sys
+from pathlib import Path
 
-from mre_jax.errors import ConfigError
-from mre_jax.evaluation.edits.bucket import check_local
+from mre_jax.commands.options import add_options, read_options
+from mre_jax.errors import ConfigError, DataError
+from mre_jax.evaluation.suites import SUITES, suite_class
 
-SUITES = {
-    "real-edit": ("real_edit", "three perspectives by a judge, on photos or the toy world"),
-    "magicbrush": ("magicbrush", "MagicBrush's test set, single and multi turn"),
-    "table7": ("table7", "CLIP following and preserving, FID, KID"),
-    "emu-edit": ("emu_edit", "Emu Edit's test set: CLIP direction, DINO, L1"),
-    "gedit": ("gedit", "GEdit-Bench by a judge"),
-    "imgedit": ("imgedit", "ImgEdit-Bench by a judge"),
-    "challenging": ("challenging", "training examples of low scores, made anew"),
-    "build-benchmark": ("build_benchmark", "instructions for photos of yours, to be verified"),
-}
+_BUILD = "build-benchmark"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `mre evaluate`: those of the suite that is named."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "\n".join(
-        ["suites:", *(f"  {name:<17}{text}" for name, (_, text) in SUITES.items())]
+        ["suites:", *(f"  {name:<17}{text}" for name, text in _about().items())]
     )
     parser.add_argument("suite", help="one of the suites below")
     parser.add_argument(
@@ -46,12 +39,70 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ConfigError: if there is no such suite, or --out is in a bucket.
     """
-    if args.suite not in SUITES:
-        raise ConfigError(f"suite {args.suite!r}: want one of {', '.join(SUITES)}")
-    name, text = SUITES[args.suite]
-    suite = importlib.import_module(f"mre_jax.evaluation.suites.{name}")
-    parser = argparse.ArgumentParser(prog=f"mre evaluate {args.suite}", description=text)
-    suite.add_arguments(parser)
-    options = parser.parse_args(args.options)
-    check_local(options.out)
-    return suite.run(options)
+    about = _about()
+    if args.suite not in about:
+        raise ConfigError(f"suite {args.suite!r}: want one of {', '.join(about)}")
+    parser = argparse.ArgumentParser(
+        prog=f"mre evaluate {args.suite}", description=about[args.suite]
+    )
+    run = _build if args.suite == _BUILD else _evaluate
+    return run(args.suite, parser, args.options)
+
+
+def _about() -> dict[str, str]:
+    """What each word after `mre evaluate` does."""
+    suites = {name: text for name, (_, _, text) in SUITES.items()}
+    return {**suites, _BUILD: "instructions for photos of yours, to be verified"}
+
+
+def _evaluate(name: str, parser: argparse.ArgumentParser, options: list[str]) -> int:
+    from mre_jax.commands.statistics import print_lines
+    from mre_jax.evaluation.judging import JudgedSuite
+    from mre_jax.evaluation.results import FILE
+    from mre_jax.evaluation.suite import check_complete
+
+    made = suite_class(name)
+    add_options(parser, made)
+    if issubclass(made, JudgedSuite):
+        _add_dry_run(parser)
+    args = parser.parse_args(options)
+    suite = read_options(made, args)
+    for note in suite.notes():
+        print(note, file=sys.stderr)
+    if isinstance(suite, JudgedSuite) and args.dry_run:
+        print(suite.estimate())
+        return 0
+    rows = suite.evaluate()
+    end = f"{Path(suite.out) / FILE}: {len(rows)} results of {rows[0].system}"
+    print_lines([*suite.summary(rows), end])
+    check_complete(rows)
+    return 0
+
+
+def _build(name: str, parser: argparse.ArgumentParser, options: list[str]) -> int:
+    from mre_jax.evaluation.suites.build_benchmark import BenchmarkDraft
+
+    add_options(parser, BenchmarkDraft)
+    _add_dry_run(parser)
+    args = parser.parse_args(options)
+    spec = read_options(BenchmarkDraft, args)
+    if args.dry_run:
+        print(spec.estimate())
+        return 0
+    draft = spec.build()
+    print(
+        f"{draft.path}: {draft.done} of {draft.done + len(draft.missing)} photos; read it beside "
+        "them, mend it, and save it as instructions.json"
+    )
+    if draft.missing:
+        raise DataError(
+            f"{len(draft.missing)} photos have no instructions, the first {draft.missing[0]}; "
+            "drafts.jsonl says why; run it again, or write them by hand"
+        )
+    return 0
+
+
+def _add_dry_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print requests, tokens, batches and price"
+    )

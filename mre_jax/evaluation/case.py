@@ -1,17 +1,14 @@
-"""One edit that a benchmark asks for, and who made it."""
+"""One edit that a benchmark asks for."""
 
 import dataclasses
 import glob
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from etils import epath
 
-from mre_jax.data.triplets import safe_name
-from mre_jax.errors import ConfigError, DataError
-from mre_jax.evaluation.results import Result
+from mre_jax.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +22,7 @@ class Case:
         instruction: what to do.
         original: file of the picture.
         target: file of the ground truth, if there is one.
-        masks: files that show what was to be edited; see `metrics.mask`.
+        masks: files that show what was to be edited; see `metrics.pixel.read_masks`.
         captions: what pictures show, by "original", "edited" and "edited_local".
         extra: what an exact judge needs; see `judges.question.Question`.
     """
@@ -39,75 +36,6 @@ class Case:
     masks: tuple[Path, ...] = ()
     captions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """Whose edits are evaluated, and where the results go.
-
-    Attributes:
-        suite, system, condition, checkpoint: see `Result`.
-        folder: of the results file.
-
-    Raises:
-        ConfigError: if the system has no name.
-    """
-
-    suite: str
-    system: str
-    condition: str
-    checkpoint: str
-    folder: Path
-
-    def __post_init__(self) -> None:
-        if not self.system.strip():
-            raise ConfigError("--system is empty; give the name that tables shall have")
-
-    @property
-    def name(self) -> str:
-        """For file names: the system and its condition."""
-        return safe_name(f"{self.system} {self.condition}".strip())
-
-    def result(
-        self,
-        case: Case,
-        edited: Path | None,
-        metric: str,
-        *,
-        value: float | None = None,
-        passed: bool | None = None,
-        status: str = "ok",
-        measure: str = "",
-        prompt_hash: str = "",
-        reason: str = "",
-        provenance: Mapping[str, Any] | None = None,
-        people: bool = False,
-    ) -> Result:
-        """The row of one value of one edit."""
-        return Result(
-            system=self.system,
-            condition=self.condition,
-            suite=self.suite,
-            item=case.id,
-            group=case.group,
-            kind=case.kind,
-            metric=metric,
-            value=value,
-            passed=passed,
-            status=status,
-            measure=measure,
-            prompt_hash=prompt_hash,
-            checkpoint=self.checkpoint,
-            reason=reason,
-            instruction=case.instruction,
-            original=self._relative(case.original),
-            edited=self._relative(edited) if edited else "",
-            provenance=dict(provenance or {}),
-            people=people,
-        )
-
-    def _relative(self, path: Path) -> str:
-        return Path(os.path.relpath(path, self.folder)).as_posix()
 
 
 def check_cases(cases: Sequence[Case], path: epath.PathLike) -> list[Case]:
@@ -133,6 +61,33 @@ def check_cases(cases: Sequence[Case], path: epath.PathLike) -> list[Case]:
             f"{missing[0]}"
         )
     return list(cases)
+
+
+def edit_in_turns(
+    sessions: Sequence[Sequence[Case]],
+    first: Mapping[str, Path],
+    edit: Callable[[int, Sequence[Case]], Mapping[str, Path]],
+) -> dict[str, Path]:
+    """Edits what each turn before came to, from the second on.
+
+    Args:
+        sessions: the turns of each, which have ids of their own.
+        first: results of the first turns by case id.
+        edit: makes the edits of some cases; gets the number of the turn first.
+
+    Returns:
+        the results of all turns by case id. A session ends with a turn that cannot be made.
+    """
+    made = {turns[0].id: first[turns[0].id] for turns in sessions if turns[0].id in first}
+    for number in range(2, max(map(len, sessions)) + 1):
+        pairs = [turns[number - 2 : number] for turns in sessions if len(turns) >= number]
+        cases = [
+            dataclasses.replace(turn, original=made[before.id])
+            for before, turn in pairs
+            if before.id in made
+        ]
+        made |= edit(number, cases)
+    return made
 
 
 def file_in(folder: Path, name: str, where: str) -> Path:

@@ -1,5 +1,6 @@
 """Edits of a benchmark before a judge: questions out, result rows in."""
 
+import dataclasses
 import functools
 import sys
 from collections import deque
@@ -9,25 +10,119 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mre_jax.evaluation.case import Case, Run
-from mre_jax.evaluation.edits.sent_pictures import AS_EDITED, encode_pair
-from mre_jax.evaluation.results import Result, ResultsFile
+from mre_jax.evaluation.case import Case
+from mre_jax.evaluation.edit_set import EditSet
+from mre_jax.evaluation.edits.sent_pictures import AS_EDITED, check_pictures, encode_pair
+from mre_jax.evaluation.preset import PRESETS, Preset
+from mre_jax.evaluation.results import Result, ResultsFile, select
+from mre_jax.evaluation.suite import Suite, opened
 from mre_jax.judges.asking import run_all
+from mre_jax.judges.estimate import Estimate, answered_keys, estimate
 from mre_jax.judges.journal import Budget, Journal
 from mre_jax.judges.judge import Judge
 from mre_jax.judges.others.human import HumanJudge
-from mre_jax.judges.packs.pack import PromptPack
+from mre_jax.judges.packs.pack import OURS, PromptPack, load_pack
 from mre_jax.judges.picture import PictureIndex
 from mre_jax.judges.question import Question
+from mre_jax.judges.spec import JudgeSpec
 from mre_jax.judges.verdict import Verdict
 
 _TOGETHER = 16  # verdicts that are written as rows at a time
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JudgedSuite(Suite):
+    """A benchmark whose edits are judged.
+
+    Attributes:
+        pack: prompts: paper-annotation, paper-evaluation, paired-quality-ours, viescore-ours,
+            imgedit-ours, imgedit-uge-ours, editscore-ours, a .toml file, or official:PATH of your
+            copy of the authors' own; by default those of the suite, or of the preset.
+        pictures: way to send pictures: as-edited, as-released, as-original, as-is,
+            jpeg:QUALITY[:HEIGHT]; by default as the preset says.
+        judge: who judges.
+    """
+
+    pack: str | None = None
+    pictures: str | None = None
+    judge: JudgeSpec
+
+    @property
+    def default_pack(self) -> str:
+        """The prompts where the user names none."""
+        return self._preset.pack
+
+    def evaluate(self) -> list[Result]:
+        """See `Suite.evaluate`."""
+        pack, pictures = self._prompts(), self._pictures()
+        _ = self.parts
+        judge = self._judge(pack)  # a missing key is found before hours of editing
+        with opened(self.out) as results, Journal(Path(self.out) / "judge.jsonl") as journal:
+            for index, edits in enumerate(self.edit_sets()):
+                if index and not isinstance(judge, HumanJudge):
+                    judge = self._judge(pack)  # the last run has closed its connections
+                judge_edits(
+                    edits,
+                    results,
+                    judge=judge,
+                    pack=pack,
+                    journal=journal,
+                    pictures=pictures,
+                    concurrency=self.judge.concurrency,
+                    budget=self.judge.budget(),
+                    again=self.judge.again,
+                )
+            return select(self._rows(results), people=isinstance(judge, HumanJudge))
+
+    def estimate(self) -> Estimate:
+        """What judging would take; edits that are not made yet count as their originals.
+
+        Raises:
+            ConfigError: if the judge sends nothing to anybody.
+        """
+        pack, pictures = self._prompts(), self._pictures()
+        judge = self._judge(pack, offline=True)
+        if (folder := self.system.folder(Path(self.out))) is not None:
+            edited = self.found(folder)
+        else:
+            edited = {
+                part: {case.id: case.original for case in cases}
+                for part, cases in self.parts.items()
+            }
+        questions = (
+            question
+            for part, cases in self.parts.items()
+            for question in ask_about(
+                [case for case in cases if case.id in edited[part]], edited[part], pack, pictures
+            )
+        )
+        return estimate(judge, questions, answered_keys(Path(self.out) / "judge.jsonl"))
+
+    def notes(self) -> list[str]:
+        """See `Suite.notes`."""
+        pack = self._prompts()
+        own = pack.name.endswith(OURS)
+        by_preset = not self.pack and self.default_pack == self._preset.pack
+        notes = [self._preset.note] if by_preset and self._preset.note else []
+        return [*notes, *([f"{pack.name}: {pack.description}"] if own else [])]
+
+    @property
+    def _preset(self) -> Preset:
+        return PRESETS[self.preset]
+
+    def _prompts(self) -> PromptPack:
+        return load_pack(self.pack or self.default_pack)
+
+    def _pictures(self) -> str:
+        return check_pictures(self.pictures or self._preset.pictures)
+
+    def _judge(self, pack: PromptPack, *, offline: bool = False) -> Judge:
+        """The judge; of a model what the spec leaves open is as the prompts' authors had it."""
+        return self.judge.make({**self._preset.settings, **pack.settings}, offline=offline)
+
+
 def judge_edits(
-    run: Run,
-    cases: Sequence[Case],
-    edited: Mapping[str, Path],
+    edits: EditSet,
     results: ResultsFile,
     *,
     judge: Judge,
@@ -40,12 +135,11 @@ def judge_edits(
 ) -> None:
     """Has every edit judged in every perspective of the pack, and writes a row for each.
 
-    Rows stand in the order of `cases`, in whichever order the answers come. Whatever the journal
+    Rows stand in the order of the cases, in whichever order the answers come. Whatever the journal
     holds is not asked again. A case without a picture is "missing".
 
     Args:
-        edited: pictures by case id.
-        pictures: how they are sent; see `sent_pictures`.
+        pictures: way to send them; see `sent_pictures`.
         again: statuses that are asked again though they are final.
 
     Raises:
@@ -54,28 +148,31 @@ def judge_edits(
     """
     people = isinstance(judge, HumanJudge)
     if isinstance(judge, HumanJudge):
-        print(judge.judging(run.system, run.condition), file=sys.stderr)
+        tqdm.write(judge.judging(edits.system, edits.condition), file=sys.stderr)
     planned = provenance_of(judge, pack, pictures)
-    missing = functools.partial(_missing, run, pack=pack, provenance=planned, people=people)
+
+    def missing(case: Case, perspective: str) -> Result:
+        hash_ = pack.hash(perspective)
+        return edits.row(case, perspective, prompt_hash=hash_, provenance=planned, people=people)
+
     results.check_settings(
-        [missing(case, name) for case in cases[:1] for name in pack.perspectives]
+        [missing(case, name) for case in edits.cases[:1] for name in pack.perspectives]
     )
-    present = {case.id: case for case in cases if case.id in edited}
-    rows = _InOrder((case.id, name) for case in cases for name in pack.perspectives)
-    for case in cases:
+    present = {case.id: case for case in edits.made}
+    rows = _InOrder((case.id, name) for case in edits.cases for name in pack.perspectives)
+    for case in edits.cases:
         if case.id not in present:
             for perspective in pack.perspectives:
                 rows.put(missing(case, perspective))
     total = len(present) * len(pack.perspectives)
     with (
         PictureIndex(journal.path) as index,
-        tqdm(total=total, unit="answer", desc=run.name, disable=None) as bar,
+        tqdm(total=total, unit="answer", desc=edits.name, disable=None) as bar,
     ):
 
         def take(verdict: Verdict) -> None:
-            case = present[verdict.item]
             hash_ = pack.hash(verdict.perspective)
-            rows.put(_result(run, case, edited[case.id], verdict, hash_, planned))
+            rows.put(_row(edits, present[verdict.item], verdict, hash_, planned))
             if len(rows.ready) >= _TOGETHER:
                 results.add(rows.take())
             bar.update()
@@ -83,7 +180,7 @@ def judge_edits(
         try:
             run_all(
                 judge,
-                ask_about(list(present.values()), edited, pack, pictures, index),
+                ask_about(edits.made, edits.pictures, pack, pictures, index),
                 journal,
                 take,
                 concurrency=concurrency,
@@ -165,46 +262,19 @@ def provenance_of(judge: Judge, pack: PromptPack, pictures: str) -> dict[str, An
     return {**known, "pictures": pictures, "pack": pack.name}
 
 
-def _missing(
-    run: Run,
-    case: Case,
-    perspective: str,
-    *,
-    pack: PromptPack,
-    provenance: Mapping[str, Any],
-    people: bool,
-) -> Result:
-    """The row of a case that has no picture."""
-    return run.result(
-        case,
-        None,
-        perspective,
-        status="missing",
-        prompt_hash=pack.hash(perspective),
-        provenance=provenance,
-        people=people,
-    )
-
-
-def _result(
-    run: Run,
-    case: Case,
-    edited: Path,
-    verdict: Verdict,
-    prompt_hash: str,
-    planned: Mapping[str, Any],
+def _row(
+    edits: EditSet, case: Case, verdict: Verdict, prompt_hash: str, planned: Mapping[str, Any]
 ) -> Result:
     """The row of a verdict; one from an old journal is known by its key to be as planned."""
-    return run.result(
+    return edits.row(
         case,
-        edited,
         verdict.perspective,
-        value=None if verdict.score is None else float(verdict.score),
+        None if verdict.score is None else float(verdict.score),
         passed=verdict.passed,
         status=verdict.status,
         measure=verdict.model,
         prompt_hash=prompt_hash,
         reason=verdict.text,
-        provenance=verdict.settings or planned,
+        provenance=dict(verdict.settings or planned),
         people=verdict.people,
     )

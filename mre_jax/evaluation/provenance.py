@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 UNKNOWN = "not recorded"
 """What stands for a setting that a row does not have."""
 
-_TOLD = ("pack", "max_tokens_field", "human", "judged", "replay")
-"""Told and not compared: what a pack is called (its prompts' hashes are), a field that has one
+_NOT_COMPARED = ("pack", "max_tokens_field", "human", "judged", "replay")
+"""Said and not compared: what a pack is called (its prompts' hashes are), a field that has one
 meaning under two names, hashes of files that may have grown (`measure` says whose scores), and
 whose edits people's scores are sought for."""
 
 _USUAL = {"api": "chat", "system": "system", "base_url": OPENAI}
-"""What goes without saying where settings are told in a line."""
+"""What goes without saying where settings stand in a line."""
 
 _PLURALS = {"measure": "judges or networks,", "prompt_hash": "prompts,"}
 
@@ -40,12 +40,12 @@ class Difference(NamedTuple):
     other: Any
 
     @property
-    def told(self) -> tuple[str, str]:
+    def shown(self) -> tuple[str, str]:
         """Both values for a message; prompts with the packs that have them."""
-        return _told(self.field, self.one), _told(self.field, self.other)
+        return _shown(self.field, self.one), _shown(self.field, self.other)
 
 
-def _told(field: str, value: Any) -> str:
+def _shown(field: str, value: Any) -> str:
     packs = ", ".join(packs_of(value)) if field == "prompt_hash" else ""
     return f"{value!r} (of {packs})" if packs else repr(value)
 
@@ -70,7 +70,7 @@ def check_comparable(
     """Refuses rows of one metric that differ in what decided their values.
 
     Args:
-        but: as `difference`.
+        but: settings that may differ.
         apart: hold a row only to those of its own system; see `side_by_side`.
 
     Raises:
@@ -86,8 +86,8 @@ def check_comparable(
         if found := difference(seen, row, but):
             what = _PLURALS.get(found.field, f"settings, {found.field}")
             raise DataError(
-                f"{row.metric}: measured by different {what} {found.told[0]} (item {seen.item} of "
-                f"{seen.system}) and {found.told[1]} (item {row.item} of {row.system}); keep them "
+                f"{row.metric}: measured by different {what} {found.shown[0]} (item {seen.item} of "
+                f"{seen.system}) and {found.shown[1]} (item {row.item} of {row.system}); keep them "
                 "apart, or show them under different names with --side-by-side"
             )
 
@@ -107,7 +107,7 @@ def side_by_side(rows: Sequence["Result"]) -> list["Result"]:
     Where the rows of a metric are not comparable, the system's name is followed by the settings in
     which they differ, "A [temperature 0.0]" and "A [temperature 1.7]"; in every perspective that
     was judged, so that these stay together. People's scores and a judge's keep their names: they
-    are told apart everywhere.
+    are held apart everywhere.
     """
     judged = {(row.suite, row.metric) for row in rows if row.prompt_hash}
 
@@ -129,17 +129,17 @@ def describe(row: "Result") -> str:
     if row.people:  # whom no settings are sent to
         return measure
     first = ("pack", "pictures")
-    told = {name: row.provenance.get(name) for name in [*first, *row.provenance]}
-    unsaid = {**_USUAL, "model": row.measure, "max_tokens_field": told.get("max_tokens_field")}
+    known = {name: row.provenance.get(name) for name in [*first, *row.provenance]}
+    unsaid = {**_USUAL, "model": row.measure, "max_tokens_field": known.get("max_tokens_field")}
     parts = [
-        f"{name} {value}" for name, value in told.items() if value not in (None, unsaid.get(name))
+        f"{name} {value}" for name, value in known.items() if value not in (None, unsaid.get(name))
     ]
     return f"{measure} ({', '.join(parts)})" if parts else measure
 
 
 def _settings(row: "Result") -> dict[str, Any]:
-    told = {name: value for name, value in row.provenance.items() if name not in _TOLD}
-    return {"measure": row.measure, "prompt_hash": row.prompt_hash, **told}
+    known = {name: value for name, value in row.provenance.items() if name not in _NOT_COMPARED}
+    return {"measure": row.measure, "prompt_hash": row.prompt_hash, **known}
 
 
 def _equal(one: "Result", other: "Result") -> bool:

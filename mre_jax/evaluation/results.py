@@ -55,10 +55,10 @@ class Result:
         status: one of `STATUSES`.
         measure: what made the value: the judge's snapshot, or the metric's network and
             preprocessing.
-        prompt_hash: of the judge's prompt, or prompts by type; "" for metrics without.
+        prompt_hash: hash of the judge's prompt, or prompts by type; "" for metrics without.
         checkpoint: hash of the editor's weights; "" if unknown.
         reason: the judge's words; "" if none.
-        instruction: what the editor was told.
+        instruction: what the editor was asked to do.
         original, edited: pictures, relative to the folder of the file the row is in; "" if none.
         provenance: what else decided the value, JSON values by name; see `provenance`.
         people: whether people gave the value, and no model or network.
@@ -241,7 +241,7 @@ class ResultsFile:
     had no value then or another picture, replaces the old one when the block is left.
 
     Args:
-        path: of the file; made if it is not there.
+        path: place of the file; made if it is not there.
 
     Attributes:
         rows: all rows, by key.
@@ -317,8 +317,8 @@ class ResultsFile:
         if found:
             raise DataError(
                 f"{self.path}: item {old.item}, {new.metric} of {new.system} is there with "
-                f"{found.field} {found.told[0]}, not {found.told[1]}; measure it with the same, or "
-                "take another --out, or another --system name"
+                f"{found.field} {found.shown[0]}, not {found.shown[1]}; measure it with the same, "
+                "or take another --out, or another --system name"
             )
 
 

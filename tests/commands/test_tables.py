@@ -46,9 +46,7 @@ def test_labels_need_no_results(capsys):
 
 
 def test_a_system_may_hold_an_at_sign_only_before_its_reward():
-    assert parse_rows(["8:Ours=me@home@5,5,5"]) == {
-        8: {"Ours": Source("me@home", "5,5,5")}
-    }
+    assert parse_rows(["8:Ours=me@home@5,5,5"]) == {8: {"Ours": Source("me@home", "5,5,5")}}
 
 
 @pytest.mark.parametrize("text", ["4", "4:none", "4:=a", "x:none=a", "4:none="])

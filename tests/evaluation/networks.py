@@ -3,11 +3,17 @@
 import numpy as np
 
 from mre_jax.evaluation.metrics.inception_scores import SetScore
+from mre_jax.evaluation.metrics.networks import Networks, NetworkSpec
 from mre_jax.io.image import read_image
 
 
 def brightness(picture):
     return float(np.asarray(read_image(picture), np.float64).mean() / 255)
+
+
+def use(monkeypatch, **networks):
+    """Lets these be the networks of every suite, by the names of `Networks`."""
+    monkeypatch.setattr(NetworkSpec, "load", lambda spec: Networks(**networks))
 
 
 class FakeCLIP:

@@ -11,10 +11,11 @@ from mre_jax.evaluation.results import append_results, read_results, select
 from mre_jax.evaluation.statistics.summary import macro_lines
 from mre_jax.evaluation.suites import emu_edit, gedit, imgedit
 from mre_jax.evaluation.suites.case_table import read_cases, read_rows
-from mre_jax.evaluation.suites.imgedit_file import read_part
+from mre_jax.evaluation.system import SystemSpec
 from mre_jax.judges.packs.pack import load_pack
-from tests.evaluation.commands import run
-from tests.evaluation.networks import FakeCLIP, FakeDINO
+from mre_jax.judges.spec import JudgeSpec
+from tests.evaluation.commands import evaluate
+from tests.evaluation.networks import FakeCLIP, FakeDINO, use
 from tests.evaluation.rows import make_row
 from tests.judges.server import MODEL, JudgeServer
 
@@ -69,10 +70,9 @@ def emu(tmp_path):
 
 
 def test_emu_edit_from_parquet(emu, tmp_path, monkeypatch):
-    monkeypatch.setattr(emu_edit, "load_clip", lambda args: FakeCLIP())
-    monkeypatch.setattr(emu_edit, "load_dino", lambda args: FakeDINO())
+    use(monkeypatch, clip=FakeCLIP(), dino=FakeDINO())
     made, out = edits(tmp_path / "made", ["h0", "h1"]), tmp_path / "out"
-    assert run(emu_edit, emu, "--system", "x", "--images", made, "--out", out) == 0
+    assert evaluate("emu-edit", emu, "--system", "x", "--images", made, "--out", out) == 0
     rows = {row.metric: row for row in read_results(out / "results.jsonl") if row.item == "h1"}
     assert rows.keys() == {"clip_direction", "clip_i", "clip_t", "dino", "l1"}
     assert rows["l1"].value == pytest.approx(50 / 255)
@@ -82,7 +82,7 @@ def test_emu_edit_from_parquet(emu, tmp_path, monkeypatch):
 
 
 def test_emu_edit_s_pairs_of_equal_captions_have_no_direction(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(emu_edit, "load_clip", lambda args: FakeCLIP())
+    use(monkeypatch, clip=FakeCLIP())
     captions = (("a cat", "a dog"), ("a cat", " a  cat"))
     rows = [
         {"instruction": "go", "image": "in.png", "task": "local", "hash": f"h{n}",
@@ -92,7 +92,8 @@ def test_emu_edit_s_pairs_of_equal_captions_have_no_direction(tmp_path, monkeypa
     (tmp_path / "in.png").write_bytes(png(9))
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     made, out = edits(tmp_path / "made", ["h0", "h1"]), tmp_path / "out"
-    assert run(emu_edit, tmp_path / "t.jsonl", "--system", "x", "--images", made, "--out", out) == 0
+    options = ("--system", "x", "--images", made, "--out", out)
+    assert evaluate("emu-edit", tmp_path / "t.jsonl", *options) == 0
     found = {row.item: row for row in select(read_results(out), metric="clip_direction")}
     assert (found["h0"].status, found["h1"].status) == ("ok", "missing")
     assert "clip_direction: 1 of 2 pairs have equal captions" in capsys.readouterr().out
@@ -102,7 +103,7 @@ def test_emu_edit_by_the_networks_themselves(emu, clip, dino, tmp_path):
     made, out = edits(tmp_path / "made", ["h0"], grey=100), tmp_path / "out"
     Image.linear_gradient("L").resize((16, 16)).convert("RGB").save(made / "h1.png")
     options = ("--system", "x", "--images", made, "--clip", clip, "--dino", dino, "--out", out)
-    assert run(emu_edit, emu, *options) == 0
+    assert evaluate("emu-edit", emu, *options) == 0
     rows = {(row.item, row.metric): row for row in read_results(out / "results.jsonl")}
     # The first is left as it was, the second is another picture.
     for metric, untouched in (("clip_i", 1), ("dino", 1), ("clip_direction", 0), ("l1", 0)):
@@ -175,7 +176,7 @@ def test_gedit_in_one_language_and_its_own_names(benchmark, tmp_path, capsys):
     ])  # fmt: skip
     options = ("--system", "x", "--images", made, "--judge", judge, "--out", out)
     for _ in range(2):
-        assert run(gedit, benchmark, *options) == 0
+        assert evaluate("gedit", benchmark, *options) == 0
     rows = read_results(out / "results.jsonl")
     overall = {row.item: row.value for row in select(rows, metric="overall")}
     assert overall == {"k0en": 6.0, "k1en": 0.0, "k2en": 1.0}
@@ -199,17 +200,17 @@ def test_gedit_as_its_authors_give_it_out(tmp_path):
         for item in ("k1", "k3") for name in ("sc", "pq")
     ])  # fmt: skip
     options = ("--system", "x", "--images", made, "--judge", judge, "--out", out)
-    assert run(gedit, data.parent, *options, "--split", "train") == 0
+    assert evaluate("gedit", data.parent, *options, "--split", "train") == 0
     found = select(read_results(out / "results.jsonl"), metric="overall")
     rows = {row.item: row for row in found}
     assert {item: row.value for item, row in rows.items()} == {"k1": 4.0, "k3": 4.0}
     assert (out / rows["k3"].original).read_bytes() == png(3)  # the raw one
     (data / "data-00001-of-00002.arrow").write_bytes(b"ARROW1\0\0 torn")
     with pytest.raises(DataError, match=r"00001-of-00002\.arrow: damaged, or not Arrow"):
-        run(gedit, data, *options)
+        evaluate("gedit", data, *options)
     (data / "data-00001-of-00002.arrow").unlink()
     with pytest.raises(DataError, match=r"train/data-\*\.arrow: 1 of 2 files are there"):
-        run(gedit, data, *options)
+        evaluate("gedit", data, *options)
 
 
 def test_gedit_has_a_number_a_language_and_one_of_the_intersection(tmp_path, capsys):
@@ -232,12 +233,13 @@ def test_gedit_has_a_number_a_language_and_one_of_the_intersection(tmp_path, cap
         edits(tmp_path / "made", [f"k{n}" for n in range(4)]),
     )
     options = ("--system", "x", "--images", made, "--judge", judge)
-    assert run(gedit, tmp_path / "g.jsonl", *options, "--out", tmp_path / "en") == 0
+    assert evaluate("gedit", tmp_path / "g.jsonl", *options, "--out", tmp_path / "en") == 0
     printed = capsys.readouterr().out
     assert "gedit: 1 instructions in 'cn' are left out; --language cn takes them" in printed
     assert "\nen, gedit x (people): overall 5.5, mean of the means of 2 types (3/3)" in printed
     assert "\nen intersection, gedit x (people): overall 5, mean of the means of 2" in printed
-    assert run(gedit, tmp_path / "g.jsonl", *options, "--language", "all", "--out", tmp_path) == 0
+    options += ("--language", "all", "--out", tmp_path)
+    assert evaluate("gedit", tmp_path / "g.jsonl", *options) == 0
     printed = capsys.readouterr().out
     assert (
         "\nen, gedit x (people): overall 5.5" in printed
@@ -268,7 +270,7 @@ def test_imgedit_is_judged_by_its_authors_prompt_of_each_type(tmp_path, monkeypa
         server.answers = "Compliance: 4"
         model = ("--judge", f"openai:{MODEL}", "--base-url", server.url, *official)
         options = ("--system", "x", "--images", made, "--out", out, *model)
-        assert run(imgedit, tmp_path / "basic_edit.json", *options) == 0
+        assert evaluate("imgedit", tmp_path / "basic_edit.json", *options) == 0
     texts = [body["messages"][-1]["content"][0]["text"] for body in server.bodies]
     assert [text.partition(":")[0] for text in texts] == ["add", "style"]
     assert not any("response_format" in body or "temperature" in body for body in server.bodies)
@@ -294,7 +296,7 @@ def test_imgedit_by_its_keys(tmp_path, capsys):
     judge = human(tmp_path / "s.jsonl", [{"item": "7", "perspective": "overall", "score": 4}])
     made, out = edits(tmp_path / "made", ["7"]), tmp_path / "out"
     options = ("--system", "x", "--images", made, "--judge", judge, "--out", out)
-    assert run(imgedit, data, *options) == 0
+    assert evaluate("imgedit", data, *options) == 0
     (row,) = read_results(out / "results.jsonl")
     assert (row.value, row.kind, row.group) == (4.0, "extract", "animal/cat.png")
     for text, message in (
@@ -306,7 +308,7 @@ def test_imgedit_by_its_keys(tmp_path, capsys):
     ):
         data.write_text(text)
         with pytest.raises(DataError, match=message):
-            run(imgedit, data, *options)
+            evaluate("imgedit", data, *options)
 
 
 def test_imgedit_s_hard_part_has_one_score(tmp_path, capsys):
@@ -316,12 +318,13 @@ def test_imgedit_s_hard_part_has_one_score(tmp_path, capsys):
     judge = human(tmp_path / "s.jsonl", [{"item": "1", "perspective": "overall", "score": 2}])
     made, out = edits(tmp_path / "made", ["1"]), tmp_path / "out"
     options = ("--system", "x", "--images", made, "--judge", judge, "--out", out)
-    assert run(imgedit, data, *options) == 0
+    assert evaluate("imgedit", data, *options) == 0
     (row,) = read_results(out / "results.jsonl")
     assert (row.suite, row.value, row.kind) == ("imgedit-uge", 2.0, "")
     assert row.prompt_hash == load_pack("imgedit-uge-ours").prompt("overall").hash
     assert "types" not in capsys.readouterr().out
-    assert run(imgedit, data, *options[:-1], tmp_path / "other", "--pack", "imgedit-ours") == 0
+    options = (*options[:-1], tmp_path / "other", "--pack", "imgedit-ours")
+    assert evaluate("imgedit", data, *options) == 0
     (row,) = read_results(tmp_path / "other" / "results.jsonl")
     assert row.prompt_hash == load_pack("imgedit-ours").prompt("overall").hash
 
@@ -340,13 +343,13 @@ def test_imgedit_s_sessions_are_judged_by_what_they_come_to(tmp_path):
     judge = human(tmp_path / "s.jsonl", scores)
     made, out = edits(tmp_path / "made", ["1-1", "1-2", "2"]), tmp_path / "out"
     options = ("--system", "x", "--images", made, "--judge", judge, "--out", out)
-    assert run(imgedit, data, *options) == 0
+    assert evaluate("imgedit", data, *options) == 0
     first, second = sorted(read_results(out / "results.jsonl"), key=lambda row: row.item)
     assert (first.suite, first.instruction) == ("imgedit-multi", "1. make it blue\n2. undo that")
     assert first.edited.endswith("made/1-2.png") and second.edited.endswith("made/2.png")
     data.write_text(json.dumps({**SESSIONS, "3": {"id": "cat.png", "prompt": "go"}}))
     with pytest.raises(DataError, match="entry '3': no text 'turn1'"):
-        run(imgedit, data, *options)
+        evaluate("imgedit", data, *options)
 
 
 def test_each_turn_edits_what_the_turn_before_it_came_to(tmp_path):
@@ -358,8 +361,9 @@ def test_each_turn_edits_what_the_turn_before_it_came_to(tmp_path):
     calls = []
     (tmp_path / "cat.png").write_bytes(png(9))
     (tmp_path / "edits.json").write_text(json.dumps(SESSIONS))
-    part = read_part(tmp_path / "edits.json", None, tmp_path)
-    last = imgedit.edit_in_turns(part.turns, Editor(), part.cases, tmp_path, None)
+    spec = {"system": SystemSpec("x"), "judge": JudgeSpec("toy"), "out": tmp_path / "out"}
+    made = imgedit.ImgEdit(data=tmp_path / "edits.json", **spec).make(Editor(), tmp_path, None)
+    last = made["imgedit-multi"]
     assert calls == [
         [("1-1", "make it blue", "cat.png", "turn-1"), ("2-1", "add a hat", "cat.png", "turn-1")],
         [("1-2", "undo that", "1-1.png", "turn-2")],
@@ -375,7 +379,7 @@ def test_a_checkpoint_edits_imgedit_s_sessions(editor, tmp_path):
     judge = human(tmp_path / "s.jsonl", scores)
     options = ("--system", "tiny", "--model", editor, "--steps", 2, "--size", "keep")
     options += ("--batch-size", 1, "--judge", judge, "--out", tmp_path / "out")
-    assert run(imgedit, tmp_path / "edits.json", *options) == 0
+    assert evaluate("imgedit", tmp_path / "edits.json", *options) == 0
     rows = {row.item: row for row in read_results(tmp_path / "out" / "results.jsonl")}
     assert rows["1"].edited.endswith("turn-2/images/1-2.png")
     assert rows["2"].edited.endswith("turn-1/images/2-1.png")

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from mre_jax.errors import DataError
-from mre_jax.evaluation.metrics.mask import read_masks
+from mre_jax.evaluation.metrics.pixel import read_masks
 
 
 @pytest.fixture

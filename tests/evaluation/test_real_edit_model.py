@@ -11,9 +11,8 @@ from PIL import Image
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.results import read_results
-from mre_jax.evaluation.suites import real_edit
 from mre_jax.judges.journal import read_verdicts
-from tests.evaluation.commands import run
+from tests.evaluation import commands
 from tests.judges.server import MODEL, JudgeServer
 
 # What the server does: behave so for the first N requests of this instruction, then answer well.
@@ -44,7 +43,9 @@ def evaluate(server, tmp_path):
     def evaluate(*options):
         judge = ("--judge", f"openai:{MODEL}", "--base-url", server.url)
         folders = ("--images", tmp_path / "edits", "--out", tmp_path / "out")
-        return run(real_edit, tmp_path / "data", "--system", "x", *folders, *judge, *options)
+        return commands.evaluate(
+            "real-edit", tmp_path / "data", "--system", "x", *folders, *judge, *options
+        )
 
     return evaluate
 

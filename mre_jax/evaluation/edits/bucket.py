@@ -26,9 +26,9 @@ def fetched(
     is not copied again, so that a stopped copy goes on.
 
     Args:
-        folder: with its subfolders.
+        folder: place of the pictures, subfolders included.
         out: folder of the results.
-        names: of the files that are wanted, relative to the folder; None takes all.
+        names: files that are wanted, relative to the folder; None takes all.
 
     Raises:
         DataError: if a bucket has no such folder, or the disk is full.

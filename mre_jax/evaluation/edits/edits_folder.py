@@ -26,7 +26,7 @@ def find_edits(
 
     Args:
         folder: searched with its subfolders.
-        names: for benchmarks with a naming of their own.
+        names: naming of benchmarks that have their own.
         allow_missing: leave out cases without a picture.
 
     Raises:

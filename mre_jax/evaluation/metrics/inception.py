@@ -74,8 +74,8 @@ class InceptionV3(nnx.Module):
     """Pixels in [-1, 1] to the mean of the four feature maps.
 
     Args:
-        width: of the first feature, 64 in the published network; every other width goes with it.
-            A multiple of 4.
+        width: channels of the first feature, 64 in the published network; every other width goes
+            with it. A multiple of 4.
     """
 
     def __init__(self, *, width: int = 64, compute: Compute, rngs: nnx.Rngs):

@@ -1,6 +1,7 @@
 """Distances between sets of pictures by Inception's features: FID at four widths, and KID."""
 
 import dataclasses
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
 import jax
@@ -23,6 +24,7 @@ from mre_jax.weights.locate import local_path
 from mre_jax.weights.names.rule import load
 
 _CLASSES = 1008
+_FEWEST_OF_KID = 2
 _FILE = "pt_inception-2015-12-05-6726825d.pth"
 
 
@@ -181,6 +183,21 @@ class InceptionScores:
             )
             scores.append(SetScore("kid", kid.value, kid.standard_error, *counts))
         return scores
+
+
+def compare_sets(
+    network: InceptionScores, reference: Sequence[Picture], generated: Sequence[Picture]
+) -> list[SetScore]:
+    """FID at every width, and KID where there are pictures enough; warns where there are not.
+
+    Raises:
+        DataError: as `InceptionScores.collect` and `InceptionScores.compare`.
+    """
+    fewest = min(len(reference), len(generated))
+    kid = fewest > _FEWEST_OF_KID
+    if not kid:
+        warnings.warn(f"no KID: it needs three pictures in each set, not {fewest}", stacklevel=2)
+    return network.compare(*(network.collect(p, kid=kid) for p in (reference, generated)))
 
 
 def _without_classifier(source: TensorSource) -> TensorSource:

@@ -23,8 +23,8 @@ class KernelDistance(NamedTuple):
         value: mean over the subsets.
         deviation: standard deviation over the subsets, which papers print behind the value; it
             says how much subsets differ, not how certain the value is.
-        standard_error: of the distance between the whole sets, by leaving out each picture once
-            (jackknife), the sets taken as independent.
+        standard_error: that of the distance between the whole sets, by leaving out each picture
+            once (jackknife), the sets taken as independent.
         subsets, subset_size: what the value was taken from.
     """
 
@@ -49,7 +49,7 @@ def kernel_distance(
         a, b: one feature per picture.
         subsets, subset_size: how many random subsets of each set, and of how many features. Where
             a set has no more than `subset_size`, the whole sets are compared once.
-        seed: of the subsets.
+        seed: seed of the choice of subsets.
 
     Raises:
         DataError: for fewer than three features in a set, different widths, or values that are

@@ -1,17 +1,19 @@
 """Distances between pictures pixel by pixel: L1, L2, PSNR and SSIM, in float64.
 
 Every function takes two batches of one shape and gives one value per picture. With a mask of what
-was edited (True is edited) it measures the rest, where a good editor changes nothing.
+was edited (True is edited) it measures the rest, where a good editor changes nothing. A further
+metric is a function here and an entry of `METRICS`; `measure_pair` takes pictures.
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, UInt8
 from PIL import Image
 
 from mre_jax.errors import DataError
-from mre_jax.io.image import to_array
+from mre_jax.io.image import read_image, to_array
 
 Pixels = UInt8[np.ndarray, "b H W c"] | Float[np.ndarray, "b H W c"]
 Mask = Bool[np.ndarray, "b H W"]
@@ -28,6 +30,8 @@ _RADIUS = 5
 _C1 = 0.01**2
 _C2 = 0.03**2
 
+_WHITE = 250  # a little below 255, for masks that were JPEG once
+
 
 def l1(generated: Pixels, target: Pixels, edited: Mask | None = None) -> Float64[np.ndarray, " b"]:
     """Mean absolute difference, in [0, 1].
@@ -39,6 +43,11 @@ def l1(generated: Pixels, target: Pixels, edited: Mask | None = None) -> Float64
     Raises:
         DataError: for pictures of different sizes, values outside [0, 1], or a mask of another
             size or that leaves nothing to measure.
+
+    Example:
+        >>> black, grey = np.zeros((1, 8, 8, 3)), np.full((1, 8, 8, 3), 0.25)
+        >>> l1(grey, black)
+        array([0.25])
     """
     a, b = _pair(generated, target)
     return _mean(np.abs(a - b), edited)
@@ -94,7 +103,7 @@ def measure_pair(
     Args:
         generated: resized to the size of `target` if it has another.
         target: the ground truth, or the original.
-        edited: as for `l1`, at the size of `target`.
+        edited: what to leave out, at the size of `target`.
         metrics: names of `METRICS`.
 
     Raises:
@@ -110,6 +119,55 @@ def match_size(generated: Image.Image, target: Image.Image) -> Image.Image:
     if generated.size == target.size:
         return generated
     return generated.resize(target.size, Image.Resampling.BICUBIC)
+
+
+def outside_masks(
+    edited: Path, original: Path, masks: Sequence[Path], metrics: Sequence[str] = ("l1", "l2")
+) -> dict[str, float]:
+    """Metrics of an edit beside its original, outside of what was to be edited.
+
+    Returns:
+        nothing where there are no masks, or they leave nothing outside.
+
+    Raises:
+        DataError: if a picture or mask cannot be read.
+    """
+    picture = read_image(original)
+    mask = read_masks(masks, picture.size)
+    if not masks or mask.all():
+        return {}
+    return measure_pair(read_image(edited), picture, mask, metrics=metrics)
+
+
+def read_masks(paths: Sequence[Path], size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
+    """Where any of the masks has its hole, as MagicBrush ships them.
+
+    Such a mask is the picture itself with what was to be edited transparent. It may be of another
+    size. A mask without transparency is white there instead.
+
+    Args:
+        paths: files of the masks.
+        size: width and height in pixels that each is brought to.
+
+    Raises:
+        DataError: if one cannot be read.
+    """
+    width, height = size
+    edited = np.zeros((height, width), bool)
+    for path in paths:
+        hole = Image.fromarray(_hole(path))
+        edited |= np.asarray(hole.resize(size, Image.Resampling.NEAREST))
+    return edited
+
+
+def _hole(path: Path) -> Bool[np.ndarray, "h w"]:
+    picture = read_image(path)  # which checks the file, and lays it on white
+    with Image.open(path) as image:
+        if image.has_transparency_data:
+            alpha = to_array(image.convert("RGBA"))[..., 3]
+            if alpha.min() < 255:
+                return alpha < 128
+    return np.all(to_array(picture) >= _WHITE, axis=2)
 
 
 def _pair(generated: Pixels, target: Pixels) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ class Preprocess:
 
     Attributes:
         resize, crop: pixels; `crop` is not above `resize`.
-        mean, std: of each channel in [0, 1].
+        mean, std: statistics of each channel in [0, 1].
         round_offset: rounds half a pixel of the crop's corner to even, as torchvision does;
             otherwise down, as transformers does.
     """

@@ -38,7 +38,8 @@ class Coefficient:
 
     Attributes:
         value: None where it is undefined, as between a judge and one that always says the same.
-        interval: of `value`; None where that is undefined, as in perfect agreement.
+        interval: confidence interval of `value`; None where that is undefined, as in perfect
+            agreement.
     """
 
     value: float | None
@@ -50,15 +51,15 @@ class Correlation:
     """How two judges agree on the same edits.
 
     Attributes:
-        pearson, spearman: as everywhere.
+        pearson, spearman: coefficients of correlation, of values and of ranks.
         kendall: tau-b, which allows for ties.
         kappa: Cohen's, with quadratic weights; of scores that are no categories, Lin's
             concordance, which is the same.
-        mean_difference: of the first's score less the second's.
-        difference_interval: of `mean_difference`.
+        mean_difference: mean of the first's score less the second's.
+        difference_interval: confidence interval of `mean_difference`.
         same_answer: share of edits with the same yes or no; None for judges that say neither.
         items: edits that both have scored.
-        groups: that these are of.
+        groups: number of photos that these are of.
     """
 
     pearson: Coefficient
@@ -77,7 +78,7 @@ class SystemAgreement:
     """One system before two judges, on the edits that both have scored.
 
     Attributes:
-        system, condition: as in the results.
+        system, condition: those of the results.
         first, second: the judges' mean scores.
         correlation: over its edits; None for a single one.
     """
@@ -97,8 +98,8 @@ class Reliability:
         ordinal, interval: Krippendorff's alpha on either scale.
         kappa: Cohen's with quadratic weights, of two people; of more, the mean over all pairs of
             them that share two edits or more, without interval.
-        annotators: how many there are.
-        edits: that two or more of them have scored.
+        annotators: number of people.
+        edits: number of edits that two or more of them have scored.
     """
 
     ordinal: Coefficient
@@ -216,7 +217,7 @@ def reliability(
     """How people agree in one perspective.
 
     Args:
-        ratings: of one perspective, by two people or more.
+        ratings: scores in one perspective, by two people or more.
         groups: the photo of each item, which intervals are over; by default the item itself.
 
     Raises:
@@ -250,7 +251,7 @@ def krippendorff_alpha(
 
     Args:
         units: the scores of each; those of fewer than two say nothing.
-        groups: of each unit.
+        groups: name of each unit's group.
         scale: "ordinal" or "interval".
     """
     bootstrap = bootstrap or Bootstrap()

@@ -51,12 +51,13 @@ class Summary:
     """One metric of one system.
 
     Attributes:
-        mean: of the values there are; None if there is none.
-        interval: of `mean`; None with fewer than two groups, or if none was asked for.
+        mean: mean of the values there are; None if there is none.
+        interval: confidence interval of `mean`; None with fewer than two groups, or if none was
+            asked for.
         accuracy: share of yes, from 0 to 1, over the same items; None for metrics without.
-        accuracy_interval: of `accuracy`.
+        accuracy_interval: confidence interval of `accuracy`.
         coverage: what `mean` is taken over.
-        groups: that its items are of.
+        groups: number of groups that its items are of.
     """
 
     mean: float | None
@@ -74,7 +75,7 @@ class MacroMean:
     Attributes:
         mean: over the types; None if there is no value.
         kinds: types that have a value.
-        coverage: of the items.
+        coverage: what the means are taken over.
     """
 
     mean: float | None
@@ -87,10 +88,10 @@ class Difference:
     """Two systems on the items that both have.
 
     Attributes:
-        mean: of the first's value less the second's; of shares of yes, from -1 to 1.
-        interval: of `mean`.
+        mean: mean of the first's value less the second's; of shares of yes, from -1 to 1.
+        interval: confidence interval of `mean`.
         p: two-sided, not corrected for other comparisons; see `intervals.p_value`.
-        items, groups: how many pairs there are, and in how many groups.
+        items, groups: number of pairs, and of groups that they are of.
         unpaired: items of which one system has no value.
     """
 
@@ -107,9 +108,9 @@ class WinRate:
     """How often the first of two systems has the higher value.
 
     Attributes:
-        wins, ties, losses: of the first, in items.
+        wins, ties, losses: number of items where the first is higher, equal, lower.
         rate: wins and half of the ties, as a share of all.
-        interval: of `rate`; None with fewer than two groups.
+        interval: confidence interval of `rate`; None with fewer than two groups.
     """
 
     wins: int
@@ -130,11 +131,17 @@ def summarize(rows: Sequence[Result], bootstrap: Bootstrap | None = None) -> Sum
     """The mean and the accuracy of one metric of one system.
 
     Args:
-        rows: of one system, condition, suite and metric.
-        bootstrap: for intervals; None leaves them out.
+        rows: results of one system, condition, suite and metric.
+        bootstrap: settings of intervals; None leaves them out.
 
     Raises:
         DataError: if the rows are of several metrics, systems, judges, prompts or networks.
+
+    Example:
+        >>> edits = [("1", 3.0), ("2", 4.0)]
+        >>> rows = [Result("a", "", "toy", i, i, "", "quality", score) for i, score in edits]
+        >>> summarize(rows).mean, str(summarize(rows).coverage)
+        (3.5, '2/2')
     """
     check_one_series(rows)
     found = [row for row in rows if row.status == "ok"]
@@ -184,6 +191,14 @@ def compare(
     Raises:
         DataError: as `summarize`, within and between the two; if they share fewer than two groups
             of items; or if the judge says neither yes nor no of one.
+
+    Example:
+        >>> def series(system, *scores):
+        ...     items = enumerate(scores)
+        ...     return [Result(system, "", "toy", f"{n}", f"{n}", "", "l1", s) for n, s in items]
+        >>> found = compare(series("a", 0.5, 0.25), series("b", 0.0, 0.25))
+        >>> found.mean, found.items
+        (0.25, 2)
     """
     bootstrap = bootstrap or Bootstrap()
     pairs, unpaired = _paired(first, second)

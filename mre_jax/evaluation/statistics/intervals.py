@@ -30,7 +30,7 @@ class Bootstrap:
 
     Attributes:
         draws: resampled sets of groups.
-        seed: of the draws.
+        seed: seed of the draws.
         confidence: share of the draws inside an interval.
     """
 
@@ -64,8 +64,8 @@ class Grouped:
 
     Attributes:
         values: any number.
-        index: of the group of each.
-        count: of groups.
+        index: number of each value's group, from 0.
+        count: number of groups.
     """
 
     values: Float[np.ndarray, "n"]
@@ -170,8 +170,8 @@ def jackknife_interval(
     It is Student's t over the groups, on the scale of Fisher's z.
 
     Args:
-        statistic: of the values at these places.
-        index: of the group of each value, from 0.
+        statistic: coefficient of the values at these places.
+        index: number of each value's group, from 0.
 
     Returns:
         None where that is undefined: with fewer than three groups, or in perfect agreement.
@@ -229,8 +229,9 @@ def percentiles(
     """The interval that leaves out equal shares of the draws on both sides.
 
     Args:
-        groups: how many were drawn from; the interval is then as much wider as Student's t of them
-            is (Hesterberg, What Teachers Should Know about the Bootstrap, 2015, section 3.3).
+        groups: number of groups that were drawn from; the interval is then as much wider as
+            Student's t of them is (Hesterberg, What Teachers Should Know about the Bootstrap, 2015,
+            section 3.3).
     """
     outside = bootstrap.outside
     if groups is not None:

@@ -20,7 +20,7 @@ class Ranked:
     """A system's place among others.
 
     Attributes:
-        system, condition: as in the results.
+        system, condition: those of the results.
         summary: its mean, with interval and coverage.
         rank: 1 for the highest mean; equal means share the better rank.
         ranks: the lowest and the highest rank that it has in most draws of the groups.
@@ -40,7 +40,7 @@ def rank_systems(rows: Sequence[Result], bootstrap: Bootstrap | None = None) -> 
     systems.
 
     Args:
-        rows: of one suite and judge, in one metric of which more is better.
+        rows: results of one suite and judge, in one metric of which more is better.
     """
     bootstrap = bootstrap or Bootstrap()
     series: dict[tuple[str, str], list[Result]] = collections.defaultdict(list)

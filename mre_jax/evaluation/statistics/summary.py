@@ -197,7 +197,7 @@ def reliability_lines(
     """A line for every perspective of how people agree.
 
     Args:
-        ratings: of any perspectives.
+        ratings: scores in any perspectives.
         rows: results of the same items, which know the photo of each.
 
     Raises:

@@ -1,4 +1,4 @@
-"""`mre evaluate build-benchmark`: seven instructions for each photo of a folder, by a judge model.
+"""A draft of a benchmark: seven instructions for each photo of a folder, by a judge model.
 
     OUT/images/                    the photos
     OUT/drafts.jsonl               what the model wrote; no photo in it is asked for again
@@ -8,7 +8,6 @@ A person reads the draft beside the photos, mends it, and saves it as `instructi
 then no suite takes the folder.
 """
 
-import argparse
 import asyncio
 import dataclasses
 import json
@@ -16,61 +15,101 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from etils import epath
 from tqdm import tqdm
 
-from mre_jax.commands.judge_options import add_judge_arguments, judge_from
 from mre_jax.errors import BusyError, ConfigError, DataError
-from mre_jax.evaluation.edits.bucket import fetched
+from mre_jax.evaluation.edits.bucket import check_local, fetched
 from mre_jax.evaluation.suites.instruction_draft import ask_for_draft, worst_usd
 from mre_jax.io.files import write_atomically
 from mre_jax.io.growing_file import GrowingFile, read_growing
 from mre_jax.io.image import SUFFIXES
 from mre_jax.judges.openai.judge import OpenAIJudge
 from mre_jax.judges.picture import Encoding
+from mre_jax.judges.spec import JudgeSpec
 from mre_jax.reward.edit_types import EDIT_TYPES
 
 _SENT = Encoding(quality=90, height=768)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this command."""
-    parser.add_argument("photos", help="folder of photos")
-    parser.add_argument("--out", required=True, help="folder of the new benchmark")
-    add_judge_arguments(parser)
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """What became of a draft.
+
+    Attributes:
+        path: file of the instructions.
+        done: number of photos that have instructions.
+        missing: names of the photos that have none.
+    """
+
+    path: Path
+    done: int
+    missing: Sequence[str]
 
 
-def run(args: argparse.Namespace) -> int:
-    """Asks for what is missing, and writes the draft."""
-    photos = find_photos(fetched(args.photos, args.out))
-    judge = judge_from(args)
-    if not isinstance(judge, OpenAIJudge):
-        raise ConfigError(f"--judge {args.judge}: only openai:MODEL can write instructions")
-    if args.dry_run:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BenchmarkDraft:
+    """Instructions for photos, written by a model, to be verified by a person.
+
+    Attributes:
+        photos: folder of photos.
+        out: folder of the new benchmark.
+        judge: model that writes, openai:MODEL.
+
+    Raises:
+        ConfigError: if `out` is in a bucket.
+    """
+
+    photos: epath.PathLike = dataclasses.field(metadata={"positional": True})
+    out: epath.PathLike
+    judge: JudgeSpec
+
+    def __post_init__(self) -> None:
+        check_local(self.out)
+
+    def estimate(self) -> str:
+        """What it would cost, in a line.
+
+        Raises:
+            MreError: as `build`.
+        """
+        photos = self._photos()
+        judge = self._judge(offline=True)
         most = sum(worst_usd(judge, _sent(photo)) for photo in photos)
-        print(f"{judge.name}: {len(photos)} requests, at most {most:.2f} USD with all repetitions")
-        return 0
-    out = Path(args.out)
-    (out / "images").mkdir(parents=True, exist_ok=True)
-    with GrowingFile(out / "drafts.jsonl") as log:
-        asyncio.run(_fill(judge, photos, log, args.max_usd))
-    drafts = read_drafts(out / "drafts.jsonl")
-    for photo in photos:
-        if photo.name in drafts and not (out / "images" / photo.name).exists():
-            shutil.copyfile(photo, out / "images" / photo.name)
-    draft = {p.name: _lines(drafts[p.name]) for p in photos if p.name in drafts}
-    path = out / "instructions.draft.json"
-    write_atomically(path, json.dumps(draft, indent=1, ensure_ascii=False) + "\n")
-    print(
-        f"{path}: {len(draft)} of {len(photos)} photos; read it beside them, mend it, and save it "
-        "as instructions.json"
-    )
-    missing = [photo.name for photo in photos if photo.name not in drafts]
-    if missing:
-        raise DataError(
-            f"{len(missing)} photos have no instructions, the first {missing[0]}; drafts.jsonl "
-            "says why; run it again, or write them by hand"
-        )
-    return 0
+        return f"{judge.name}: {len(photos)} requests, at most {most:.2f} USD with all repetitions"
+
+    def build(self) -> Written:
+        """Asks for what is missing, and writes the draft.
+
+        Raises:
+            ConfigError: if the judge cannot write.
+            DataError: if there are no photos.
+            BusyError: if the server does not answer, or the money does not suffice.
+        """
+        photos, judge, out = self._photos(), self._judge(), Path(self.out)
+        (out / "images").mkdir(parents=True, exist_ok=True)
+        with GrowingFile(out / "drafts.jsonl") as log:
+            asyncio.run(_fill(judge, photos, log, self.judge.max_usd))
+        drafts = read_drafts(out / "drafts.jsonl")
+        done = [photo for photo in photos if photo.name in drafts]
+        for photo in done:
+            if not (out / "images" / photo.name).exists():
+                shutil.copyfile(photo, out / "images" / photo.name)
+        draft = {photo.name: _lines(drafts[photo.name]) for photo in done}
+        path = out / "instructions.draft.json"
+        write_atomically(path, json.dumps(draft, indent=1, ensure_ascii=False) + "\n")
+        return Written(path, len(done), [p.name for p in photos if p.name not in drafts])
+
+    def _photos(self) -> list[Path]:
+        return find_photos(fetched(self.photos, self.out))
+
+    def _judge(self, *, offline: bool = False) -> OpenAIJudge:
+        judge = self.judge.make(offline=offline)
+        if not isinstance(judge, OpenAIJudge):
+            raise ConfigError(
+                f"--judge {self.judge.name}: only openai:MODEL can write instructions"
+            )
+        return judge
 
 
 def find_photos(folder: Path) -> list[Path]:

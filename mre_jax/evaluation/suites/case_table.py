@@ -56,8 +56,8 @@ def read_cases(
     """A case of every row.
 
     Args:
-        rows: of `read_rows`, perhaps some of them.
-        path: of the table; pictures are sought beside it.
+        rows: those of `read_rows`, or some of them.
+        path: place of the table; pictures are sought beside it.
         pictures: folder to write pictures to that the table holds.
 
     Raises:

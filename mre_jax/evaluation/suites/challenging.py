@@ -1,26 +1,28 @@
-"""`mre evaluate challenging`: training examples of low scores, made anew (Table 9).
+"""Training examples of low scores, made anew (Table 9).
 
 The checkpoint edits the originals of training examples whose rewards are bad; its edits and the
 examples' own targets, the system "Original", are judged by the same judge.
 """
 
-import argparse
+import dataclasses
+import functools
 import hashlib
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
-from mre_jax.commands.suite_options import add_judge, add_system
 from mre_jax.data.join import Judged, join
 from mre_jax.data.sources import SOURCES, open_source
 from mre_jax.data.sources.source import strict
 from mre_jax.data.triplets import Triplet, safe_name
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.case import Case, check_cases
-from mre_jax.evaluation.run_edits import evaluate_by_judge, print_summary
+from mre_jax.evaluation.edit_set import EditSet
+from mre_jax.evaluation.judging import JudgedSuite
+from mre_jax.evaluation.results import Result, ResultsFile
 from mre_jax.evaluation.suites.case_table import write_picture
 from mre_jax.io.json_file import read_rows
 from mre_jax.reward.file import Reward, read_rewards
@@ -35,55 +37,68 @@ RULES: dict[str, Callable[[Sequence[float]], float]] = {
 """What of the three scores is held against the limit."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the suite."""
-    parser.add_argument("data", help="folder or file of the training set")
-    parser.add_argument(
-        "--source", choices=tuple(SOURCES), default="instruct_pix2pix", help="(%(default)s)"
-    )
-    parser.add_argument("--reward-edit", required=True, help="its rewards, RewardEdit_20K.json")
-    parser.add_argument("--max-score", type=float, default=2.0, help="(%(default)s)")
-    parser.add_argument(
-        "--rule",
-        choices=tuple(RULES),
-        default="all",
-        help="all, any or the mean of an example's scores are that low (%(default)s; the paper "
-        "does not say)",
-    )
-    parser.add_argument("--count", type=int, default=500, help="examples (%(default)s)")
-    parser.add_argument("--draw", type=int, default=0, help="seed of their choice (%(default)s)")
-    add_system(parser)
-    add_judge(parser)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Challenging(JudgedSuite):
+    """Training examples of low scores, made anew.
 
-
-def run(args: argparse.Namespace) -> int:
-    """Chooses the examples, makes the edits, and has both judged."""
-    if args.system == TARGETS:
-        raise ConfigError(f"--system {TARGETS}: that is what the targets are called")
-    cases = read_challenging(args, Path(args.out) / "originals" / SUITE)
-    rows = evaluate_by_judge(args, SUITE, cases, targets=TARGETS)
-    print_summary(rows, args.out)
-    return 0
-
-
-def read_challenging(args: argparse.Namespace, pictures: Path) -> list[Case]:
-    """The chosen examples, their pictures written to a folder.
+    Attributes:
+        data: folder or file of the training set.
+        source: kind of the training set.
+        reward_edit: its rewards, RewardEdit_20K.json.
+        max_score: limit of the scores.
+        rule: all, any or the mean of an example's scores are that low (the paper does not say).
+        count: number of examples.
+        draw: seed of their choice.
 
     Raises:
-        DataError: if no example has scores that low, or as the source.
+        ConfigError: if the system has the name of the targets.
     """
-    rewards = read_rewards(args.reward_edit)
-    source = join(open_source(args.source, args.data), rewards)
-    low = _low(source, rewards, args.rule, args.max_score)
-    if not low:
-        raise DataError(
-            f"{args.reward_edit}: no example with {args.rule} of its scores at most "
-            f"{args.max_score:g}; raise --max-score, or take --rule any"
-        )
-    chosen = sorted(sorted(low, key=lambda entry: _rank(args.draw, entry[1]))[: args.count])
-    triplets = strict(source.read([position for position, _ in chosen]))
-    cases = [_case(triplet, epath.Path(args.data), pictures) for triplet in triplets]
-    return check_cases(cases, args.data)
+
+    source: str = dataclasses.field(
+        default="instruct_pix2pix", metadata={"choices": tuple(SOURCES)}
+    )
+    reward_edit: epath.PathLike
+    max_score: float = 2.0
+    rule: str = dataclasses.field(default="all", metadata={"choices": tuple(RULES)})
+    count: int = 500
+    draw: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.system.name == TARGETS:
+            raise ConfigError(f"--system {TARGETS}: that is what the targets are called")
+
+    name = SUITE
+
+    @functools.cached_property
+    def parts(self) -> Mapping[str, Sequence[Case]]:
+        """See `Suite.parts`; the pictures of the chosen examples are written to a folder.
+
+        Raises:
+            DataError: if no example has scores that low, or as the source.
+        """
+        rewards = read_rewards(self.reward_edit)
+        source = join(open_source(self.source, self.data), rewards)
+        low = _low(source, rewards, self.rule, self.max_score)
+        if not low:
+            raise DataError(
+                f"{self.reward_edit}: no example with {self.rule} of its scores at most "
+                f"{self.max_score:g}; raise --max-score, or take --rule any"
+            )
+        chosen = sorted(sorted(low, key=lambda entry: _rank(self.draw, entry[1]))[: self.count])
+        triplets = strict(source.read([position for position, _ in chosen]))
+        data, pictures = epath.Path(self.data), Path(self.out) / "originals" / SUITE
+        return {SUITE: check_cases([_case(one, data, pictures) for one in triplets], self.data)}
+
+    def edit_sets(self) -> Iterator[EditSet]:
+        """See `Suite.edit_sets`; the examples' own targets come first."""
+        cases = self.parts[SUITE]
+        targets = {case.id: case.target for case in cases if case.target is not None}
+        yield EditSet(SUITE, TARGETS, "", "", Path(self.out), cases, targets)
+        yield from super().edit_sets()
+
+    def _rows(self, results: ResultsFile, *systems: str) -> list[Result]:
+        return super()._rows(results, TARGETS, *systems)
 
 
 def _low(

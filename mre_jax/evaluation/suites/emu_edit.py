@@ -1,4 +1,4 @@
-"""`mre evaluate emu-edit`: Emu Edit's test set, which has captions and no true edits.
+"""Emu Edit's test set, which has captions and no true edits.
 
 clip_direction   whether the picture moved as its caption did; a pair of equal captions, which have
                  no direction, has no value
@@ -7,13 +7,16 @@ clip_t           edited picture and its caption
 l1               edited beside original picture
 """
 
-import argparse
-from collections.abc import Iterable, Sequence
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mre_jax.commands.suite_options import add_system
-from mre_jax.evaluation.measuring import Measured, add_networks, load_clip, load_dino
-from mre_jax.evaluation.run_edits import make_edits, opened, print_summary, rows_of
+from mre_jax.evaluation.case import Case
+from mre_jax.evaluation.edit_set import EditSet
+from mre_jax.evaluation.metrics.networks import Networks, PairNetworkSpec
+from mre_jax.evaluation.results import Result, select
+from mre_jax.evaluation.suite import MeasuredSuite
 from mre_jax.evaluation.suites.case_table import Columns, read_cases, read_rows
 
 SUITE = "emu-edit"
@@ -26,46 +29,48 @@ COLUMNS = Columns(
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the suite."""
-    parser.add_argument(
-        "data", help="parquet files of emu_edit_test_set, or a .jsonl of its columns"
-    )
-    parser.add_argument("--split", default="test", help="of the parquet files (%(default)s)")
-    add_system(parser)
-    add_networks(parser, "clip", "dino")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EmuEdit(MeasuredSuite):
+    """Emu Edit's test set.
 
+    Attributes:
+        data: parquet files of emu_edit_test_set, or a .jsonl of its columns.
+        split: split of the parquet files.
+        networks: CLIP, DINO or both; L1 needs none.
+    """
 
-def run(args: argparse.Namespace) -> int:
-    """Makes the edits, or takes them, and measures them."""
-    pictures = Path(args.out) / "originals" / SUITE
-    cases = read_cases(read_rows(args.data, args.split), args.data, COLUMNS, pictures)
-    clip, dino = load_clip(args), load_dino(args)
-    with opened(args.out) as results:
-        for made, edited in make_edits(args, SUITE, cases):
-            measured = Measured(made, cases, edited, results)
-            measured.add_pixels(measured.originals, ("l1",))
-            if clip is not None:
-                before, after = measured.captions("original"), measured.captions("edited")
-                direction = clip.direction(measured.originals, measured.edited, before, after)
-                measured.add("clip_direction", _moved(direction, before, after), clip.measure)
-                similar = clip.clip_i(measured.edited, measured.originals)
-                measured.add("clip_i", similar, clip.measure)
-                measured.add("clip_t", clip.clip_t(measured.edited, after), clip.measure)
-            if dino is not None:
-                similar = dino.similarity(measured.edited, measured.originals)
-                measured.add("dino", similar, dino.measure)
-        rows = rows_of(results, SUITE, args.system)
-    print_summary(rows, args.out)
-    return 0
+    split: str = "test"
+    networks: PairNetworkSpec = dataclasses.field(default_factory=PairNetworkSpec)
 
+    name = SUITE
 
-def _moved(
-    direction: Iterable[float], before: Sequence[str], after: Sequence[str]
-) -> list[float | None]:
-    """The direction of every pair whose captions differ; says how many do not."""
-    pairs = list(zip(direction, before, after, strict=True))
-    equal = sum(a.split() == b.split() for _, a, b in pairs)
-    if equal:
-        print(f"clip_direction: {equal} of {len(pairs)} pairs have equal captions and are left out")
-    return [None if a.split() == b.split() else value for value, a, b in pairs]
+    @functools.cached_property
+    def parts(self) -> Mapping[str, Sequence[Case]]:
+        """See `Suite.parts`."""
+        pictures = Path(self.out) / "originals" / SUITE
+        return {SUITE: read_cases(read_rows(self.data, self.split), self.data, COLUMNS, pictures)}
+
+    def measure(self, edits: EditSet, networks: Networks) -> Iterator[list[Result]]:
+        """See `MeasuredSuite.measure`."""
+        yield from edits.pixel_rows(edits.originals, ("l1",))
+        if (clip := networks.clip) is not None:
+            before, after = edits.captions("original"), edits.captions("edited")
+            direction = clip.direction(edits.originals, edits.edited, before, after)
+            moved = [
+                None if a.split() == b.split() else value
+                for value, a, b in zip(direction, before, after, strict=True)
+            ]
+            yield edits.rows("clip_direction", moved, clip.measure)
+            similar = clip.clip_i(edits.edited, edits.originals)
+            yield edits.rows("clip_i", similar, clip.measure)
+            yield edits.rows("clip_t", clip.clip_t(edits.edited, after), clip.measure)
+        if (dino := networks.dino) is not None:
+            similar = dino.similarity(edits.edited, edits.originals)
+            yield edits.rows("dino", similar, dino.measure)
+
+    def summary(self, rows: Sequence[Result]) -> list[str]:
+        """See `Suite.summary`; says how many pairs of captions have no direction."""
+        pairs = [row for row in select(rows, metric="clip_direction") if row.edited]
+        equal = sum(row.value is None for row in pairs)
+        said = f"clip_direction: {equal} of {len(pairs)} pairs have equal captions and are left out"
+        return [*([said] if equal else []), *super().summary(rows)]

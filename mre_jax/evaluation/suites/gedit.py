@@ -1,4 +1,4 @@
-"""`mre evaluate gedit`: GEdit-Bench, by a judge in the manner of VIEScore.
+"""GEdit-Bench, by a judge in the manner of VIEScore.
 
 The judge gives semantic consistency (`sc`) and perceptual quality (`pq`), each the smaller of two
 numbers from 0 to 10; `overall` is sqrt(sc pq) of the edit. The benchmark's number is the mean over
@@ -10,25 +10,27 @@ The default prompts are in our words. For numbers to be held against published o
 authors' own: --pack official:FOLDER, where FOLDER is GEdit-Bench of your copy of Step1X-Edit.
 """
 
-import argparse
 import dataclasses
+import functools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
-from mre_jax.commands.suite_options import add_judge, add_system
 from mre_jax.data.triplets import safe_name
 from mre_jax.errors import ConfigError
+from mre_jax.evaluation.case import Case
+from mre_jax.evaluation.edits.edits_folder import Names
 from mre_jax.evaluation.edits.sent_pictures import AS_ORIGINAL
+from mre_jax.evaluation.judging import JudgedSuite
 from mre_jax.evaluation.results import Result, select
-from mre_jax.evaluation.run_edits import evaluate_by_judge, opened, print_summary
-from mre_jax.evaluation.statistics.summary import macro_lines
+from mre_jax.evaluation.statistics.summary import macro_lines, summary_lines
+from mre_jax.evaluation.suite import opened
 from mre_jax.evaluation.suites.case_table import Columns, Where, first_cell, read_cases, read_rows
-from mre_jax.evaluation.tables.formats import plain
 
 SUITE = "gedit"
-LANGUAGES = ("en", "cn", "all")
+LANGUAGES = ("en", "cn")
 COLUMNS = Columns(
     id=("key", "id"),
     instruction=("instruction",),
@@ -37,67 +39,95 @@ COLUMNS = Columns(
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of the suite."""
-    parser.add_argument(
-        "data", help="Arrow or parquet files of GEdit-Bench, or a .jsonl of its columns"
-    )
-    parser.add_argument("--split", help="of the Arrow or parquet files")
-    parser.add_argument(
-        "--language", choices=LANGUAGES, default="en", help="of the instructions (%(default)s)"
-    )
-    add_system(parser)
-    add_judge(parser, pack="viescore-ours", pictures=AS_ORIGINAL)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GEdit(JudgedSuite):
+    """GEdit-Bench.
 
+    Attributes:
+        data: Arrow or parquet files of GEdit-Bench, or a .jsonl of its columns.
+        split: split of the Arrow or parquet files.
+        language: language of the instructions.
+    """
 
-def run(args: argparse.Namespace) -> int:
-    """Makes the edits, or takes them, and has them judged."""
-    subsets: dict[str, set[str]] = {}
-    rows = _in_language(read_rows(args.data, args.split), args.language, subsets)
-    pictures = Path(args.out) / "originals" / SUITE
-    cases = read_cases(rows, args.data, COLUMNS, pictures)
-    names = {
-        case.id: [
-            case.id,
-            *(
-                f"{top}{case.kind}/{language}/{case.id}"
-                for top in ("", "fullset/")
-                for language in LANGUAGES[:2]
-            ),
+    split: str | None = None
+    language: Literal["en", "cn", "all"] = "en"
+    pack: str | None = "viescore-ours"
+    pictures: str | None = AS_ORIGINAL
+
+    name = SUITE
+
+    @functools.cached_property
+    def parts(self) -> Mapping[str, Sequence[Case]]:
+        """See `Suite.parts`."""
+        return {SUITE: self._benchmark.cases}
+
+    def picture_names(self, part: str) -> Names:
+        """See `Suite.picture_names`; the names that the authors' script gives are others."""
+        return {
+            case.id: [
+                case.id,
+                *(
+                    f"{top}{case.kind}/{language}/{case.id}"
+                    for top in ("", "fullset/")
+                    for language in LANGUAGES
+                ),
+            ]
+            for case in self.parts[part]
+        }
+
+    def evaluate(self) -> list[Result]:
+        """See `Suite.evaluate`."""
+        judged = super().evaluate()
+        totals = overall(judged)
+        with opened(self.out) as results:
+            results.add(totals)
+        return [row for row in judged if row.metric != "overall"] + totals
+
+    def summary(self, rows: Sequence[Result]) -> list[str]:
+        """See `Suite.summary`; the benchmark's numbers, of each language and intersection."""
+        lines = [
+            f"{SUITE}: {count} instructions in {own!r} are left out; --language {own} takes them"
+            for own, count in self._benchmark.left_out.items()
         ]
-        for case in cases
-    }
-    judged = evaluate_by_judge(args, SUITE, cases, names=names)
-    if not judged:
-        return 0
-    totals = overall(judged)
-    with opened(args.out) as results:
-        results.add(totals)
-    judged = [row for row in judged if row.metric != "overall"] + totals
-    print_summary(judged, args.out, types=False)
-    for name, items in subsets.items():
-        for line in macro_lines([row for row in judged if row.item in items]):
-            print(f"{name}, {plain(line)}")
-    return 0
+        lines += summary_lines(rows)
+        for name, items in self._benchmark.subsets.items():
+            found = macro_lines([row for row in rows if row.item in items])
+            lines += [f"{name}, {line}" for line in found]
+        return lines
+
+    @functools.cached_property
+    def _benchmark(self) -> "_Benchmark":
+        found = _Benchmark()
+        rows = found.in_language(read_rows(self.data, self.split), self.language)
+        found.cases += read_cases(rows, self.data, COLUMNS, Path(self.out, "originals", SUITE))
+        return found
 
 
-def _in_language(
-    rows: Iterable[Where], language: str, subsets: dict[str, set[str]]
-) -> Iterator[Where]:
-    """The rows in a language; `subsets` gets the items of each language and intersection."""
-    others: Counter[str] = Counter()
-    for where, row in rows:
-        own = str(row.get("instruction_language") or language).lower()
-        if language not in ("all", own):
-            others[own] += 1
-            continue
-        name = safe_name(str(first_cell(row, COLUMNS.id)))
-        subsets.setdefault(own, set()).add(name)
-        if row.get("Intersection_exist"):
-            subsets.setdefault(f"{own} intersection", set()).add(name)
-        yield where, row
-    for own, count in others.items():
-        print(f"{SUITE}: {count} instructions in {own!r} are left out; --language {own} takes them")
+@dataclasses.dataclass
+class _Benchmark:
+    """What is read of the table in one pass: it may be larger than the memory.
+
+    Attributes:
+        cases: those in the language that is asked for.
+        subsets: items of each language and of its intersection, by what lines call it.
+        left_out: number of instructions in other languages.
+    """
+
+    cases: list[Case] = dataclasses.field(default_factory=list)
+    subsets: dict[str, set[str]] = dataclasses.field(default_factory=dict)
+    left_out: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    def in_language(self, rows: Iterable[Where], language: str) -> Iterator[Where]:
+        for where, row in rows:
+            own = str(row.get("instruction_language") or language).lower()
+            if language not in ("all", own):
+                self.left_out[own] += 1
+                continue
+            name = safe_name(str(first_cell(row, COLUMNS.id)))
+            self.subsets.setdefault(own, set()).add(name)
+            if row.get("Intersection_exist"):
+                self.subsets.setdefault(f"{own} intersection", set()).add(name)
+            yield where, row
 
 
 def overall(rows: Sequence[Result]) -> list[Result]:

@@ -43,7 +43,7 @@ class Draft:
         status: "ok", "refused", "invalid" or "http_error".
         instructions: by type, of a draft that is "ok".
         raw: the answer as it came, or why there is none.
-        model: that answered.
+        model: snapshot that answered.
         usd: what its requests cost.
     """
 

@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.provenance import check_comparable, describe
@@ -39,48 +40,20 @@ class Source:
     lead: tuple[Lead, ...] = ()
 
 
-def render(
-    number: int,
-    rows: Sequence[Result],
-    format: str = "text",
-    *,
-    systems: Mapping[str, Source] | None = None,
-    paper: bool = False,
-    intervals: Bootstrap | None = None,
-    suite: str | None = None,
-    apart: bool = False,
-) -> str:
+def render(number: int, rows: Sequence[Result], format: str = "text", **options: Any) -> str:
     """One of the paper's tables as a text.
 
     Args:
-        number: the paper's, 1 to 11.
-        rows: results; those of other suites are passed over.
+        number, rows, options: those of `build`.
         format: "text", "markdown", "latex" or "csv".
-        systems: by the row's label, whose results fill it. If given, only these rows are shown, and
-            with `paper` the paper's too. By default every row of the paper is shown and filled by
-            the system of that name.
-        paper: whether the paper's numbers stand beside ours.
-        intervals: for confidence intervals; None leaves them out.
-        suite: the benchmark to take rows of, instead of the table's own.
-        apart: systems may have been judged in different ways; see `provenance.side_by_side`.
 
     Raises:
-        ConfigError: for an unknown table or format.
-        DataError: if the rows for one metric are of different judges, or if a row could be filled
-            by several conditions of its system.
+        ConfigError: for an unknown format, or as `build`.
+        DataError: as `build`.
     """
     if format not in table_formats.WRITERS:
         raise ConfigError(f"format {format!r} is not one of {', '.join(table_formats.WRITERS)}")
-    table = build(
-        number,
-        rows,
-        systems=systems,
-        paper=paper,
-        intervals=intervals,
-        suite=suite,
-        apart=apart,
-    )
-    return table_formats.WRITERS[format](table)
+    return table_formats.WRITERS[format](build(number, rows, **options))
 
 
 def build(
@@ -93,7 +66,24 @@ def build(
     suite: str | None = None,
     apart: bool = False,
 ) -> Table:
-    """The table as values; see `render`."""
+    """One of the paper's tables as values.
+
+    Args:
+        number: the paper's, 1 to 11.
+        rows: results; those of other suites are passed over.
+        systems: by the row's label, whose results fill it. If given, only these rows are shown, and
+            with `paper` the paper's too. By default every row of the paper is shown and filled by
+            the system of that name.
+        paper: whether the paper's numbers stand beside ours.
+        intervals: settings of confidence intervals; None leaves them out.
+        suite: the benchmark to take rows of, instead of the table's own.
+        apart: systems may have been judged in different ways; see `provenance.side_by_side`.
+
+    Raises:
+        ConfigError: for an unknown table.
+        DataError: if the rows for one metric are of different judges, or if a row could be filled
+            by several conditions of its system.
+    """
     plan = layout(number)
     ours = _ours(rows, plan, suite or plan.suite)
     sources = _default_sources(plan, ours) if systems is None else systems

@@ -23,7 +23,7 @@ class Column:
         metric: the result rows it is made of.
         accuracy: whether it is the share of yes, rather than the mean value.
         scale: what values are multiplied with.
-        decimals: of the printed number.
+        decimals: places of the printed number.
         unit: printed behind it.
     """
 

@@ -28,8 +28,8 @@ def people_table(
     """Mean scores of both, and how they correlate over the edits of each system and over all.
 
     Args:
-        rows: of people and of a judge; those of other suites are passed over.
-        intervals: for the intervals of the correlations; None leaves them out.
+        rows: results of people and of a judge; those of other suites are passed over.
+        intervals: settings of the correlations' intervals; None leaves them out.
 
     Returns:
         None if people and judge have scored no edit in common.

@@ -20,7 +20,7 @@ class TablesSpec(ResultsSpec):
     Attributes:
         tables: which, 1 to 11; may be repeated (default: all that the results have something for).
         paper: the paper's numbers beside ours.
-        intervals: with confidence intervals.
+        intervals: confidence intervals beside the numbers.
         rows: what fills a row, as "4:score+text=reward@5,5,5"; then only rows so named are shown.
             Labels of the rows: see --labels.
         suite: the suite to take instead of each table's own.

@@ -12,7 +12,7 @@ class Cell:
 
     Attributes:
         value: ours, in the column's unit.
-        interval: of `value`.
+        interval: confidence interval of `value`.
         paper: the paper's number.
     """
 

@@ -12,11 +12,11 @@ from mre_jax.commands import statistics as statistics_command
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.edits.bucket import fetched
 from mre_jax.evaluation.results import read_results
-from mre_jax.evaluation.suites import challenging, emu_edit, gedit, imgedit
+from mre_jax.evaluation.suites import emu_edit, gedit
 from mre_jax.evaluation.suites.case_table import read_cases, read_rows
-from mre_jax.evaluation.suites.real_edit_folder import read_real_edit
+from mre_jax.evaluation.suites.real_edit import read_real_edit
 from tests.evaluation.buckets import mount
-from tests.evaluation.commands import run
+from tests.evaluation.commands import evaluate, run
 from tests.evaluation.test_case_tables import human, png, write_arrow, write_parquet
 
 URL = "gs://bucket"
@@ -98,7 +98,7 @@ def test_imgedit_takes_the_pictures_beside_its_file(bucket, tmp_path):
         (bucket / name).write_bytes(png(1))
     human(bucket / "s.jsonl", [{"item": "1", "perspective": "overall", "score": 2}])
     options = ("--system", "x", "--images", f"{URL}/made", "--judge", f"human:{URL}/s.jsonl")
-    assert run(imgedit, f"{URL}/edits.json", *options, "--out", tmp_path / "out") == 0
+    assert evaluate("imgedit", f"{URL}/edits.json", *options, "--out", tmp_path / "out") == 0
     (row,) = read_results(tmp_path / "out" / "results.jsonl")
     assert (row.value, row.original) == (2.0, "fetched/bucket/cat.png")
     assert not (tmp_path / "out" / "fetched" / "bucket" / "edits.json").exists()
@@ -114,7 +114,7 @@ def test_low_training_examples_are_read_where_they_are(bucket, toy, tmp_path):
             shutil.copy(picture, bucket / "made" / f"{folder.name}.png")
     options = ("--reward-edit", f"{URL}/RewardEdit.json", "--rule", "any", "--count", 2,
                "--images", f"{URL}/made", "--judge", "toy", "--out", tmp_path / "out")  # fmt: skip
-    assert run(challenging, f"{URL}/triplets", "--system", "x", *options) == 0
+    assert evaluate("challenging", f"{URL}/triplets", "--system", "x", *options) == 0
     rows = read_results(tmp_path / "out" / "results.jsonl")
     assert len(rows) == 2 * 2 * 3 and {row.status for row in rows} == {"ok"}
 

@@ -4,10 +4,9 @@ import types
 
 import pytest
 
-from mre_jax.editing.model_spec import ModelSpec
-from mre_jax.editing.settings import SamplingSettings
 from mre_jax.evaluation.case import Case
 from mre_jax.evaluation.edits.editor import Editor
+from mre_jax.evaluation.system import SystemSpec
 
 
 @pytest.mark.parametrize(
@@ -29,14 +28,9 @@ def test_a_checkpoint_reads_the_words_of_its_own_perspectives(
         lambda pipeline, items, *rest, **options: asked.extend(items),
     )
     editor = Editor(
-        pipeline=types.SimpleNamespace(perspectives=perspectives, device_count=1, checkpoint="c"),
-        settings=SamplingSettings(2),
-        fields={"reward_text": None},
-        size="keep",
-        resolution=512,
-        batch_size=1,
-        model=ModelSpec(),
-        words=words,
+        SystemSpec("x", size="keep"),
+        types.SimpleNamespace(perspectives=perspectives, device_count=1, checkpoint="c"),
+        words,
     )
     case = Case("a", "a", "Add", "add a cat", tmp_path / "a.png")
     editor.edit([case], tmp_path / "edits", (3.0, 3.0, 3.0))

@@ -8,11 +8,10 @@ import pytest
 from PIL import Image
 
 from mre_jax.errors import BusyError, ConfigError, DataError
-from mre_jax.evaluation.suites import build_benchmark
 from mre_jax.evaluation.suites.instruction_draft import parse_draft
-from mre_jax.evaluation.suites.real_edit_folder import read_real_edit
+from mre_jax.evaluation.suites.real_edit import read_real_edit
 from mre_jax.reward.edit_types import EDIT_TYPES
-from tests.evaluation.commands import run
+from tests.evaluation.commands import evaluate
 
 MODEL = "gpt-4o-2024-08-06"
 GOOD = json.dumps({kind: f"do  {kind}\n now" for kind in EDIT_TYPES})
@@ -77,7 +76,7 @@ def build(server, photos, tmp_path):
 
     def build(*options):
         judge = ("--judge", f"openai:{MODEL}", "--base-url", address)
-        return run(build_benchmark, photos, "--out", tmp_path / "out", *judge, *options)
+        return evaluate("build-benchmark", photos, "--out", tmp_path / "out", *judge, *options)
 
     return build
 
@@ -132,9 +131,9 @@ def test_a_dry_run_tells_the_price(build, server, tmp_path, capsys):
 
 def test_only_a_model_behind_chat_completions_can_write(photos, tmp_path):
     with pytest.raises(ConfigError, match="only openai:MODEL"):
-        run(build_benchmark, photos, "--judge", "toy", "--out", tmp_path / "out")
+        evaluate("build-benchmark", photos, "--judge", "toy", "--out", tmp_path / "out")
     with pytest.raises(DataError, match="no photos"):
-        run(build_benchmark, tmp_path, "--judge", "toy", "--out", tmp_path / "out")
+        evaluate("build-benchmark", tmp_path, "--judge", "toy", "--out", tmp_path / "out")
 
 
 @pytest.mark.parametrize(

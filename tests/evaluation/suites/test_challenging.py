@@ -4,10 +4,12 @@ import pytest
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.results import read_results, select
-from mre_jax.evaluation.suites import challenging
+from mre_jax.evaluation.suites.challenging import Challenging
+from mre_jax.evaluation.system import SystemSpec
 from mre_jax.evaluation.tables.fill import build
+from mre_jax.judges.spec import JudgeSpec
 from mre_jax.reward.file import read_rewards
-from tests.evaluation.commands import run
+from tests.evaluation.commands import evaluate
 
 
 def test_low_examples_are_made_anew_and_both_are_judged(toy, editor, tmp_path):
@@ -15,7 +17,9 @@ def test_low_examples_are_made_anew_and_both_are_judged(toy, editor, tmp_path):
     rewards = toy / "RewardEdit.json"
     options = ("--reward-edit", rewards, "--rule", "any", "--count", 3, "--model", editor,
                "--steps", 2, "--size", "keep", "--batch-size", 1, "--judge", "toy")  # fmt: skip
-    assert run(challenging, toy / "triplets", "--system", "tiny", *options, "--out", out) == 0
+    assert (
+        evaluate("challenging", toy / "triplets", "--system", "tiny", *options, "--out", out) == 0
+    )
     rows = read_results(out / "results.jsonl")
     items = {row.item for row in rows}
     known = read_rewards(rewards)
@@ -31,13 +35,17 @@ def test_low_examples_are_made_anew_and_both_are_judged(toy, editor, tmp_path):
 
 def test_the_choice_of_examples_depends_on_the_seed_alone(toy, tmp_path):
     def chosen(count, draw):
-        parser = challenging.argparse.ArgumentParser()
-        challenging.add_arguments(parser)
-        args = parser.parse_args(
-            [str(toy / "triplets"), "--reward-edit", str(toy / "RewardEdit.json"), "--rule", "any",
-             "--count", str(count), "--draw", str(draw), "--system", "x", "--out", "o"]
-        )  # fmt: skip
-        return {case.id for case in challenging.read_challenging(args, tmp_path)}
+        suite = Challenging(
+            data=toy / "triplets",
+            reward_edit=toy / "RewardEdit.json",
+            rule="any",
+            count=count,
+            draw=draw,
+            system=SystemSpec("x"),
+            judge=JudgeSpec("toy"),
+            out=tmp_path,
+        )
+        return {case.id for case in suite.parts["challenging"]}
 
     assert chosen(2, 0) < chosen(4, 0)
     assert chosen(4, 0) != chosen(4, 1)
@@ -46,6 +54,6 @@ def test_the_choice_of_examples_depends_on_the_seed_alone(toy, tmp_path):
 def test_a_set_without_low_scores_says_so(toy, tmp_path):
     options = ("--reward-edit", toy / "RewardEdit.json", "--judge", "toy", "--out", tmp_path)
     with pytest.raises(DataError, match="no example with all of its scores at most -1"):
-        run(challenging, toy / "triplets", "--system", "x", "--max-score", "-1", *options)
+        evaluate("challenging", toy / "triplets", "--system", "x", "--max-score", "-1", *options)
     with pytest.raises(ConfigError, match="what the targets are called"):
-        run(challenging, toy / "triplets", "--system", "Original", *options)
+        evaluate("challenging", toy / "triplets", "--system", "Original", *options)

@@ -5,10 +5,11 @@ from PIL import Image
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.results import read_results, select
-from mre_jax.evaluation.suites import magicbrush
+from mre_jax.evaluation.suites.magicbrush import MagicBrush
 from mre_jax.evaluation.suites.magicbrush_sessions import multi_name, read_sessions, single_name
-from tests.evaluation.commands import run
-from tests.evaluation.networks import FakeCLIP, FakeDINO
+from mre_jax.evaluation.system import SystemSpec
+from tests.evaluation.commands import evaluate
+from tests.evaluation.networks import FakeCLIP, FakeDINO, use
 
 GREY = {"input": 100, "output1": 120, "output2": 140}
 
@@ -69,15 +70,14 @@ def test_official_names():
 
 
 def test_the_official_scripts_pictures_are_measured(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(magicbrush, "load_clip", lambda args: FakeCLIP())
-    monkeypatch.setattr(magicbrush, "load_dino", lambda args: FakeDINO())
+    use(monkeypatch, clip=FakeCLIP(), dino=FakeDINO())
     made = tmp_path / "made"
     # Turn 1 as it should be, turn 2 ten steps too dark alone and twenty in a row; another size.
     for name, grey in (("11/11_1", 120), ("11/11_inde_2", 130), ("11/11_iter_2", 120),
                        ("22/22_1", 120)):  # fmt: skip
         picture(made / f"{name}.png", grey, size=8)
     out = tmp_path / "out"
-    assert run(magicbrush, data, "--system", "x", "--images", made, "--out", out) == 0
+    assert evaluate("magicbrush", data, "--system", "x", "--images", made, "--out", out) == 0
     rows = read_results(out / "results.jsonl")
     single, multi = (select(rows, suite=f"magicbrush-{turns}") for turns in ("single", "multi"))
     l1 = {row.item: row.value for row in select(single, metric="l1")}
@@ -109,7 +109,7 @@ def test_perfect_edits_by_the_networks_themselves(data, clip, dino, tmp_path, ca
     for name, grey in (("11/11_1", 120), ("11/11_inde_2", 140), ("22/22_1", 120)):
         picture(made / f"{name}.png", grey)
     options = ("--clip", clip, "--dino", dino, "--turns", "single", "--out", out)
-    assert run(magicbrush, data, "--system", "x", "--images", made, *options) == 0
+    assert evaluate("magicbrush", data, "--system", "x", "--images", made, *options) == 0
     rows = read_results(out / "results.jsonl")
     perfect = {"l1": 0, "l2": 0, "psnr": 100, "ssim": 1, "clip_i": 1, "dino": 1}
     for metric, value in perfect.items():
@@ -133,9 +133,8 @@ def test_a_session_ends_with_a_turn_that_cannot_be_made(data, tmp_path):
                 picture(folder / f"{id_}.png", 7)
             return {id_: folder / f"{id_}.png" for id_ in made}
 
-    sessions = read_sessions(data)
-    suites = ("magicbrush-single", "magicbrush-multi")
-    made = magicbrush.edit_sessions(Editor(), sessions, tmp_path / "edits", None, suites)
+    suite = MagicBrush(data=data, out=tmp_path / "out", system=SystemSpec("x"))
+    made = suite.make(Editor(), tmp_path / "edits", None)
     assert made["magicbrush-single"].keys() == {"11-1", "11-2", "22-1"}
     assert made["magicbrush-multi"].keys() == {"22-1"}
 
@@ -144,7 +143,7 @@ def test_a_session_ends_with_a_turn_that_cannot_be_made(data, tmp_path):
 def test_a_checkpoint_edits_turn_by_turn(data, editor, tmp_path):
     out = tmp_path / "out"
     options = ("--model", editor, "--steps", 2, "--size", "keep", "--batch-size", 1)
-    assert run(magicbrush, data, "--system", "tiny", *options, "--out", out) == 0
+    assert evaluate("magicbrush", data, "--system", "tiny", *options, "--out", out) == 0
     official = out / "edits" / "magicbrush" / "tiny-5-5-5" / "official"
     names = sorted(path.relative_to(official).as_posix() for path in official.rglob("*.png"))
     assert names == ["11/11_1.png", "11/11_inde_2.png", "11/11_iter_2.png", "22/22_1.png"]
@@ -154,7 +153,7 @@ def test_a_checkpoint_edits_turn_by_turn(data, editor, tmp_path):
     # What was made is what is measured, and what the official tree's reader finds.
     rows = read_results(out / "results.jsonl")
     again = tmp_path / "again"
-    run(magicbrush, data, "--system", "tiny", "--images", official, "--out", again)
+    evaluate("magicbrush", data, "--system", "tiny", "--images", official, "--out", again)
     values = {(r.suite, r.item, r.metric): r.value for r in read_results(again / "results.jsonl")}
     assert values == {(r.suite, r.item, r.metric): r.value for r in rows}
 
@@ -169,7 +168,7 @@ def test_what_changed_outside_the_masks_is_measured_beside_the_original(data, tm
         original.paste(original.point(lambda v: v + 51), (0, 0), upper_half(original.size))
         (made / name).parent.mkdir(parents=True, exist_ok=True)
         original.save(made / f"{name}.png")
-    assert run(magicbrush, data, "--system", "x", "--images", made, "--out", out) == 0
+    assert evaluate("magicbrush", data, "--system", "x", "--images", made, "--out", out) == 0
     rows = select(read_results(out / "results.jsonl"), metric="l1_outside")
     found = {(row.suite.removeprefix("magicbrush-"), row.item): row.value for row in rows}
     # Of 16 lines 8 are lighter; the mask hides 4 of those in turn 1, all 8 in turn 2 and in a row.
@@ -198,7 +197,7 @@ def test_captions_have_two_names(data, kind):
 
 
 def test_captions_that_are_not_there_are_said(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(magicbrush, "load_clip", lambda args: FakeCLIP())
+    use(monkeypatch, clip=FakeCLIP())
     rename_captions(data, "global", "other.json")
     for name in ("11/11_1", "11/11_inde_2", "22/22_1"):
         picture(tmp_path / "made" / f"{name}.png", 120)
@@ -206,7 +205,7 @@ def test_captions_that_are_not_there_are_said(data, tmp_path, monkeypatch):
     with pytest.warns(
         UserWarning, match=r"no global_descriptions.json or global_captions.json: no"
     ):
-        run(magicbrush, data, "--system", "x", *options)
+        evaluate("magicbrush", data, "--system", "x", *options)
     metrics = {row.metric for row in read_results(tmp_path / "out")}
     assert "clip_t" in metrics and "clip_t_global" not in metrics
 
@@ -215,9 +214,9 @@ def test_missing_turns_are_named(data, tmp_path):
     picture(tmp_path / "made" / "11" / "11_1.png", 1)
     options = ("--system", "x", "--images", tmp_path / "made", "--out", tmp_path / "out")
     with pytest.raises(DataError, match=r"2 of 3 .* missing, the first 11/11_inde_2\.png"):
-        run(magicbrush, data, *options)
+        evaluate("magicbrush", data, *options)
     with pytest.raises(ConfigError, match="--rewards"):
-        run(magicbrush, data, *options, "--rewards", "0,5")
+        evaluate("magicbrush", data, *options, "--rewards", "0,5")
 
 
 def test_damaged_sets_are_refused(data):

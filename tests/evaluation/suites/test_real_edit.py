@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mre_jax.commands import evaluate as evaluate_command
 from mre_jax.errors import BusyError, ConfigError, DataError
-from mre_jax.evaluation.edits.editor import parse_rewards
 from mre_jax.evaluation.edits.sent_pictures import check_pictures, encode_pair
 from mre_jax.evaluation.results import read_results, select
-from mre_jax.evaluation.run_edits import print_summary
-from mre_jax.evaluation.suites.real_edit_folder import read_real_edit
+from mre_jax.evaluation.suite import check_complete
+from mre_jax.evaluation.suites.real_edit import read_real_edit
+from mre_jax.evaluation.system import parse_rewards
 from mre_jax.io.files import locked
 from mre_jax.io.image import read_image
 from mre_jax.judges.others.toy import ToyJudge
@@ -26,7 +25,7 @@ from mre_jax.judges.packs.pack import load_pack
 from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.toyworld.benchmark import read_benchmark
 from mre_jax.toyworld.judge import score
-from tests.evaluation.commands import run
+from tests.evaluation import commands
 from tests.evaluation.rows import make_row
 from tests.judges.server import MODEL, JudgeServer
 
@@ -34,7 +33,7 @@ SAMPLING = ("--steps", "2", "--size", "keep", "--batch-size", "1")
 
 
 def evaluate(*arguments):
-    return run(evaluate_command, "real-edit", *arguments)
+    return commands.evaluate("real-edit", *arguments)
 
 
 @pytest.fixture
@@ -285,11 +284,11 @@ def test_presets_ask_as_they_say(server, toy, copies, tmp_path, capsys):
     assert server.bodies[-1]["max_completion_tokens"] == 60
 
 
-def test_a_perspective_without_any_value_is_no_success(capsys):
+def test_a_perspective_without_any_value_is_no_success():
     rows = [make_row(), make_row(metric="quality", status="invalid", reason="a poem")]
     with pytest.raises(DataError, match=r"quality: no edit of a has a value \(1 invalid\).*a poem"):
-        print_summary(rows, "out")
-    print_summary([rows[0], make_row(metric="quality", item="9", status="ok"), rows[1]], "out")
+        check_complete(rows)
+    check_complete([rows[0], make_row(metric="quality", item="9", status="ok"), rows[1]])
 
 
 def test_other_settings_of_a_model_are_refused_before_anything_is_asked(
@@ -318,8 +317,8 @@ def test_other_settings_of_a_model_are_refused_before_anything_is_asked(
 
 
 def test_rewards_of_a_sweep():
-    assert parse_rewards("0,3.5") == [(0.0,) * 3, (3.5,) * 3]
-    assert parse_rewards("5/0/0,5") == [(5.0, 0.0, 0.0), (5.0, 5.0, 5.0)]
+    assert parse_rewards("0,3.5") == ((0.0,) * 3, (3.5,) * 3)
+    assert parse_rewards("5/0/0,5") == ((5.0, 0.0, 0.0), (5.0, 5.0, 5.0))
     for bad, message in (
         ("x", "'x' is no score"),
         ("5/5", "want 3 of them"),
@@ -345,7 +344,7 @@ def test_what_does_not_fit_is_found_before_any_work(toy, copies, tmp_path):
         with pytest.raises(ConfigError, match=message):
             evaluate(*common, *options)
     with pytest.raises(ConfigError, match="suite 'other': want one of real-edit, magicbrush"):
-        run(evaluate_command, "other")
+        commands.evaluate("other")
 
 
 def test_one_process_at_a_time(toy, copies, tmp_path):
@@ -368,9 +367,8 @@ def test_kill_9_loses_nothing(toy, editor, tmp_path):
 
     evaluate(*options(whole))
     code = (
-        "import sys; from tests.evaluation.commands import run;"
-        "from mre_jax.evaluation import evaluate_command;"
-        "sys.exit(run(evaluate_command, 'real-edit', *sys.argv[1:]))"
+        "import sys; from tests.evaluation.commands import evaluate;"
+        "sys.exit(evaluate('real-edit', *sys.argv[1:]))"
     )
     watched = [("edits/real-edit/*/rows/*.jsonl", 2), ("results.jsonl", 1)]
     for pattern, count in watched:

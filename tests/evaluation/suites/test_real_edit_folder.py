@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from mre_jax.errors import DataError
-from mre_jax.evaluation.suites.real_edit_folder import parse_instruction, read_real_edit
+from mre_jax.evaluation.suites.real_edit import parse_instruction, read_real_edit
 from mre_jax.reward.edit_types import EDIT_TYPES
 
 SEVEN = [f"{number}. {kind}: do {kind}" for number, kind in enumerate(EDIT_TYPES, 1)]

@@ -6,11 +6,10 @@ from PIL import Image
 
 from mre_jax.errors import ConfigError
 from mre_jax.evaluation.results import WHOLE_SET, read_results, select
-from mre_jax.evaluation.suites import table7
-from mre_jax.evaluation.suites.real_edit_folder import read_real_edit
+from mre_jax.evaluation.suites.real_edit import read_real_edit
 from mre_jax.evaluation.tables.fill import Source, build
-from tests.evaluation.commands import run
-from tests.evaluation.networks import FakeCLIP, FakeInception, brightness
+from tests.evaluation.commands import evaluate
+from tests.evaluation.networks import FakeCLIP, FakeInception, brightness, use
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def edits(toy, tmp_path):
 
 def test_each_photo_is_in_the_reference_once(tmp_path, monkeypatch):
     """Seven instructions share a photo; repeated, it would bias KID."""
-    monkeypatch.setattr(table7, "load_inception", lambda args: FakeInception())
+    use(monkeypatch, inception=FakeInception())
     data, made = tmp_path / "data", tmp_path / "made"
     for folder in (data / "images", made):
         folder.mkdir(parents=True)
@@ -37,7 +36,7 @@ def test_each_photo_is_in_the_reference_once(tmp_path, monkeypatch):
             picture.save(made / f"{number}-{place}.png")
     (data / "instructions.json").write_text(json.dumps({f"{n}.png": texts for n in range(3)}))
     options = ("--system", "x", "--images", made, "--inception", "i", "--out", tmp_path / "out")
-    assert run(table7, data, *options) == 0
+    assert evaluate("table7", data, *options) == 0
     (kid,) = select(read_results(tmp_path / "out"), metric="kid")
     assert kid.measure == "fake Inception, n=3 and 6"
 
@@ -47,11 +46,10 @@ few = pytest.mark.filterwarnings("ignore:no KID. it needs three pictures in each
 
 @few
 def test_clip_and_fid_fill_the_table(toy, edits, tmp_path, monkeypatch):
-    monkeypatch.setattr(table7, "load_clip", lambda args: FakeCLIP())
-    monkeypatch.setattr(table7, "load_inception", lambda args: FakeInception())
+    use(monkeypatch, clip=FakeCLIP(), inception=FakeInception())
     out = tmp_path / "out"
     options = ("--system", "x", "--images", edits, "--clip", "c", "--out", out)
-    assert run(table7, toy / "benchmark", *options) == 0
+    assert evaluate("table7", toy / "benchmark", *options) == 0
     rows = read_results(out / "results.jsonl")
     assert len(select(rows, metric="clip_following")) == 14
     first = read_real_edit(toy / "benchmark")[0]
@@ -77,7 +75,7 @@ def test_the_networks_themselves_know_an_untouched_picture(toy, clip, inception,
     shutil.copy(other.original, made / f"{cases[0].id}.png")
     options = ("--clip", clip, "--inception", inception, "--metric-batch-size", 2)
     options += ("--system", "x", "--images", made, "--out", tmp_path / "out")
-    assert run(table7, toy / "benchmark", *options) == 0
+    assert evaluate("table7", toy / "benchmark", *options) == 0
     rows = read_results(tmp_path / "out" / "results.jsonl")
     kept = {row.item: row.value for row in select(rows, metric="clip_preserving")}
     assert kept.pop(cases[0].id) < 1 - 1e-6
@@ -93,24 +91,24 @@ def test_the_networks_themselves_know_an_untouched_picture(toy, clip, inception,
 
 @few
 def test_a_smaller_set_measured_later_replaces_the_sets_values(toy, edits, tmp_path, monkeypatch):
-    monkeypatch.setattr(table7, "load_inception", lambda args: FakeInception())
+    use(monkeypatch, inception=FakeInception())
     options = ("--system", "x", "--images", edits, "--inception", "i", "--out", tmp_path / "out")
     moved = tmp_path / "000-1.png"
     (edits / "000-1.png").rename(moved)
-    run(table7, toy / "benchmark", *options, "--allow-missing")
+    evaluate("table7", toy / "benchmark", *options, "--allow-missing")
     moved.rename(edits / "000-1.png")
-    run(table7, toy / "benchmark", *options)
+    evaluate("table7", toy / "benchmark", *options)
     rows = select(read_results(tmp_path / "out" / "results.jsonl"), metric="fid_64")
     assert [row.measure for row in rows] == ["fake Inception, n=2 and 14"]
 
 
 def test_a_kid_that_cannot_be_had_is_said(toy, edits, tmp_path, monkeypatch):
-    monkeypatch.setattr(table7, "load_inception", lambda args: FakeInception())
+    use(monkeypatch, inception=FakeInception())
     options = ("--system", "x", "--images", edits, "--inception", "i", "--out", tmp_path / "out")
     with pytest.warns(UserWarning, match="no KID: it needs three pictures in each set, not 2"):
-        run(table7, toy / "benchmark", *options)
+        evaluate("table7", toy / "benchmark", *options)
 
 
 def test_something_must_measure(toy, edits, tmp_path):
     with pytest.raises(ConfigError, match="give --clip or --inception"):
-        run(table7, toy / "benchmark", "--system", "x", "--images", edits, "--out", tmp_path)
+        evaluate("table7", toy / "benchmark", "--system", "x", "--images", edits, "--out", tmp_path)
