@@ -33,8 +33,7 @@ from mre_jax.io.devices import use_all_cores
 from mre_jax.io.files import write_atomically
 from mre_jax.io.image import write_png
 from mre_jax.report.contact_sheet import contact_sheet
-from mre_jax.report.page import write_report
-from mre_jax.report.section import Section
+from mre_jax.report.page import Section, write_report
 from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.toyworld.pretraining.recipe import Recipe
 

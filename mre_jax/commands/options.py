@@ -133,6 +133,8 @@ def _kind(field: "_Field", default: Any) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction if has_no else "store_true"}
     if typing.get_origin(hint) is typing.Literal:
         return {"choices": typing.get_args(hint)}
+    if field.repeated and field.positional:
+        return {"nargs": "+"}
     if field.repeated:
         metavar = "NAME=VALUE" if typing.get_origin(hint) is dict else None
         number = {"type": int} if int in typing.get_args(hint) else {}

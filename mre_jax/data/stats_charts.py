@@ -23,10 +23,10 @@ def write_charts(folder: epath.PathLike, stats: RewardStats) -> list[epath.Path]
     """Writes `scores.png` and `words.png` as in Figs. 3 and 4; returns their paths.
 
     Raises:
-        ConfigError: if the extra `charts` is not installed.
+        ConfigError: if the extra `report` is not installed.
     """
     for module in ("matplotlib.figure", "wordcloud"):
-        of_extra(module, "charts")  # both, before either is drawn
+        of_extra(module, "report")  # both, before either is drawn
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     scores, words = folder / "scores.png", folder / "words.png"
@@ -37,7 +37,7 @@ def write_charts(folder: epath.PathLike, stats: RewardStats) -> list[epath.Path]
 
 def _draw(path: epath.Path, draw: Callable[["Axes", str, str], None]) -> None:
     """One panel for each perspective, side by side."""
-    figure = of_extra("matplotlib.figure", "charts").Figure(
+    figure = of_extra("matplotlib.figure", "report").Figure(
         (_PANEL[0] * len(PERSPECTIVES), _PANEL[1]), dpi=_DPI, layout="constrained"
     )
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # inches
@@ -65,8 +65,8 @@ def _cloud(axes: "Axes", words: Mapping[str, int], name: str, colour: str) -> No
     axes.axis("off")
     if not words:
         return
-    cloud = of_extra("wordcloud", "charts").WordCloud(
-        font_path=of_extra("matplotlib.font_manager", "charts").findfont("DejaVu Sans"),
+    cloud = of_extra("wordcloud", "report").WordCloud(
+        font_path=of_extra("matplotlib.font_manager", "report").findfont("DejaVu Sans"),
         width=800,
         height=520,
         max_words=_WORDS,

@@ -1,7 +1,15 @@
 """One HTML page that shows what was measured, with the pictures it was measured on."""
 
 from mre_jax.report.contact_sheet import contact_sheet
-from mre_jax.report.page import Written, write_report
-from mre_jax.report.section import Picture, Section
+from mre_jax.report.page import Picture, Section, Written, write_report
+from mre_jax.report.spec import ReportSpec, report
 
-__all__ = ["Picture", "Section", "Written", "contact_sheet", "write_report"]
+__all__ = [
+    "Picture",
+    "ReportSpec",
+    "Section",
+    "Written",
+    "contact_sheet",
+    "report",
+    "write_report",
+]

@@ -1,32 +1,50 @@
-"""Small charts as inline SVG.
+"""Small charts as inline SVG, drawn by matplotlib.
 
-Every colour stands as an attribute, so that a chart can be looked at alone, and as a class, by
-which the page gives it the colours of its light or dark form. Lengths are in pixels of the view
-box; a chart scales with the width it is given.
+What matplotlib writes is made fit for a page: every style is an attribute, since the page's policy
+allows no styles of elements; texts stay texts; a disc is a circle. A colour stands as an attribute,
+so that a chart can be looked at alone, and as a class, by which the page gives it the colours of
+its light or dark form. Lengths are in pixels of the view box; a chart scales with its width.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+import io
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec
+from xml.etree import ElementTree as ET
 
-from mre_jax.report.markup import Markup, join, number, tag, visible
+from mre_jax.report.html import Markup, require, visible
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = ("#31688e", "#2a9d6a", "#b5651d", "#8e4585", "#7a7a28", "#a83240")
 """One a series, in turn."""
 
+_INK, _FAINT, _PAPER = "#1e2329", "#5d6570", "#fcfcfa"
+_RULE, _GOOD, _BAD = "#dddbd3", "#1b7f5c", "#b03344"
 _WIDTH = 460.0
 _WIDE = 620.0  # of a chart with names to its left
 _ROW, _LETTERS = 27.0, 30
 _LEFT = 46.0  # room for the numbers and the name of the upright axis
 _HEAT_LOW, _HEAT_MIDDLE, _HEAT_HIGH = (0xD3, 0x8A, 0x93), (0xF2, 0xF1, 0xEC), (0x7F, 0xBE, 0xA6)
 
+Arguments = ParamSpec("Arguments")
+Draw = Callable[Arguments, Markup]
+
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """One line of a chart, or the bars of one colour.
+    """One line of a chart, or the dots of one colour.
 
     Attributes:
         name: as the legend has it.
-        x: positions, ascending; for bars the index of the label.
+        x: positions, ascending; for dots the index of the label.
         y: values, as many.
         low, high: bounds of the interval of each value, or empty for none.
     """
@@ -38,27 +56,21 @@ class Series:
     high: Sequence[float] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class _Frame:
-    """The rectangle that values are drawn in."""
+def _styled(draw: Draw[Arguments]) -> Draw[Arguments]:
+    """Draws with this module's settings of matplotlib, and leaves those of others alone."""
 
-    left: float
-    top: float
-    width: float
-    height: float
-    x_range: tuple[float, float]
-    y_range: tuple[float, float]
+    @functools.wraps(draw)
+    def styled(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Markup:
+        matplotlib = require("matplotlib")
+        with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+            # Only lengths are taken from matplotlib's font: the browser has the letters.
+            warnings.filterwarnings("ignore", "Glyph")
+            return draw(*args, **kwargs)
 
-    def x(self, value: float) -> float:
-        low, high = self.x_range
-        return self.left + self.width * (value - low) / (high - low)
-
-    def y(self, value: float) -> float:
-        low, high = self.y_range
-        clipped = min(max(value, low), high)
-        return self.top + self.height * (1 - (clipped - low) / (high - low))
+    return styled
 
 
+@_styled
 def line_chart(
     series: Sequence[Series],
     *,
@@ -76,26 +88,28 @@ def line_chart(
             values beyond them are drawn at the end.
         identity: whether to draw "what is asked is what is got".
     """
-    legend, top = _legend([one.name for one in series])
-    frame = _Frame(_LEFT, top, _WIDTH - _LEFT - 16, 216, _ends(x_ticks), _ends(y_ticks))
-    parts = [legend, _axes(frame, x_ticks, y_ticks)]
+    top = _legend_height([one.name for one in series], _WIDTH)
+    figure = _figure(_WIDTH, top + 262)
+    _legend(figure, [(one.name, _colour(place)) for place, one in enumerate(series)])
+    axes = _axes(figure, (_LEFT, top, _WIDTH - _LEFT - 16, 216), x_ticks, y_ticks)
+    _name_axes(axes, x_label, y_label)
     if identity:
-        low = max(frame.x_range[0], frame.y_range[0])
-        high = min(frame.x_range[1], frame.y_range[1])
-        parts.append(_line(frame, (low, high), (low, high), "identity", None))
-    parts += [_band(frame, one, place) for place, one in enumerate(series) if one.low]
+        _draw_identity(axes, max(x_ticks[0], y_ticks[0]), min(x_ticks[-1], y_ticks[-1]))
     for place, one in enumerate(series):
-        parts.append(_line(frame, one.x, one.y, f"line s{place % 6}", _colour(place)))
-        parts += [
-            tag("circle", cx=frame.x(x), cy=frame.y(y), r=3.5, **_paint(place))
-            for x, y in zip(one.x, one.y, strict=True)
-        ]
-    bottom = frame.top + frame.height
-    parts.append(_text(frame.left + frame.width / 2, bottom + 38, x_label, "middle", "label"))
-    parts.append(_turned(13, frame.top + frame.height / 2, y_label))
-    return _svg(_WIDTH, bottom + 46, title, parts)
+        low, high, y = (
+            [min(max(value, y_ticks[0]), y_ticks[-1]) for value in values]
+            for values in (one.low, one.high, one.y)
+        )
+        if low:
+            there, back = list(one.x), list(reversed(one.x))
+            band = [*high, *reversed(low)]
+            axes.fill([*there, *back], band, color=_colour(place), alpha=0.16, lw=0)
+        style = {"lw": 2.2, "marker": "o", "ms": 7, "mew": 0, "clip_on": False}
+        axes.plot(one.x, y, color=_colour(place), **style)
+    return _svg(figure, title)
 
 
+@_styled
 def dot_chart(
     labels: Sequence[str],
     whole: Series,
@@ -111,46 +125,32 @@ def dot_chart(
         parts: likewise, drawn as small dots in colours of their own.
     """
     shown = [_shortened(label) for label in labels]
-    legend, top = _legend([one.name for one in parts], last=whole.name, width=_WIDE)
+    names = [one.name for one in [*parts, whole]]
+    top = _legend_height(names, _WIDE)
     left = 16 + 6.6 * max([8, *(len(label) for label in shown)])
     height = _ROW * max(len(labels), 1)
-    # The axes of the other charts, turned: places go down, values to the right.
-    frame = _Frame(left, top, _WIDE - left - 16, height, _ends(ticks), (len(labels) - 0.5, -0.5))
-    drawn = [legend]
-    for value in ticks:
-        x = frame.x(value)
-        ends = {"x1": x, "x2": x, "y1": top, "y2": top + height}
-        drawn.append(tag("line", **ends, stroke="currentColor", stroke_opacity=0.16))
-        drawn.append(_text(x, top + height + 18, f"{value:g}", "middle"))
+    figure = _figure(_WIDE, top + height + 26)
+    _legend(figure, [*((one.name, _colour(n)) for n, one in enumerate(parts)), (names[-1], _INK)])
+    axes = _axes(figure, (left, top, _WIDE - left - 16, height), ticks, (len(labels) - 0.5, -0.5))
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x")
+    axes.set_yticks([])
+    beside = axes.get_yaxis_transform()
     for place, (label, short) in enumerate(zip(labels, shown, strict=True)):
-        y = top + _ROW * (place + 0.5) + 4
-        drawn.append(tag("text", tag("title", label), short, x=left - 10, y=y, text_anchor="end"))
+        name = axes.text(-0.02, place, short, ha="right", va="center", transform=beside)
+        _tip(name, label)
     for colour, one in enumerate(parts):
-        drawn += [_dot(frame, x, y, 3.5, **_paint(colour)) for x, y in _points_of(one)]
-    for index, (line, value) in enumerate(_points_of(whole)):
-        middle = top + _ROW * (line + 0.5)
-        low, high = frame.x(whole.low[index]), frame.x(whole.high[index])
-        path = f"M{number(low)} {number(middle)}H{number(high)}"
-        path += "".join(f"M{number(end)} {number(middle - 4)}v8" for end in (low, high))
-        drawn.append(tag("path", d=path, stroke="currentColor", fill="none", class_="whisker"))
-        drawn.append(_dot(frame, line, value, 5, class_="whole"))
-    return _svg(_WIDE, top + height + 26, title, drawn)
+        _dots(axes, one.y, one.x, 3.5, _colour(colour))
+    cap = 4 / _ROW
+    for line, low, high in zip(whole.x, whole.low, whole.high, strict=True):
+        x = [low, high, math.nan, low, low, math.nan, high, high]
+        y = [line, line, math.nan, *(line - cap, line + cap, math.nan) * 2][:8]
+        axes.plot(x, y, color=_INK, alpha=0.65, lw=1, clip_on=False)
+    _dots(axes, whole.y, whole.x, 5, _INK)
+    return _svg(figure, title)
 
 
-def _dot(frame: _Frame, place: float, value: float, radius: float, **style: str) -> Markup:
-    y = frame.top + _ROW * (place + 0.5)
-    return tag("circle", cx=frame.x(value), cy=y, r=radius, **style)
-
-
-def _points_of(one: Series) -> list[tuple[float, float]]:
-    return list(zip(one.x, one.y, strict=True))
-
-
-def _shortened(label: str) -> str:
-    label = visible(label)  # as long as it will be shown
-    return label if len(label) <= _LETTERS else f"{label[: _LETTERS - 1]}…"
-
-
+@_styled
 def scatter_chart(
     counts: Mapping[tuple[float, float], int],
     marks: Sequence[tuple[str, float, float]],
@@ -167,25 +167,22 @@ def scatter_chart(
         marks: name and the two values of each.
     """
     width = _LEFT + 300 + 16
-    legend, top = _legend([name for name, _, _ in marks], width=width)
-    frame = _Frame(_LEFT, top, 300, 300, _ends(ticks), _ends(ticks))
-    ends = _ends(ticks)
-    drawn = [legend, _axes(frame, ticks, ticks), _line(frame, ends, ends, "identity", None)]
+    top = _legend_height([name for name, _, _ in marks], width)
+    figure = _figure(width, top + 346)
+    _legend(figure, [(name, _colour(place)) for place, (name, _, _) in enumerate(marks)])
+    axes = _axes(figure, (_LEFT, top, 300, 300), ticks, ticks)
+    _name_axes(axes, x_label, y_label)
+    _draw_identity(axes, ticks[0], ticks[-1])
     most = max(counts.values(), default=1)
     for (x, y), count in counts.items():
-        said = tag("title", f"{count} at {x:g}, {y:g}")
         radius = max(1.2, 11 * (count / most) ** 0.5)
-        place = {"cx": frame.x(x), "cy": frame.y(y), "r": radius}
-        drawn.append(tag("circle", said, **place, fill="currentColor", fill_opacity=0.28))
-    for colour, (name, x, y) in enumerate(marks):
-        place = {"cx": frame.x(x), "cy": frame.y(y), "r": 6}
-        drawn.append(tag("circle", tag("title", name), **place, **_paint(colour)))
-    bottom = frame.top + frame.height
-    drawn.append(_text(frame.left + frame.width / 2, bottom + 38, x_label, "middle", "label"))
-    drawn.append(_turned(13, frame.top + frame.height / 2, y_label))
-    return _svg(width, bottom + 46, title, drawn)
+        _tip(_dots(axes, [x], [y], radius, _INK, alpha=0.28), f"{count} at {x:g}, {y:g}")
+    for place, (name, x, y) in enumerate(marks):
+        _tip(_dots(axes, [x], [y], 6, _colour(place)), name)
+    return _svg(figure, title)
 
 
+@_styled
 def heat_matrix(
     values: Sequence[Sequence[float | None]],
     rows: Sequence[str],
@@ -208,154 +205,283 @@ def heat_matrix(
         row_title, column_title: what the names of rows and columns stand for.
     """
     left, top, width, height = 112, 58, 108, 54
-    parts: list[Markup | None] = [
-        _text(left + width * len(columns) / 2, 18, column_title, "middle", "label"),
-        _text(8, top - 12, row_title, "start", "label"),
-    ]
+    figure = _figure(left + width * len(columns) + 4, top + height * len(rows) + 4)
+    sheet = _sheet(figure)
+    _write(sheet, left + width * len(columns) / 2, 18, column_title, color=_FAINT)
+    _write(sheet, 8, top - 12, row_title, "left", color=_FAINT)
     for place, name in enumerate(columns):
-        parts.append(_text(left + width * (place + 0.5), top - 12, name, "middle"))
+        _write(sheet, left + width * (place + 0.5), top - 12, name)
     for line, name in enumerate(rows):
         middle = top + height * (line + 0.5)
-        parts.append(_text(left - 10, middle + 4, name, "end"))
+        _write(sheet, left - 10, middle + 4, name, "right")
         for place, value in enumerate(values[line]):
             x = left + width * place
-            box = {"x": x + 1, "y": top + height * line + 1, "width": width - 2, "rx": 3}
-            parts.append(tag("rect", **box, height=height - 2, **_heat(value, limits)))
+            if value is not None:
+                box = (x + 1, top + height * line + 1, width - 2, height - 2)
+                _box(sheet, box, _HEAT[_level(value, limits)])
             note = notes[line][place] if notes else ""
             lift = 2 if note else -5
-            cell = {"x": x + width / 2, "text_anchor": "middle", "class_": "cell"}
-            parts.append(tag("text", texts[line][place], y=middle - lift, font_size=16, **cell))
-            parts.append(tag("text", note, y=middle + 16, font_size=11, **cell) if note else None)
-    return _svg(left + width * len(columns) + 4, top + height * len(rows) + 4, title, parts)
+            _write(sheet, x + width / 2, middle - lift, texts[line][place], fontsize=16)
+            _write(sheet, x + width / 2, middle + 16, note, fontsize=11)
+    return _svg(figure, title)
 
 
+@_styled
 def share_bar(shares: Sequence[float], names: Sequence[str], *, title: str) -> Markup:
     """One bar that is divided, as wins, ties and losses; the shares sum to 1."""
-    parts, left = [], 0.0
+    figure = _figure(_WIDTH, 22)
+    sheet = _sheet(figure)
+    left = 0.0
     for place, share in enumerate(shares):
         width = _WIDTH * share
-        box = {"x": left, "y": 0, "width": max(width - 1.5, 0), "height": 22}
-        parts.append(tag("rect", tag("title", names[place]), **box, class_=f"share{place}"))
+        paint, letters = ((_GOOD, _PAPER), (_RULE, _INK), (_BAD, _PAPER))[place % 3]
+        _tip(_box(sheet, (left, 0, max(width - 1.5, 0), 22), paint), names[place])
         if width > 34:
-            parts.append(
-                _text(left + width / 2, 15.5, f"{share:.0%}", "middle", f"on-share{place}")
-            )
+            _write(sheet, left + width / 2, 15.5, f"{share:.0%}", color=letters)
         left += width
-    return _svg(_WIDTH, 22, title, parts)
+    return _svg(figure, title)
 
 
 def heat_class(value: float, limits: tuple[float, float, float]) -> str:
     """The class of a cell's colour, "h0" (low) to "h10" (high); see `heat_matrix`."""
-    return f"h{5 + round(5 * _share(value, limits))}"
+    return f"h{_level(value, limits)}"
 
 
-def _heat(value: float | None, limits: tuple[float, float, float]) -> dict[str, str]:
-    if value is None:
-        return {"fill": "none"}
-    share = _share(value, limits)
-    end = _HEAT_HIGH if share >= 0 else _HEAT_LOW
-    mixed = [round(a + (b - a) * abs(share)) for a, b in zip(_HEAT_MIDDLE, end, strict=True)]
-    return {"fill": "#" + bytes(mixed).hex(), "class_": heat_class(value, limits)}
-
-
-def _share(value: float, limits: tuple[float, float, float]) -> float:
-    """Where a value stands: -1 at the low limit, 0 in the middle, 1 at the high one."""
+def _level(value: float, limits: tuple[float, float, float]) -> int:
+    """Where a value stands: 0 at the low limit, 5 in the middle, 10 at the high one."""
     low, middle, high = limits
     span = high - middle if value >= middle else middle - low
-    return min(max((value - middle) / span, -1.0), 1.0)
+    return 5 + round(5 * min(max((value - middle) / span, -1.0), 1.0))
 
 
-def _svg(width: float, height: float, title: str, parts: Sequence[Markup | None]) -> Markup:
-    box = f"0 0 {number(width)} {number(height)}"
-    # Without a width the picture takes all the room there is, and small charts become huge.
-    style = {"class_": "chart", "width": width, "height": height, "font_size": 12}
-    return tag(
-        "svg",
-        tag("title", title),
-        *parts,
-        xmlns="http://www.w3.org/2000/svg",
-        viewBox=box,
-        role="img",
-        aria_label=title,
-        font_family="system-ui, sans-serif",
-        fill="currentColor",
-        **style,
+def _heat(level: int) -> str:
+    end, share = (_HEAT_HIGH if level >= 5 else _HEAT_LOW), abs(level - 5) / 5
+    mixed = (round(a + (b - a) * share) for a, b in zip(_HEAT_MIDDLE, end, strict=True))
+    return "#" + bytes(mixed).hex()
+
+
+_HEAT = tuple(map(_heat, range(11)))
+
+_CLASSES = {
+    **{colour: f"s{place}" for place, colour in enumerate(COLOURS)},
+    **{colour: f"h{level}" for level, colour in enumerate(_HEAT)},
+    **{_FAINT: "faint", _PAPER: "paper", _RULE: "rule", _GOOD: "good", _BAD: "bad"},
+}
+"""By which the page knows a colour; the ink is that of the text around."""
+
+_STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a name may hold dollars
+    "text.color": _INK,
+    "font.size": 12,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.labelcolor": _FAINT,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": _INK,
+    "grid.alpha": 0.16,
+    "grid.linewidth": 1,
+    **{f"axes.spines.{side}": False for side in ("left", "right", "top", "bottom")},
+    **{
+        f"{axis}tick.major.{what}": size
+        for axis in "xy"
+        for what, size in (("size", 0), ("pad", 8))
+    },
+}
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure((width / 72, height / 72), dpi=72, frameon=False)
+
+
+def _axes(
+    figure: "Figure",
+    box: tuple[float, float, float, float],
+    x_ticks: Sequence[float],
+    y_ticks: Sequence[float],
+) -> "Axes":
+    """Axes in a box (left, top, width, height); the ticks give their ends."""
+    left, top, width, height = box
+    across, down = figure.get_size_inches() * 72
+    bottom = down - top - height
+    axes = figure.add_axes((left / across, bottom / down, width / across, height / down))
+    axes.patch.set_visible(False)
+    axes.set(xlim=(x_ticks[0], x_ticks[-1]), ylim=(y_ticks[0], y_ticks[-1]))
+    axes.set_xticks(x_ticks, [f"{value:g}" for value in x_ticks])
+    axes.set_yticks(y_ticks, [f"{value:g}" for value in y_ticks])
+    return axes
+
+
+def _name_axes(axes: "Axes", x_label: str, y_label: str) -> None:
+    axes.set_xlabel(_line_of(x_label), labelpad=6)
+    axes.set_ylabel(_line_of(y_label), labelpad=8)
+
+
+def _sheet(figure: "Figure") -> "Axes":
+    """Axes over a whole figure, whose units are pixels from the upper left corner."""
+    width, height = figure.get_size_inches() * 72
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    return axes
+
+
+def _write(
+    sheet: "Axes", x: float, y: float, text: str, align: str = "center", **style: Any
+) -> None:
+    if text:
+        sheet.text(x, y, _line_of(text), ha=align, va="baseline", **style)
+
+
+def _box(sheet: "Axes", box: tuple[float, float, float, float], colour: str) -> "Artist":
+    from matplotlib.patches import Rectangle
+
+    left, top, width, height = box
+    return sheet.add_patch(Rectangle((left, top), width, height, fc=colour, lw=0))
+
+
+def _dots(
+    axes: "Axes", x: Sequence[float], y: Sequence[float], radius: float, colour: str, **style: Any
+) -> "Artist":
+    low, high = sorted(axes.get_xlim())
+    inside = [min(max(value, low), high) for value in x]
+    return axes.plot(inside, y, "o", ms=2 * radius, mew=0, color=colour, clip_on=False, **style)[0]
+
+
+def _draw_identity(axes: "Axes", low: float, high: float) -> None:
+    axes.plot((low, high), (low, high), color=_FAINT, lw=1, dashes=(3, 4))
+
+
+def _legend_columns(names: Sequence[str], width: float) -> int:
+    """As many as fit; a letter takes 7 pixels, and a little of that is lost."""
+    lengths = [len(_line_of(name)) for name in names]
+    for count in range(len(names), 1, -1):
+        if sum(30 + 7 * max(lengths[place::count]) for place in range(count)) <= width - _LEFT:
+            return count
+    return 1
+
+
+def _legend_height(names: Sequence[str], width: float) -> float:
+    return 16 + 18.0 * math.ceil(len(names) / _legend_columns(names, width))
+
+
+def _legend(figure: "Figure", names: Sequence[tuple[str, str]]) -> None:
+    """Names and their colours, in as many lines as they need."""
+    from matplotlib.patches import Patch
+
+    if not names:
+        return
+    width, height = figure.get_size_inches() * 72
+    columns = _legend_columns([name for name, _ in names], width)
+    # Matplotlib goes down the columns, a reader along the lines.
+    ordered = [one for place in range(columns) for one in names[place::columns]]
+    figure.legend(
+        handles=[Patch(fc=colour, lw=0) for _, colour in ordered],
+        labels=[_line_of(name) for name, _ in ordered],
+        loc="upper left",
+        bbox_to_anchor=(_LEFT / width, 1 - 6 / height),
+        ncols=columns,
+        frameon=False,
+        **{"borderpad": 0, "borderaxespad": 0, "labelspacing": 0.35, "handletextpad": 0.5},
+        **{"handlelength": 0.9, "handleheight": 0.9, "columnspacing": 1.2},
     )
 
 
-def _ends(ticks: Sequence[float]) -> tuple[float, float]:
-    return float(ticks[0]), float(ticks[-1])
+def _tip(artist: "Artist", text: str) -> None:
+    """Has the text shown where one points at it."""
+    artist.set_gid(f"{_TIP}{_line_of(text)}")
+
+
+def _line_of(text: str) -> str:
+    return " ".join(visible(text).split())
+
+
+def _shortened(label: str) -> str:
+    label = _line_of(label)  # as long as it will be shown
+    return label if len(label) <= _LETTERS else f"{label[: _LETTERS - 1]}…"
 
 
 def _colour(place: int) -> str:
     return COLOURS[place % len(COLOURS)]
 
 
-def _paint(place: int) -> dict[str, str]:
-    return {"class_": f"fill s{place % len(COLOURS)}", "fill": _colour(place)}
+_TIP = "tip: "
+_SVG = "{http://www.w3.org/2000/svg}"
+_HREF = "{http://www.w3.org/1999/xlink}href"
 
 
-def _text(
-    x: float, y: float, text: str, anchor: str = "start", class_: str | None = None
-) -> Markup:
-    return tag("text", text, x=x, y=y, text_anchor=anchor, class_=class_)
-
-
-def _turned(x: float, y: float, text: str) -> Markup:
-    turn = f"translate({number(x)} {number(y)}) rotate(-90)"
-    return tag("text", text, transform=turn, text_anchor="middle", class_="label")
-
-
-def _legend(names: Sequence[str], last: str = "", width: float = _WIDTH) -> tuple[Markup, float]:
-    """The names with their colours, in as many lines as they need, and the height of these.
-
-    Args:
-        last: a name more, in the colour of the text.
-        width: of the chart.
-    """
-    parts: list[Markup] = []
-    x, y = _LEFT, 8.0
-    for place, name in enumerate([*names, *[last] * bool(last)]):
-        paint = _paint(place) if place < len(names) else {"class_": "whole"}
-        room = 16 + 7.0 * len(name) + 14  # an average letter of 12 px; a little of it is lost
-        if x > _LEFT and x + room > width:
-            x, y = _LEFT, y + 18
-        parts.append(tag("rect", x=x, y=y, width=11, height=11, rx=2, **paint))
-        parts.append(_text(x + 16, y + 10, name))
-        x += room
-    return join(parts), y + 26
-
-
-def _axes(frame: _Frame, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> Markup:
-    right, bottom = frame.left + frame.width, frame.top + frame.height
-    parts = []
-    for value in y_ticks:
-        y = frame.y(value)
-        ends = {"x1": frame.left, "x2": right, "y1": y, "y2": y}
-        parts.append(tag("line", **ends, stroke="currentColor", stroke_opacity=0.16))
-        parts.append(_text(frame.left - 8, y + 4, f"{value:g}", "end"))
-    for value in x_ticks:
-        parts.append(_text(frame.x(value), bottom + 18, f"{value:g}", "middle"))
-    return join(parts)
-
-
-def _line(
-    frame: _Frame, x: Sequence[float], y: Sequence[float], class_: str, colour: str | None
-) -> Markup:
-    points = _points(frame, x, y)
-    style = {"stroke": colour or "currentColor", "stroke_width": 2.2 if colour else 1}
-    dashes = None if colour else "3 4"
-    return tag(
-        "polyline", points=points, fill="none", **style, stroke_dasharray=dashes, class_=class_
+def _svg(figure: "Figure", title: str) -> Markup:
+    written = io.StringIO()
+    figure.savefig(written, format="svg", metadata={"Date": None})
+    width, height = (f"{size * 72:g}" for size in figure.get_size_inches())
+    root = ET.Element(
+        "svg",
+        {
+            "xmlns": _SVG[1:-1],
+            "viewBox": f"0 0 {width} {height}",
+            # Without a width the picture takes all the room there is, and small charts become huge.
+            **{"width": width, "height": height, "class": "chart", "fill": "currentColor"},
+            **{"role": "img", "aria-label": visible(title), "font-family": "system-ui, sans-serif"},
+        },
     )
+    ET.SubElement(root, "title").text = visible(title)
+    radii: dict[str, str] = {}
+    for element, tip in _leaves(ET.fromstring(written.getvalue())):  # noqa: S314 (just written)
+        name, attributes = element.tag.removeprefix(_SVG), _attributes(element.get("style", ""))
+        if name == "path" and "id" in element.attrib:  # the form of a mark, which begins below it
+            radii[f"#{element.attrib['id']}"] = element.attrib["d"].split()[2]
+            continue
+        places = {key: element.attrib[key] for key in ("x", "y", "d") if key in element.attrib}
+        if name == "use":
+            name = "circle"
+            places = {f"c{key}": place for key, place in places.items()}
+            places["r"] = radii[element.attrib[_HREF]]
+        turn = element.get("transform", "rotate(-0")
+        if not turn.startswith("rotate(-0"):
+            places["transform"] = turn
+        places = {key: _short(value) for key, value in places.items()}
+        copy = ET.SubElement(root, name, places | attributes)
+        copy.text = element.text
+        if tip:
+            said = ET.Element("title")
+            said.text, said.tail, copy.text = tip, copy.text, None
+            copy.append(said)
+    return Markup(ET.tostring(root, encoding="unicode"))
 
 
-def _band(frame: _Frame, one: Series, place: int) -> Markup:
-    there = _points(frame, one.x, one.high)
-    back = _points(frame, tuple(reversed(one.x)), tuple(reversed(one.low)))
-    return tag("polygon", points=f"{there} {back}", fill_opacity=0.16, **_paint(place))
+def _leaves(element: ET.Element, tip: str = "") -> Iterator[tuple[ET.Element, str]]:
+    """The elements that are drawn, and what is shown where one points at them."""
+    for child in element:
+        if child.tag in (f"{_SVG}path", f"{_SVG}use", f"{_SVG}text"):
+            yield child, tip
+        elif child.tag != f"{_SVG}metadata":
+            _, found, text = child.get("id", "").partition(_TIP)
+            yield from _leaves(child, text if found else tip)
 
 
-def _points(frame: _Frame, x: Sequence[float], y: Sequence[float]) -> str:
-    pairs = zip(x, y, strict=True)
-    return " ".join(f"{number(frame.x(a))},{number(frame.y(b))}" for a, b in pairs)
+def _attributes(style: str) -> dict[str, str]:
+    """A style as attributes; colours that the page knows are classes too."""
+    found: dict[str, str] = {}
+    classes: list[str] = []
+    for key, _, value in (part.strip().partition(": ") for part in style.split(";")):
+        if key in ("fill", "stroke"):
+            found[key] = "currentColor" if value == _INK else value
+            if value in _CLASSES:
+                classes += ["fill" if key == "fill" else "line", _CLASSES[value]]
+        elif key in ("font", "font-size"):
+            found["font-size"] = re.findall(r"([\d.]+)px", value)[0]
+        elif key and key != "font-family":
+            found[key] = value
+    if classes:
+        found["class"] = " ".join(dict.fromkeys(classes))
+    return found
+
+
+def _short(value: str) -> str:
+    """An attribute's numbers with two decimals, in one line."""
+    numbers = re.compile(r"-?\d+\.\d+")
+    value = " ".join(value.split())
+    return numbers.sub(lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), value)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mre_jax.evaluation.results import Result
-from mre_jax.report.markup import Markup
+from mre_jax.report.html import Markup
 from mre_jax.report.scores import Scores, Variant, is_one_edit, lower_is_better
 
 NO_PICTURE = -1

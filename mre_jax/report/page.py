@@ -10,7 +10,6 @@ import dataclasses
 import datetime
 import hashlib
 from collections.abc import Sequence
-from importlib import resources
 
 from etils import epath
 
@@ -21,16 +20,14 @@ from mre_jax.evaluation.results import Result
 from mre_jax.evaluation.statistics.intervals import Bootstrap
 from mre_jax.evaluation.statistics.summary import rank
 from mre_jax.io.files import write_atomically
-from mre_jax.report.browser import browser
 from mre_jax.report.comparison import comparison
+from mre_jax.report.html import Markup, render, resource
 from mre_jax.report.items import browser_data, list_pictures, script_json
-from mre_jax.report.markup import Markup, join, tag
 from mre_jax.report.people import pairs_of_judges, people_against_judge
 from mre_jax.report.pictures import BUDGET, Pictures, place_pictures
 from mre_jax.report.ranking import ranking
 from mre_jax.report.response import contrast_matrix, contrasts, response_chart
 from mre_jax.report.scores import Scores, Variant, by_suite, find_variant
-from mre_jax.report.section import Section, section_body
 from mre_jax.report.tables import (
     coverage_table,
     difference_table,
@@ -40,6 +37,38 @@ from mre_jax.report.tables import (
 )
 
 _HASH = 12  # characters of a hash that are shown
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A PNG that is shown as it is.
+
+    Attributes:
+        png: the file's bytes.
+        text: what it shows, for those who do not see it.
+    """
+
+    png: bytes
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A part of the page that its caller brings; below the heading the fields follow in order.
+
+    Attributes:
+        heading: also the entry in the page's list of contents.
+        prose: paragraphs, with empty lines between them.
+        table: text in columns, as `mre tables` prints it.
+        charts: of `mre_jax.report.charts`.
+        pictures: shown as they are; they are not part of the page's budget.
+    """
+
+    heading: str
+    prose: str = ""
+    table: str = ""
+    charts: Sequence[Markup] = ()
+    pictures: Sequence[Picture] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,20 +132,30 @@ def write_report(
     placed = place_pictures(out, root, names, place=pictures, budget=budget)
     data = browser_data(suites, names, placed.uris, chosen)
     parts = [(_named("Ranking", scores, suites), ranking(scores)) for scores in suites]
-    parts += [(section.heading, section_body(section)) for section in sections]
+    parts += [(section.heading, [render("section.html", section=section)]) for section in sections]
     parts += [
         (_named("People against the judge", judge, suites), people_against_judge(people, judge))
         for people, judge in pairs_of_judges(suites)
     ]
     for scores in suites:
         parts += [(_named(name, scores, suites), body) for name, body in _parts(scores, chosen)]
-    parts = [(name, body) for name, body in parts if body]
-    script_data = None
     if data["items"]:
-        parts.append(("Edits side by side", [browser()]))
-        script_data = script_json(data)
-    parts.append(("Provenance", [_facts(suites)]))
-    page = _page(title, suites, placed, parts, script_data)
+        parts.append(("Edits side by side", [render("browser.html")]))
+    parts.append(("Provenance", [render("facts.html", facts=_facts(suites))]))
+    style, script = resource("page.css"), resource("page.js")
+    page = render(
+        "page.html",
+        title=title,
+        suites=suites,
+        pictures=placed,
+        shown=sum(bool(uri) for uri in placed.uris),
+        parts=[(name, body) for name, body in parts if body],
+        data=script_json(data) if data["items"] else None,
+        policy=_policy(style, script, placed),
+        style=style,
+        script=script,
+        version=mre_jax.__version__,
+    )
     encoded = page.encode("utf-8")
     write_atomically(out, encoded)
     shown = sum(bool(uri) for uri in placed.uris)
@@ -169,52 +208,16 @@ def _some(parts: Sequence[Markup | None]) -> list[Markup]:
 
 
 def _charts(figures: Sequence[Markup]) -> list[Markup]:
-    return [tag("div", *figures, class_="charts")] if figures else []
+    return [render("charts.html", figures=figures)] if figures else []
 
 
-def _page(
-    title: str,
-    suites: Sequence[Scores],
-    pictures: Pictures,
-    parts: Sequence[tuple[str, list[Markup]]],
-    data: Markup | None,
-) -> str:
-    style, script = _resource("page.css"), _resource("page.js")
-    policy = (
-        f"default-src 'none'; img-src {_sources(pictures)}; style-src {_hash(style)}; "
+def _policy(style: str, script: str, pictures: Pictures) -> str:
+    """What the page may do; a page that lies on a disk has no origin of its own."""
+    images = "data: 'self' file:" if pictures.folder else "data:"
+    return (
+        f"default-src 'none'; img-src {images}; style-src {_hash(style)}; "
         f"script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
     )
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", title),
-        tag("link", rel="icon", href="data:,"),
-        tag("style", style),
-    )
-    links = [tag("li", tag("a", name, href=f"#part-{n}")) for n, (name, _) in enumerate(parts)]
-    contents = tag("nav", tag("ul", *links), aria_label="Contents")
-    shown = [
-        tag("section", tag("h2", name), *body, id=f"part-{n}")
-        for n, (name, body) in enumerate(parts)
-    ]
-    notes = [tag("p", note, class_="note") for note in pictures.notes]
-    header = tag("header", tag("h1", title), _summary(suites), *notes)
-    scripts = []
-    if data is not None:
-        scripts = [tag("script", data, type="application/json", id="data"), tag("script", script)]
-    body = tag("body", header, contents, tag("main", *shown), _footer(pictures), *scripts)
-    return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
-
-
-def _sources(pictures: Pictures) -> str:
-    """Where pictures may come from: a page that lies on a disk has no origin of its own."""
-    return "data: 'self' file:" if pictures.folder else "data:"
-
-
-def _resource(name: str) -> Markup:
-    return Markup(resources.files("mre_jax.report").joinpath(name).read_text(encoding="utf-8"))
 
 
 def _hash(text: str) -> str:
@@ -222,19 +225,7 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _summary(suites: Sequence[Scores]) -> Markup:
-    """What was compared on how much, in a sentence a suite."""
-    sentences = []
-    for scores in suites:
-        size = "no items"
-        if scores.items:
-            size = f"{len(scores.items):,} items of {scores.groups:,} pictures"
-        names = ", ".join(variant.label for variant in scores.variants)
-        sentences.append(tag("p", f"{scores.name}, {size}: {names}."))
-    return join(sentences)
-
-
-def _facts(suites: Sequence[Scores]) -> Markup:
+def _facts(suites: Sequence[Scores]) -> list[tuple[str, str]]:
     """Who measured, with which prompts, and which weights were measured."""
     measures: dict[str, dict[str, None]] = collections.defaultdict(dict)
     prompts: dict[str, dict[str, None]] = collections.defaultdict(dict)
@@ -245,25 +236,15 @@ def _facts(suites: Sequence[Scores]) -> Markup:
             measures[describe(row)][row.metric] = None
         prompts[row.prompt_hash][row.metric] = None
         weights[row.checkpoint][row.system] = None
-    facts = [("Measured by", f"{name}: {_listed(of)}") for name, of in measures.items()]
-    facts += [("Prompt", f"{name[:_HASH]}: {_listed(of)}") for name, of in prompts.items() if name]
-    facts += [("Weights", f"{name[:_HASH]}: {_listed(of)}") for name, of in weights.items() if name]
+    facts = [("Measured by", f"{name}: {', '.join(of)}") for name, of in measures.items()]
+    facts += [
+        ("Prompt", f"{name[:_HASH]}: {', '.join(of)}") for name, of in prompts.items() if name
+    ]
+    facts += [
+        ("Weights", f"{name[:_HASH]}: {', '.join(of)}") for name, of in weights.items() if name
+    ]
     facts.append(("Date", _today()))
-    terms = [part for name, text in facts for part in (tag("dt", name), tag("dd", text))]
-    return tag("dl", *terms, class_="meta")
-
-
-def _listed(names: dict[str, None]) -> str:
-    return ", ".join(names)
-
-
-def _footer(pictures: Pictures) -> Markup:
-    text = f"Made by mre_jax {mre_jax.__version__}."
-    if count := sum(bool(uri) for uri in pictures.uris):
-        size = f"{pictures.bytes / 2**20:.1f} MiB"
-        said = f"at most {pictures.side} pixels wide or high" if pictures.side else "as they were"
-        text += f" {count:,} pictures, {size}, {said}."
-    return tag("footer", tag("p", text))
+    return facts
 
 
 def _today() -> str:

@@ -4,9 +4,8 @@ import collections
 import dataclasses
 from collections.abc import Sequence
 
-from mre_jax.report.cells import NOTHING, head, interval, line, mean_cell, signed, table
 from mre_jax.report.charts import Series, heat_matrix, line_chart
-from mre_jax.report.markup import Markup, tag
+from mre_jax.report.html import NOTHING, Markup, interval, render, signed
 from mre_jax.report.scores import Scores, Variant
 from mre_jax.reward.scores import PERSPECTIVES
 
@@ -43,21 +42,10 @@ def response_chart(scores: Scores, system: str) -> Markup | None:
         y_label="achieved, mean and 95 % interval",
         identity=True,
     )
-    lines = [
-        line(
-            f"{reward:g}",
-            [mean_cell(scores.summary(variant, metric)) for metric in scores.perspectives],
-        )
-        for reward, variant in asked.items()
-    ]
-    numbers = table(
-        f"{system}: mean score, 95 % interval, coverage",
-        [head(*scores.perspectives, first="Asked")],
-        lines,
+    rise = _rise(scores, asked)
+    return render(
+        "response.html", scores=scores, system=system, chart=chart, asked=asked, rise=rise
     )
-    details = tag("details", tag("summary", "The numbers"), numbers)
-    caption = tag("figcaption", tag("strong", system), _rise(scores, asked))
-    return tag("figure", caption, chart, details, class_="chart-figure")
 
 
 def contrasts(scores: Scores, system: str) -> list[Contrast]:
@@ -104,10 +92,8 @@ def contrast_matrix(scores: Scores, contrast: Contrast) -> Markup:
         row_title=f"asked {contrast.alone:g} in",
         column_title=what,
     )
-    caption = tag(
-        "figcaption", tag("strong", contrast.system), f" asked for {asked}; cells: {what}"
-    )
-    return tag("figure", caption, chart, class_="chart-figure")
+    caption = f" asked for {asked}; cells: {what}"
+    return render("contrast.html", system=contrast.system, caption=caption, chart=chart)
 
 
 def _uniform(scores: Scores, system: str) -> dict[float, Variant]:

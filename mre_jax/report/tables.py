@@ -1,21 +1,12 @@
 """The tables of the page: scores, differences, types of instruction, coverage."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from mre_jax.evaluation.statistics.compare import Summary, summarize
-from mre_jax.report.cells import (
-    NOTHING,
-    accuracy_cell,
-    coverage_mark,
-    difference_cells,
-    head,
-    line,
-    mean_cell,
-    table,
-    variant_name,
-)
+from mre_jax.evaluation.statistics.compare import Difference, Summary, summarize
+from mre_jax.evaluation.statistics.intervals import Interval, holm
 from mre_jax.report.charts import heat_class
-from mre_jax.report.markup import Markup, tag
+from mre_jax.report.html import Markup, render
 from mre_jax.report.scores import Scores, Variant, lower_is_better
 
 TOP = 5.0
@@ -23,33 +14,52 @@ _ANSWER, _SCORE = "Yes", "Score"
 HALF_RANGE = (0.0, TOP / 2, TOP)
 
 
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One metric of a table.
+
+    Attributes:
+        found: by variant.
+        best: the variants of the best mean, if there are several means.
+        answers: whether there is a yes or no.
+    """
+
+    found: Mapping[Variant, Summary | None]
+    best: Collection[Variant]
+    answers: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ShownDifference:
+    """A difference as a table shows it.
+
+    Attributes:
+        mean, bounds: of scores, or of shares of yes in points of percent.
+        digits: behind the point.
+        p: corrected for the other differences of the table.
+        items: that both have.
+    """
+
+    mean: float
+    bounds: Interval
+    digits: int
+    p: float
+    items: int
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the interval leaves zero out."""
+        return (self.bounds.low > 0) - (self.bounds.high < 0)
+
+
 def score_table(scores: Scores) -> Markup | None:
     """Systems against perspectives: share of yes, score, interval, coverage."""
     if not scores.perspectives:
         return None
-    found = {
-        metric: [scores.summary(variant, metric) for variant in scores.variants]
-        for metric in scores.perspectives
-    }
-    answers = {
-        metric: any(one and one.accuracy is not None for one in column)
-        for metric, column in found.items()
-    }
-    groups = [
-        tag("th", metric, colspan=1 + answers[metric], scope="colgroup", class_="group")
-        for metric in scores.perspectives
-    ]
-    heads = [tag("tr", tag("td"), *groups), head(*_columns(answers))]
-    lines = []
-    for place, variant in enumerate(scores.variants):
-        cells = []
-        for metric, column in found.items():
-            if answers[metric]:
-                cells.append(accuracy_cell(column[place]))
-            cells.append(mean_cell(column[place], best=_is_best(place, column, metric)))
-        lines.append(line(variant_name(variant), cells))
-    caption = "Scores from 0 to 5. Below each: 95 % interval, and of how many items it is the mean."
-    return table(caption, heads, lines)
+    columns = [_column(scores, metric, scores.variants) for metric in scores.perspectives]
+    parts = [(_ANSWER, _SCORE) if column.answers else (_SCORE,) for column in columns]
+    names, widths = [name for part in parts for name in part], [len(part) for part in parts]
+    return render("scores.html", scores=scores, columns=columns, names=names, widths=widths)
 
 
 def other_table(scores: Scores) -> Markup | None:
@@ -58,17 +68,9 @@ def other_table(scores: Scores) -> Markup | None:
     variants = [one for one in scores.variants if any(scores.series(one, m) for m in metrics)]
     if not variants:
         return None
-    lines = []
-    for variant in variants:
-        cells = []
-        for metric in metrics:
-            column = [scores.summary(one, metric) for one in variants]
-            best = _is_best(variants.index(variant), column, metric)
-            cells.append(mean_cell(scores.summary(variant, metric), digits=4, best=best))
-        lines.append(line(variant_name(variant), cells))
+    columns = [_column(scores, metric, variants) for metric in metrics]
     names = [f"{name} {'↓' if lower_is_better(name) else '↑'}" for name in metrics]
-    caption = "Other metrics (↑ more is better, ↓ less), with 95 % intervals and coverage."
-    return table(caption, [head(*names)], lines)
+    return render("other_metrics.html", variants=variants, columns=columns, names=names)
 
 
 def difference_table(scores: Scores, reference: Variant) -> Markup | None:
@@ -76,45 +78,69 @@ def difference_table(scores: Scores, reference: Variant) -> Markup | None:
     others = [variant for variant in scores.variants if variant != reference]
     if not others or not scores.perspectives:
         return None
-    answers = scores.has_answers
-    shares = (True, False) if answers else (False,)
-    kinds = [(metric, of) for metric in scores.perspectives for of in shares]
-    found = [
-        (scores.difference(one, reference, metric, accuracy=of), of)
-        for one in others
-        for metric, of in kinds
-    ]
-    cells = iter(difference_cells(found))
-    lines = [line(variant_name(variant), [next(cells) for _ in kinds]) for variant in others]
-    groups = [
-        tag("th", metric, colspan=1 + answers, scope="colgroup", class_="group")
-        for metric in scores.perspectives
-    ]
-    heads = [tag("tr", tag("td"), *groups), head(*(_ANSWER if of else _SCORE for _, of in kinds))]
-    caption = (
-        f"Difference from {reference.label}, on the n items that both have; of shares of yes in "
-        f"points. An arrow: the 95 % interval leaves zero out. p is corrected for the "
-        f"{sum(one is not None for one, _ in found)} differences of this table by Holm's method."
+    kinds = (True, False) if scores.has_answers else (False,)
+    found, count = differences(scores, [(one, reference) for one in others], kinds)
+    return render(
+        "differences.html",
+        scores=scores,
+        reference=reference,
+        count=count,
+        lines=list(zip(others, found, strict=True)),
+        widths=[len(kinds)] * len(scores.perspectives),
+        names=[_ANSWER if of else _SCORE for _ in scores.perspectives for of in kinds],
     )
-    return table(caption, heads, lines)
+
+
+def differences(
+    scores: Scores,
+    pairs: Sequence[tuple[Variant, Variant]],
+    kinds: Sequence[bool],
+    metrics: Sequence[str] | None = None,
+) -> tuple[list[list[ShownDifference | None]], int]:
+    """A table's differences, whose p-values are corrected for each other, and how many they are.
+
+    Args:
+        pairs: a line each.
+        kinds: for each metric, whether the difference is of shares of yes.
+        metrics: None is all perspectives.
+    """
+    metrics = scores.perspectives if metrics is None else metrics
+    found = [
+        [(scores.difference(*pair, metric, accuracy=of), of) for metric in metrics for of in kinds]
+        for pair in pairs
+    ]
+    measured = [one for line in found for one, _ in line if one is not None]
+    corrected = iter(holm([one.p for one in measured]))
+    lines = [[_shown(one, of, corrected) for one, of in line] for line in found]
+    return lines, len(measured)
+
+
+def _shown(
+    one: Difference | None, share: bool, corrected: Iterator[float]
+) -> ShownDifference | None:
+    if one is None:
+        return None
+    scale, digits = (100, 1) if share else (1, 2)
+    bounds = Interval(scale * one.interval.low, scale * one.interval.high)
+    return ShownDifference(scale * one.mean, bounds, digits, next(corrected), one.items)
 
 
 def kind_tables(scores: Scores) -> list[Markup]:
     """For each perspective, systems against types of instruction."""
     if not scores.kinds:
         return []
-    tables = []
-    for metric in scores.perspectives:
-        lines = [
-            line(
-                variant_name(variant),
-                [_kind_cell(scores, variant, metric, kind) for kind in scores.kinds],
-            )
-            for variant in scores.variants
-        ]
-        caption = f"{metric.capitalize()}: mean score by type of instruction, and coverage."
-        tables.append(table(caption, [head(*scores.kinds)], lines, class_="heat"))
-    return tables
+    return [
+        render(
+            "kinds.html",
+            scores=scores,
+            metric=metric,
+            lines=[
+                (variant, [_of_kind(scores, variant, metric, kind) for kind in scores.kinds])
+                for variant in scores.variants
+            ],
+        )
+        for metric in scores.perspectives
+    ]
 
 
 def coverage_table(scores: Scores) -> Markup | None:
@@ -124,42 +150,26 @@ def coverage_table(scores: Scores) -> Markup | None:
     ]
     if all(one is None or one.coverage.ok == one.coverage.total for one in summaries):
         return None
-    lines = [
-        line(
-            variant_name(variant),
-            [_coverage_cell(scores.summary(variant, metric)) for metric in scores.metrics],
-        )
-        for variant in scores.variants
-    ]
-    caption = "Items with a value, of all; and what became of the others."
-    whole = table(caption, [head(*scores.metrics)], lines)
-    return tag("details", tag("summary", "Items without a value"), whole)
+    return render("coverage.html", scores=scores)
 
 
-def _columns(answers: dict[str, bool]) -> list[str]:
-    return [name for has in answers.values() for name in ((_ANSWER, _SCORE) if has else (_SCORE,))]
+def _column(scores: Scores, metric: str, variants: Sequence[Variant]) -> Column:
+    found = {variant: scores.summary(variant, metric) for variant in variants}
+    means = {v: one.mean for v, one in found.items() if one is not None and one.mean is not None}
+    best: list[Variant] = []
+    if len(means) > 1:
+        top = (min if lower_is_better(metric) else max)(means.values())
+        best = [variant for variant, mean in means.items() if mean == top]
+    answers = any(one is not None and one.accuracy is not None for one in found.values())
+    return Column(found, best, answers)
 
 
-def _is_best(place: int, column: Sequence[Summary | None], metric: str) -> bool:
-    """Whether a mean is the best of several; the same mean can be best more than once."""
-    means = [one.mean for one in column if one and one.mean is not None]
-    one = column[place]
-    if one is None or one.mean is None or len(means) < 2:
-        return False
-    return one.mean == (min(means) if lower_is_better(metric) else max(means))
-
-
-def _kind_cell(scores: Scores, variant: Variant, metric: str, kind: str) -> Markup:
+def _of_kind(
+    scores: Scores, variant: Variant, metric: str, kind: str
+) -> tuple[Summary | None, str]:
+    """The mean over one type of instruction, and its colour; "" if there is none."""
     rows = [row for row in scores.series(variant, metric) if row.kind == kind]
     found = summarize(rows) if rows else None
     if found is None or found.mean is None:
-        return tag("td", NOTHING)
-    small = tag("small", coverage_mark(found.coverage))
-    return tag("td", f"{found.mean:.2f}", small, class_=heat_class(found.mean, HALF_RANGE))
-
-
-def _coverage_cell(summary: Summary | None) -> Markup:
-    if summary is None:
-        return tag("td", NOTHING)
-    others = "; ".join(f"{count} {status}" for status, count in summary.coverage.others.items())
-    return tag("td", coverage_mark(summary.coverage), tag("small", others) if others else None)
+        return None, ""
+    return found, heat_class(found.mean, HALF_RANGE)

@@ -4,9 +4,9 @@ import dataclasses
 import pytest
 
 from mre_jax.commands import report as report_command
-from mre_jax.commands.report import read_runs
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.results import append_results
+from mre_jax.report.spec import read_runs
 from tests.report.rows import make_row, make_world
 
 

@@ -26,12 +26,12 @@ def rows(tmp_path):
 
 def test_every_system_has_its_correlation_and_its_means(rows):
     ((people, judge),) = pairs_of_judges(by_suite(rows))
-    table, _, charts = people_against_judge(people, judge)
+    (table,) = people_against_judge(people, judge)
     texts = [re.sub(r"<[^>]*>", " ", line).split() for line in re.findall(r"<tr>(.*?)</tr>", table)]
     following = texts[1]
     assert following[:2] == ["Following", "1.00"] and following[-1] == "30"
     assert ["reward", "5,5,5", "people", "3.62,", "judge", "4.12"] in [text[:6] for text in texts]
-    assert charts.count("<svg") == 3 and charts.count("reward 5,5,5</title>") == 3
+    assert table.count("<svg") == 3 and table.count("reward 5,5,5</title>") == 3
 
 
 def test_a_page_has_both_and_mixes_nothing(rows, tmp_path):

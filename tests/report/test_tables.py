@@ -64,7 +64,7 @@ def test_a_difference_is_paired_and_clear_only_without_zero(scores):
     assert "▲ +1.75" in preserving
     assert "▲ +1.50" in quality
     assert "▼" in line(table, ">0,0,0<")[1]
-    assert "differences of this table by Holm&#x27;s method" in table
+    assert "differences of this table by Holm&#39;s method" in table
 
 
 def test_types_have_their_own_means(scores):
