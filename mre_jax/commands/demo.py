@@ -33,6 +33,7 @@ from mre_jax.io.devices import use_all_cores
 from mre_jax.io.files import write_atomically
 from mre_jax.io.image import write_png
 from mre_jax.report.contact_sheet import contact_sheet
+from mre_jax.report.html import require
 from mre_jax.report.page import Section, write_report
 from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.toyworld.pretraining.recipe import Recipe
@@ -66,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
         ("quick", QUICK) if args.quick else ("full", FULL) if args.full else ("", STANDARD)
     )
     out: Path = args.out or Path("runs") / "-".join(filter(None, ("demo", name)))
+    for needed in ("jinja2", "matplotlib"):  # of the report, which comes last
+        require(needed)
     use_all_cores()
     _claim(out, scale, restart=args.restart)
     story = _Story(out, scale)

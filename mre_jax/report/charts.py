@@ -104,7 +104,7 @@ def line_chart(
             there, back = list(one.x), list(reversed(one.x))
             band = [*high, *reversed(low)]
             axes.fill([*there, *back], band, color=_colour(place), alpha=0.16, lw=0)
-        style = {"lw": 2.2, "marker": "o", "ms": 7, "mew": 0, "clip_on": False}
+        style: dict[str, Any] = {"lw": 2.2, "marker": "o", "ms": 7, "mew": 0, "clip_on": False}
         axes.plot(one.x, y, color=_colour(place), **style)
     return _svg(figure, title)
 
@@ -434,7 +434,7 @@ def _svg(figure: "Figure", title: str) -> Markup:
         if name == "path" and "id" in element.attrib:  # the form of a mark, which begins below it
             radii[f"#{element.attrib['id']}"] = element.attrib["d"].split()[2]
             continue
-        places = {key: element.attrib[key] for key in ("x", "y", "d") if key in element.attrib}
+        places = {key: value for key, value in element.items() if key in ("x", "y", "d")}
         if name == "use":
             name = "circle"
             places = {f"c{key}": place for key, place in places.items()}
