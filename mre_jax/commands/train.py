@@ -31,7 +31,7 @@ from mre_jax.io.memory import check_fits, too_much_is_an_error
 from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.reward.text import reward_parts
 from mre_jax.training import flops
-from mre_jax.training import overrides as settings
+from mre_jax.training import settings
 from mre_jax.training.checkpoints.checkpoint import Checkpoints
 from mre_jax.training.config import TrainConfig, load_config
 from mre_jax.training.held_out import HeldOutLoss, open_held_out

@@ -5,7 +5,7 @@ A step whose loss or gradient is not finite changes nothing but the count of suc
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -15,9 +15,9 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float32, Int32
 
 from mre_jax.data.batches.batch import Batch
-from mre_jax.diffusion.loss import squared_error
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.models.unet import UNet
+from mre_jax.training import losses
 from mre_jax.training.config import LossConfig, TrainConfig
 from mre_jax.training.inputs import Encoders, Frozen, Inputs, make_inputs
 from mre_jax.training.network import Network, Parameters
@@ -86,7 +86,8 @@ def make_step(
     rate = make_schedule(config.optimizer, config.steps)
     decay = config.model.ema_decay
     # The rounding of the copy is not differentiated: its gradient is that of the parameters.
-    gradient = jax.value_and_grad(functools.partial(_loss, unet=unet), has_aux=True)
+    loss = functools.partial(_loss, unet=unet, terms=config.loss.terms)
+    gradient = jax.value_and_grad(loss, has_aux=True)
     prepare = _preparing(config, encoders, schedule, config.loss)
     bins = functools.partial(_bins, timesteps=schedule.num_train_timesteps)
 
@@ -146,7 +147,7 @@ def make_loss(
     def loss(params: Parameters, frozen: Frozen, batch: Batch, count: Any) -> tuple[Array, Array]:
         inputs = prepare(batch, frozen)
         params = _for_compute(params, config.model.compute_dtype, layout)
-        _, errors = _loss(params, inputs, unet=unet)
+        _, errors = _loss(params, inputs, unet=unet, terms=config.loss.terms)
         counts = jnp.asarray(batch.positions) < count
         times = _times(inputs, schedule.num_train_timesteps) * counts[:, None].astype(jnp.float32)
         sums = jnp.where(counts, errors, 0) @ times, times.sum(0)
@@ -168,12 +169,12 @@ def _preparing(
 
 
 def _loss(
-    params: Parameters, inputs: Inputs, *, unet: Network
+    params: Parameters, inputs: Inputs, *, unet: Network, terms: Mapping[str, float]
 ) -> tuple[Float32[Array, ""], Float32[Array, " b"]]:
     """The mean of the weighted errors, and the errors."""
     network: UNet = unet.module(params)
     output = network(inputs.sample, inputs.timesteps, inputs.text, inputs.reward)
-    errors = squared_error(output, inputs.target)
+    errors = losses.errors(output, inputs.target, terms)
     return jnp.mean(errors * inputs.weight), errors
 
 

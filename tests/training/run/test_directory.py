@@ -16,7 +16,7 @@ from mre_jax.training.config import (
     ValidationConfig,
     load_config,
 )
-from mre_jax.training.overrides import keys
+from mre_jax.training.settings import keys
 from mre_jax.training.run import directory as run_directory
 from mre_jax.training.run import environment
 from mre_jax.training.run.directory import (
