@@ -52,13 +52,10 @@ Text: TypeAlias = Annotated[str, Strict(False)]
 Name: TypeAlias = Annotated[str, Strict(False), Field(min_length=1, description="a word or more")]
 Model: TypeAlias = Annotated[str, Field(min_length=1, description="a model's path")]
 
-section = dataclass(
-    frozen=True,
-    config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, coerce_numbers_to_str=True),
-)
+CHECKED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
-@section
+@dataclass(frozen=True, config=CHECKED)
 class ModelConfig:
     """What is trained, and how its arithmetic runs.
 
@@ -93,7 +90,7 @@ class ModelConfig:
         return self.reward is not None and self.reward.enabled
 
 
-@section
+@dataclass(frozen=True, config=CHECKED)
 class DataConfig:
     """The examples, and how they are read.
 
@@ -143,7 +140,7 @@ class DataConfig:
         _check("data.resize", self.resize, fits, f"at least data.resolution={self.resolution}")
 
 
-@section
+@dataclass(frozen=True, config=CHECKED)
 class LossConfig:
     """What is minimised.
 
@@ -168,7 +165,7 @@ class LossConfig:
     )
 
 
-@section
+@dataclass(frozen=True, config=CHECKED)
 class OptimizerConfig:
     """AdamW (Loshchilov and Hutter 2019), its learning rate, and how a batch is split.
 
@@ -196,7 +193,7 @@ class OptimizerConfig:
     accumulation: Count = 1
 
 
-@section
+@dataclass(frozen=True, config=CHECKED)
 class MeshConfig:
     """How the devices share the work. Results differ between meshes by rounding only.
 
@@ -215,7 +212,7 @@ class MeshConfig:
         _check("mesh.data", self.data, fits, "at least 1, or -1 for all devices")
 
 
-@section
+@dataclass(frozen=True, config=CHECKED)
 class CheckpointConfig:
     """When the state is saved, and which saves stay. The last step is always saved.
 
@@ -232,7 +229,7 @@ class CheckpointConfig:
     pinned: tuple[Whole, ...] = ()
 
 
-@section
+@dataclass(frozen=True, config=CHECKED)
 class ValidationConfig:
     """A loss and edits of what is not trained on, with the same noise each time.
 
@@ -266,7 +263,7 @@ class ValidationConfig:
         _check("validation.items", self.items, bool(self.items or not self.every), wanted)
 
 
-@section
+@dataclass(frozen=True, config=CHECKED)
 class LogConfig:
     """What a run says about itself.
 
@@ -283,7 +280,7 @@ class LogConfig:
     profile_steps: Count = 3
 
 
-@section
+@dataclass(frozen=True, config=CHECKED)
 class GuardConfig:
     """When a run stops by itself.
 
@@ -306,7 +303,7 @@ class GuardConfig:
         return count <= self.max_skipped * (steps if self.max_skipped < 1 else 1)
 
 
-@section
+@dataclass(frozen=True, config=CHECKED)
 class TrainConfig:
     """A whole run.
 

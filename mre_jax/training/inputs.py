@@ -21,7 +21,7 @@ from mre_jax.models.reward import RewardInputs
 from mre_jax.models.vae import AutoencoderKL, LatentMoments
 from mre_jax.training import losses
 from mre_jax.training.config import LossConfig
-from mre_jax.training.network import Network, Parameters
+from mre_jax.training.state import Network, Parameters
 
 OnDevice: TypeAlias = Any
 """A `Batch` whose arrays are JAX's."""

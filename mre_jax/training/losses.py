@@ -63,7 +63,7 @@ def errors(
 
 
 def weights(inputs: Weighed, settings: Any) -> Float32[Array, " b"]:
-    """The weight of each example: the product of those that `settings`, a `LossConfig`, asks for."""
+    """The weight of each example: the product of those that a `LossConfig` asks for."""
     product = jnp.ones(inputs.timesteps.shape, jnp.float32)
     for name, weight in WEIGHTS.items():
         value = getattr(settings, name)

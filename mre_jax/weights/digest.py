@@ -1,12 +1,24 @@
 """What identifies a model's weights, whatever files they are kept in."""
 
 import hashlib
+from typing import Protocol
 
+import numpy as np
 from etils import epath
 
 from mre_jax.weights.checkpoint import Checkpoint, checkpoint_at
 from mre_jax.weights.files.source import as_bytes
 from mre_jax.weights.lora import Loras
+
+
+class Digest(Protocol):
+    """A hash that is under way, as `hashlib` has them."""
+
+    def update(self, data: bytes, /) -> None:
+        """Adds bytes."""
+
+    def hexdigest(self) -> str:
+        """The hash of all bytes so far."""
 
 
 def weights_hash(
@@ -35,8 +47,11 @@ def checkpoint_hash(model: Checkpoint) -> str:
     digest = hashlib.sha256()
     for component in model.components.values():
         for name in sorted(component.source.tensors):
-            array = component.source.read(name)
-            header = f"{component.name}.{name} {array.dtype.name} {list(array.shape)}\n"
-            digest.update(header.encode())
-            digest.update(as_bytes(array))
+            add_tensor(digest, component.name, name, component.source.read(name))
     return digest.hexdigest()
+
+
+def add_tensor(digest: Digest, component: str, name: str, array: np.ndarray) -> None:
+    """Adds a tensor to the digest of `checkpoint_hash`, whose order is that of the names."""
+    digest.update(f"{component}.{name} {array.dtype.name} {list(array.shape)}\n".encode())
+    digest.update(as_bytes(array))

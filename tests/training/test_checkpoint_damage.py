@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from mre_jax.errors import DataError
-from mre_jax.training.checkpoints.checkpoint import Checkpoints, restore_params
+from mre_jax.training.checkpoints.checkpoint import Checkpoints
+from mre_jax.training.checkpoints.reading import restore_params
 from tests.training.figures import Figures
 from tests.training.states import abstract, make_mesh, make_state, same_bits
 
