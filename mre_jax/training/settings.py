@@ -130,7 +130,7 @@ def _override(argument: str) -> tuple[str, dict[str, Any]]:
     key, equals, value = (part.strip() for part in argument.partition("="))
     if not (equals and key):
         raise ConfigError(f"{argument!r} is not a setting; write key=value, as data.batch_size=8")
-    nested = _parsed(f"value: {value}", argument).get("value")
+    nested: Any = _parsed(f"value: {value}", argument).get("value")
     for name in reversed(key.split(".")):
         nested = {name: nested}
     return "command line", nested

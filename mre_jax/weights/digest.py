@@ -14,7 +14,7 @@ from mre_jax.weights.lora import Loras
 class Digest(Protocol):
     """A hash that is under way, as `hashlib` has them."""
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         """Adds bytes."""
 
     def hexdigest(self) -> str:
