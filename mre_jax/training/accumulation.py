@@ -64,8 +64,10 @@ def _parts(share: Batch, count: int) -> Batch:
         x = x.reshape(len(x) // count, count, *x.shape[1:]).swapaxes(0, 1)
         return _pinned(x, PartitionSpec(None, FSDP))
 
-    return jax.tree.map(split, share)
+    parts: Batch = jax.tree.map(split, share)
+    return parts
 
 
 def _pinned(x: Array, spec: PartitionSpec) -> Array:
-    return jax.lax.with_sharding_constraint(x, spec)
+    pinned: Array = jax.lax.with_sharding_constraint(x, spec)
+    return pinned

@@ -348,7 +348,7 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """All values, defaults included, with lists for tuples: for JSON and YAML."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        return dict(json.loads(json.dumps(dataclasses.asdict(self))))
 
     def save(self, path: epath.PathLike) -> None:
         """Writes all values as a YAML file that `load_config` reads."""

@@ -71,4 +71,5 @@ def _scale_reward(updates: Any, params: Any, *, factor: float) -> Any:
 
 def updates_made(state: Any) -> Int32[Array, ""]:
     """How often an optimizer's state of `make_optimizer` was updated."""
-    return optax.tree.get_all_with_path(state, "count")[0][1]
+    count: Array = optax.tree.get_all_with_path(state, "count")[0][1]
+    return count

@@ -68,7 +68,7 @@ def describe(schema: Any) -> list[tuple[str, str, str]]:
     return [(key, _type(_hint(schema, key)), _default(schema, key)) for key in keys(schema)]
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """YAML without objects, dates and repeated keys, and in which 1e-4 is a number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -77,7 +77,7 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(
                 problem=f"found duplicate key {repeated[0]}", problem_mark=node.start_mark
             )
-        return super().construct_mapping(node, deep)
+        return dict(super().construct_mapping(node, deep))
 
 
 _Loader.yaml_implicit_resolvers = {

@@ -266,7 +266,8 @@ def _null_text(text_encoder: Part, tokenizer: Tokenizer, layout: Layout) -> jax.
         module: CLIPTextModel = network.module(params)
         return module(ids).last_hidden_state[0]
 
-    return jax.device_put(encode(params, tokenizer([""])), layout.replicated)
+    states: jax.Array = jax.device_put(encode(params, tokenizer([""])), layout.replicated)
+    return states
 
 
 def _schedule(files: Mapping[str, bytes], config: TrainConfig) -> NoiseSchedule:

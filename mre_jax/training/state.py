@@ -36,7 +36,7 @@ class Network:
     """
 
     graph: Any
-    variables: tuple[tuple[tuple[Any, ...], nnx.Variable], ...]
+    variables: tuple[tuple[tuple[Any, ...], nnx.Variable[Any]], ...]
 
     @classmethod
     def of(cls, module: nnx.Module) -> "Network":
@@ -83,9 +83,10 @@ def abstract_state(
 ) -> State:
     """Shape, dtype and sharding of every array of a run's state."""
     shapes = jax.eval_shape(lambda p: _fresh(p, optimizer, ema), params)
-    return jax.tree.map(
+    placed: State = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout.storage(x)), shapes
     )
+    return placed
 
 
 def fresh_state(
@@ -102,7 +103,8 @@ def fresh_state(
         lambda x: x.sharding, abstract_state(abstract, optimizer, layout, ema=ema)
     )
     make = jax.jit(lambda p: _fresh(p, optimizer, ema), out_shardings=shardings, donate_argnums=0)
-    return make(params)
+    state: State = make(params)
+    return state
 
 
 def updated(

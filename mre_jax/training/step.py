@@ -134,7 +134,9 @@ def make_loss(
         counts = jnp.asarray(batch.positions) < count
         times = _times(inputs, schedule.num_train_timesteps) * counts[:, None].astype(jnp.float32)
         sums = jnp.where(counts, errors, 0) @ times, times.sum(0)
-        return jax.lax.with_sharding_constraint(sums, layout.replicated)
+        placed: tuple[Array, Array]
+        placed = jax.lax.with_sharding_constraint(sums, layout.replicated)
+        return placed
 
     return jax.jit(loss)
 
@@ -164,17 +166,18 @@ def _loss(
 def _for_compute(params: Parameters, dtype: str, layout: Layout) -> Parameters:
     """The copy the networks read: matrices cast first, so that only half the bytes are gathered."""
 
-    def copy(x: Array) -> Array:
+    def copy(x: Array) -> Any:
         x = x.astype(dtype) if x.ndim > 1 else x
         return jax.lax.with_sharding_constraint(x, layout.compute(x))
 
-    return jax.tree.map(copy, params)
+    copies: Parameters = jax.tree.map(copy, params)
+    return copies
 
 
 def _for_storage(tree: Any, layout: Layout) -> Any:
     """Arrays as they are stored: floats in float32, split as `layout.storage` says."""
 
-    def place(x: Array) -> Array:
+    def place(x: Array) -> Any:
         x = x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x
         return jax.lax.with_sharding_constraint(x, layout.storage(x))
 

@@ -45,7 +45,7 @@ class CheckpointFolder:
         return [step for step in self.steps() if self.is_committed(step)]
 
     def is_committed(self, step: int) -> bool:
-        return (self.path / str(step) / MARKER).exists()
+        return bool((self.path / str(step) / MARKER).exists())
 
     def damaged(self) -> list[str]:
         """Names of the damaged steps that were moved out of the way."""

@@ -65,6 +65,19 @@ class RunDirectory:
         attempt: number of this start of the run, from 1; 0 before `opened`.
         goodput: account of the run's time up to the end of this attempt; None before it, and on
             processes that do not write.
+
+    Example:
+        >>> import tempfile
+        >>> from mre_jax.training.config import load_config
+        >>> from mre_jax.training.run.identity import Identity
+        >>> config = load_config("configs/reward_ip2p.yaml")
+        >>> run = RunDirectory(tempfile.mkdtemp())
+        >>> with run.opened(Identity(config, ("hash of the data",))):
+        ...     run.event("init_done")
+        >>> [row["event"] for row in run.events()]
+        ['job_start', 'init_done', 'stop']
+        >>> exit_reason(run.events())
+        'done (exit code 0)'
     """
 
     def __init__(self, path: epath.PathLike, *, writes: bool = True):
@@ -103,7 +116,7 @@ class RunDirectory:
 
     def exists(self) -> bool:
         """Whether a run was begun here."""
-        return (self.path / RUN).exists()
+        return bool((self.path / RUN).exists())
 
     def identity(self) -> Identity:
         """What the run in this directory is.

@@ -116,7 +116,7 @@ def _double(field: int, value: float) -> bytes:
 def _float(field: int, value: float) -> bytes:
     # NumPy rounds what float32 cannot hold to infinity, where struct raises.
     with np.errstate(over="ignore"):
-        return _varint(field << 3 | 5) + np.float32(value).astype("<f4").tobytes()
+        return _varint(field << 3 | 5) + bytes(np.float32(value).astype("<f4").tobytes())
 
 
 def _string(field: int, value: bytes) -> bytes:

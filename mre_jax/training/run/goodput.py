@@ -116,7 +116,7 @@ def _when(events: Sequence[Event], step: int) -> float:
     told = {row["step"]: row["elapsed"] for row in reversed(events) if "step" in row}
     steps = sorted(told)
     if step > steps[-1]:
-        return events[-1]["elapsed"]
+        return float(events[-1]["elapsed"])
     return float(np.interp(step, steps, [told[s] for s in steps]))
 
 

@@ -78,7 +78,7 @@ def read_json_lines(path: epath.PathLike) -> list[dict[str, Any]]:
 def _whole_lines(path: epath.Path) -> bytes:
     if not path.exists():
         return b""
-    data = path.read_bytes()
+    data = bytes(path.read_bytes())
     return data[: data.rfind(b"\n") + 1]
 
 
