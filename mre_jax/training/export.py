@@ -11,9 +11,10 @@ from etils import epath
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.training.checkpoints.reading import Restored, restore_params
 from mre_jax.training.config import ModelConfig
+from mre_jax.training.pretrained import kept_unet, read_record
 from mre_jax.training.run.directory import RunDirectory
 from mre_jax.training.run.identity import Identity
-from mre_jax.training.start import FROZEN, kept_unet, read_record
+from mre_jax.training.start import FROZEN
 from mre_jax.weights.checkpoint import (
     REWARD_CLASS,
     Checkpoint,

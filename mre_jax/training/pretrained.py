@@ -1,11 +1,17 @@
-"""Pretrained weights as a run takes them: each tensor read once, the UNet with its reward."""
+"""Pretrained weights as a run takes them, and the record of what it keeps of them.
+
+Each tensor is read once; the UNet gets the input channels and the reward that are trained.
+"""
 
 import dataclasses
+import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from etils import epath
 
-from mre_jax.errors import ConfigError
+from mre_jax.errors import ConfigError, DataError
 from mre_jax.models.unet_config import UNetConfig
 from mre_jax.reward.config import RewardConfig
 from mre_jax.training.config import ModelConfig
@@ -14,6 +20,10 @@ from mre_jax.weights.digest import Digest, add_tensor
 from mre_jax.weights.files.source import TensorInfo, TensorSource
 from mre_jax.weights.fresh_reward import WithFreshReward
 from mre_jax.weights.names.expand import ChannelsError
+
+RECORD = "start.json"
+_DECIDING = ("init_from", "base", "in_channels", "reward")
+"""Settings of `model` that decide what a run starts from."""
 
 
 def unet_component(unet: Component, model: ModelConfig, seed: int) -> Component:
@@ -60,6 +70,37 @@ def check_channels(given: int, latents: int) -> None:
             f"model.in_channels={given} must be {2 * latents}: an editor reads the noisy latents "
             f"and the original's, {latents} channels each"
         )
+
+
+def can_resume(folder: epath.PathLike, model: ModelConfig) -> bool:
+    """Whether a folder holds what a run of this model starts from."""
+    record = read_record(folder)
+    return record is not None and record["model"] == deciding(model)
+
+
+def read_record(folder: epath.PathLike) -> dict[str, Any] | None:
+    """What `Start.kept_in` wrote of a run's networks; None where it did not.
+
+    Raises:
+        DataError: if it is damaged.
+    """
+    file = epath.Path(folder) / RECORD
+    try:
+        return json.loads(file.read_text()) if file.exists() else None
+    except ValueError as error:
+        raise DataError(f"{file} is damaged ({error})") from None
+
+
+def kept_unet(record: Mapping[str, Any]) -> Component:
+    """The UNet of `read_record`, without its tensors."""
+    text = (json.dumps(record["unet"], indent=2) + "\n").encode()
+    return Component("unet", record["unet"], text, NoTensors())
+
+
+def deciding(model: ModelConfig) -> dict[str, Any]:
+    """The settings that decide what a run starts from."""
+    values = json.loads(json.dumps(dataclasses.asdict(model)))
+    return {name: values[name] for name in _DECIDING}
 
 
 class _Sorted(TensorSource):

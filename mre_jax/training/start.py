@@ -10,7 +10,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +29,13 @@ from mre_jax.training.config import ModelConfig, TrainConfig
 from mre_jax.training.inputs import Encoders, Frozen
 from mre_jax.training.parallel import Layout
 from mre_jax.training.pretrained import (
+    RECORD,
     Hashed,
     Kept,
-    NoTensors,
     check_channels,
+    deciding,
+    kept_unet,
+    read_record,
     unet_component,
     with_channels,
 )
@@ -53,9 +56,6 @@ Part: TypeAlias = tuple[Network, Parameters]
 """A frozen network and its arrays, in the compute dtype, a copy on every device."""
 
 FROZEN = ("vae", "text_encoder")
-RECORD = "start.json"
-_DECIDING = ("init_from", "base", "in_channels", "reward")
-"""Settings of `model` that decide what a run starts from."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +140,7 @@ def load_start(config: TrainConfig, layout: Layout, needs: Needs) -> Start:
         hashes, weights = hashes_of(stored), digest.hexdigest()
         kept = dataclasses.replace(wide, components=frozen, safety_checker=None, notes=())
         record = {
-            "model": _deciding(model),
+            "model": deciding(model),
             "unet": dict(unet.config),
             "hashes": hashes._asdict(),
             "weights": weights,
@@ -167,31 +167,6 @@ def resumed_start(
     with checkpoint_at(folder, components=FROZEN) as kept:
         unet = kept_unet(record)
         return _assembled(config, layout, needs, unet, kept, hashes, record["weights"])
-
-
-def can_resume(folder: epath.PathLike, model: ModelConfig) -> bool:
-    """Whether a folder holds what a run of this model starts from."""
-    record = read_record(folder)
-    return record is not None and record["model"] == _deciding(model)
-
-
-def read_record(folder: epath.PathLike) -> dict[str, Any] | None:
-    """What `Start.kept_in` wrote of a run's networks; None where it did not.
-
-    Raises:
-        DataError: if it is damaged.
-    """
-    file = epath.Path(folder) / RECORD
-    try:
-        return json.loads(file.read_text()) if file.exists() else None
-    except ValueError as error:
-        raise DataError(f"{file} is damaged ({error})") from None
-
-
-def kept_unet(record: Mapping[str, Any]) -> Component:
-    """The UNet of `read_record`, without its tensors."""
-    text = (json.dumps(record["unet"], indent=2) + "\n").encode()
-    return Component("unet", record["unet"], text, NoTensors())
 
 
 def compute_of(model: ModelConfig) -> Compute:
@@ -244,11 +219,6 @@ def _read_once(model: Checkpoint, digest: Digest) -> Checkpoint:
         source = Hashed(component.source, digest) if name == "unet" else Kept(component.source)
         components[name] = dataclasses.replace(component, source=source)
     return dataclasses.replace(model, components=components)
-
-
-def _deciding(model: ModelConfig) -> dict[str, Any]:
-    values = json.loads(json.dumps(dataclasses.asdict(model)))
-    return {name: values[name] for name in _DECIDING}
 
 
 def _load_part(component: Component, model: ModelConfig, layout: Layout) -> Part:

@@ -10,9 +10,7 @@
 """
 
 import dataclasses
-import functools
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -21,7 +19,6 @@ import optax
 from etils import epath
 from jax.experimental import multihost_utils
 
-from mre_jax.data.batches.batch import Batch
 from mre_jax.data.batches.device import prefetch
 from mre_jax.data.batches.loader import Loader
 from mre_jax.errors import DataError
@@ -35,13 +32,14 @@ from mre_jax.training.liveness import watched
 from mre_jax.training.loop import Loop
 from mre_jax.training.optimizer import make_optimizer
 from mre_jax.training.parallel import Layout, check_batch, make_mesh
+from mre_jax.training.pretrained import can_resume
 from mre_jax.training.run.directory import RunDirectory
 from mre_jax.training.run.identity import Identity
 from mre_jax.training.run.meter import Meter
 from mre_jax.training.run.metrics_log import MetricsLog
 from mre_jax.training.run.shared_directory import check_shared
 from mre_jax.training.skipped import SkippedSteps
-from mre_jax.training.start import Needs, Start, can_resume, load_start, resumed_start
+from mre_jax.training.start import Needs, Start, load_start, resumed_start
 from mre_jax.training.state import State, abstract_state, fresh_state
 from mre_jax.training.step import make_loss, make_step
 from mre_jax.training.validation import Validation
@@ -78,7 +76,7 @@ def train(
     with too_much_is_an_error(MEMORY_REMEDIES):
         data = open_data(config)
     directory = RunDirectory(run, writes=jax.process_index() == 0)
-    checkpoints = _checkpoints(config, directory)
+    checkpoints = Checkpoints(directory.checkpoints, **dataclasses.asdict(config.checkpoint))
     seconds = config.guard.watchdog_seconds
     if directory.writes:
         print(f"{run}: {data}")
@@ -120,13 +118,16 @@ def train(
                 return directory
             with watched("compiling the step", seconds, first_seconds=LOADING_SECONDS):
                 step = compiled_step(config, start, optimizer, layout, data, abstract)
-            log = _log(config, directory, done) if directory.writes else None
+            tensorboard = directory.tensorboard if config.log.tensorboard else None
+            log = None
+            if directory.writes:
+                log = MetricsLog(directory.metrics, tensorboard=tensorboard, start=done)
             try:
                 loop = Loop(
                     config,
                     step=step,
                     frozen=start.frozen,
-                    batches=functools.partial(_batches, data.training, layout),
+                    batches=lambda *span: prefetch(data.training.batches(*span), mesh),
                     layout=layout,
                     run=directory,
                     checkpoints=checkpoints,
@@ -237,14 +238,6 @@ def _conclude(config: TrainConfig, directory: RunDirectory, skipped: SkippedStep
         print(f"warning: {directory.path}: {summary}", file=sys.stderr)
 
 
-def _batches(loader: Loader, layout: Layout, start: int, stop: int) -> Iterator[Batch]:
-    return prefetch(loader.batches(start, stop), layout.mesh)
-
-
-def _checkpoints(config: TrainConfig, directory: RunDirectory) -> Checkpoints:
-    return Checkpoints(directory.checkpoints, **dataclasses.asdict(config.checkpoint))
-
-
 def _held_out(
     config: TrainConfig, start: Start, layout: Layout, loader: Loader | None
 ) -> HeldOutLoss | None:
@@ -252,11 +245,6 @@ def _held_out(
         return None
     loss = make_loss(config, start.unet, start.encoders, start.schedule, layout)
     return HeldOutLoss(config, loader, loss, start.frozen, layout)
-
-
-def _log(config: TrainConfig, directory: RunDirectory, done: int) -> MetricsLog:
-    tensorboard = directory.tensorboard if config.log.tensorboard else None
-    return MetricsLog(directory.metrics, tensorboard=tensorboard, start=done)
 
 
 def _meter(config: TrainConfig, start: Start) -> Meter:
