@@ -99,7 +99,7 @@ def export(
         out: a new folder, local or `gs://...`.
         format: "diffusers", "orbax", or "released", which is diffusers' with the released code's
             names and wants a model of that form.
-        step: of a checkpoint; None is the newest sound one.
+        step: of a checkpoint; None is the newest valid one.
         weights: "ema", the moving average, or "raw"; None is "ema" where the run keeps one.
         base: a model to use in place of `model.init_from`, where that has moved.
         lora: LoRA files to merge into the trained UNet and its text encoder, as `load_model` takes

@@ -10,13 +10,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image
 from safetensors.numpy import save_file
 
+from mre_jax.commands import export as export_command
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.unet import UNet, UNetConfig
 from mre_jax.reward.config import RewardConfig
-from mre_jax.training import export as export_module
 from mre_jax.training.checkpoints.checkpoint import Checkpoints
 from mre_jax.training.config import DataConfig, LossConfig, ModelConfig, TrainConfig
 from mre_jax.training.export import export
@@ -152,7 +152,7 @@ def test_the_rest_is_that_of_the_model_it_began_with(trained, base, tmp_path):
 
 def test_a_run_without_average_gives_its_weights(trained, tmp_path):
     run, params = trained(PAPER, ema=False)
-    assert export(run, tmp_path / "model")["weights"] == "raw"
+    assert export(run, tmp_path / "model").weights == "raw"
     check_equal(parameters_of(load_unet(tmp_path / "model")), {k: v + 4 for k, v in params.items()})
     with pytest.raises(ConfigError, match="has no ema"):
         export(run, tmp_path / "other", weights="ema")
@@ -234,9 +234,9 @@ def test_what_is_not_there_is_named(trained, tmp_path):
 
 def test_the_command_says_what_it_wrote(trained, tmp_path, capsys):
     parser = argparse.ArgumentParser()
-    export_module.add_arguments(parser)
+    export_command.add_arguments(parser)
     arguments = [str(trained(PAPER)[0]), "--out", str(tmp_path / "model"), "--dtype", "bfloat16"]
-    assert export_module.run(parser.parse_args(arguments)) == 0
+    assert export_command.run(parser.parse_args(arguments)) == 0
     assert "wrote step 4 (ema weights)" in capsys.readouterr().out
     dtypes = {
         str(variable.dtype)

@@ -457,7 +457,7 @@ class TestResumeAsAnother:
         shutil.copytree(begun, run)
         shutil.rmtree(run / "checkpoints" / "2")
         before = (run / "metrics.jsonl").read_bytes()
-        message = "no checkpoint in it, and events.jsonl tells of step 2; not starting from scratch"
+        message = "no checkpoint in it, and events.jsonl has step 2; not starting from scratch"
         refused(capsys, 65, message, config, run)
         assert (run / "metrics.jsonl").read_bytes() == before
 

@@ -144,7 +144,7 @@ class Checkpoints:
             self._opened = None
 
     def newest_meta(self) -> Mapping[str, Any] | None:
-        """What was saved along with the newest checkpoint that has a sound record.
+        """What was saved along with the newest checkpoint that has a valid record.
 
         Its arrays are not read.
 
@@ -159,7 +159,7 @@ class Checkpoints:
     def restore_newest(self, abstract_state: Any) -> Restored | None:
         """The newest checkpoint that is complete and has the bits that were saved.
 
-        Newer ones that are damaged are renamed to `STEP.bad`, once a sound one is found.
+        Newer ones that are damaged are renamed to `STEP.bad`, once a valid one is found.
 
         Args:
             abstract_state: `jax.ShapeDtypeStruct`s with the shardings to restore to, which need
@@ -171,7 +171,7 @@ class Checkpoints:
         Raises:
             ConfigError: if the leaves of the newest readable one are not those of
                 `abstract_state`; a leaf is named.
-            DataError: if there are checkpoints and none is sound.
+            DataError: if there are checkpoints and none is valid.
         """
         skipped: list[str] = []
         steps = of_first_process(self._folder.steps())
@@ -187,7 +187,7 @@ class Checkpoints:
         if steps or self._folder.damaged():
             reasons = "; ".join(skipped) or f"only {', '.join(self._folder.damaged())}"
             raise DataError(
-                f"{self._folder.path} has no sound checkpoint ({reasons}); not starting from "
+                f"{self._folder.path} has no valid checkpoint ({reasons}); not starting from "
                 "scratch: bring one back, or give the run another folder"
             )
         return None

@@ -51,7 +51,7 @@ def restore_params(
 
     Args:
         folder: of the run's checkpoints.
-        step: None is the newest sound one.
+        step: None is the newest valid one.
         which: "params", or "ema" for their moving average.
         sharding: of the arrays; None restores NumPy arrays on the host.
 
@@ -80,7 +80,7 @@ def restore_params(
                 skipped.append(str(error))
                 continue
             return Restored(candidate, params, record.meta, tuple(skipped))
-    raise DataError(f"{path} has no sound checkpoint ({'; '.join(skipped)})")
+    raise DataError(f"{path} has no valid checkpoint ({'; '.join(skipped)})")
 
 
 def read_together(folder: CheckpointFolder, step: int, abstract_state: Any) -> tuple[Record, Any]:

@@ -146,7 +146,7 @@ class RunDirectory:
         """Begins the run, or goes on with the one that is there, alone in this directory.
 
         Leaving the block records why: an exception and its exit code, or that all is done, unless
-        `stop` told already.
+        `stop` did already.
 
         Args:
             identity: what is asked for.
@@ -156,7 +156,7 @@ class RunDirectory:
         Raises:
             ConfigError: if the checkpoints of another run are there (see `check_same_run`), a
                 file is in the way, or a permission is missing.
-            DataError: if what is there is not readable, checkpoints do not tell whose they are, or
+            DataError: if what is there is not readable, checkpoints do not say whose they are, or
                 one was finished here and all are gone.
             BusyError: if another process is at this run.
         """
@@ -250,7 +250,7 @@ class RunDirectory:
         return []
 
     def _has_checkpoints(self) -> bool:
-        """Whether there are some, sound or not.
+        """Whether there are some, valid or not.
 
         Raises:
             DataError: if there are none although one was finished.
@@ -261,7 +261,7 @@ class RunDirectory:
         finished = committed_step(self.events())
         if finished is not None:
             raise DataError(
-                f"{self.checkpoints}: no checkpoint in it, and {EVENTS} tells of step {finished}; "
+                f"{self.checkpoints}: no checkpoint in it, and {EVENTS} has step {finished}; "
                 "not starting from scratch: bring the folder back (a disk that is not mounted?), "
                 "or give the run another --run"
             )

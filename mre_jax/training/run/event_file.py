@@ -1,7 +1,9 @@
 """TensorBoard's event files, written without TensorFlow: scalars and pictures.
 
 A file is a TFRecord of `Event` messages (tensorflow/core/util/event.proto), which are few and
-small enough to be put together here, field by field.
+small enough to be put together here, field by field. An event is on the disk when it is added:
+tensorboardX's thread, of 2.6.5, loses up to two minutes to a kill, and a full disk ends the thread,
+after which its queue of ten blocks the run for ever.
 """
 
 import io
