@@ -6,6 +6,7 @@ from typing import Any
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.training.config import TrainConfig
+from mre_jax.training.settings import keys
 
 # What may change when a run goes on: nothing of it changes what the next step computes, but for
 # rounding. Sections end with a dot.
@@ -26,6 +27,8 @@ FREE = (
     "guard.",
 )
 FLAG = "--allow-config-change"
+
+_KEYS = frozenset(keys(TrainConfig))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +154,7 @@ def _refuse(differences: Sequence[Difference]) -> None:
 
 
 def _differences(was: Any, now: Any, key: str = "") -> Iterator[Difference]:
-    if isinstance(was, dict) and isinstance(now, dict):
+    if isinstance(was, dict) and isinstance(now, dict) and key not in _KEYS:
         for name in now:
             yield from _differences(was[name], now[name], f"{key}.{name}" if key else name)
     elif was != now:

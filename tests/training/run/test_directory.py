@@ -291,7 +291,7 @@ def test_checkpoints_that_are_gone_are_never_begun_anew(tmp_path):
         run.event("save_commit", step=4)
     for writes in (False, True):
         with (
-            pytest.raises(DataError, match=r"checkpoints: no checkpoint in it, .* of step 4; .*"),
+            pytest.raises(DataError, match=r"checkpoints: no checkpoint in it, .* has step 4; .*"),
             RunDirectory(tmp_path, writes=writes).opened(IDENTITY, allow_config_change=True),
         ):
             pass
