@@ -36,11 +36,10 @@ from mre_jax.models.unet import UNet, UNetConfig
 from mre_jax.training import flops
 from mre_jax.training.config import TrainConfig, load_config
 from mre_jax.training.inputs import Encoders, Frozen
-from mre_jax.training.network import Network
 from mre_jax.training.optimizer import make_optimizer
 from mre_jax.training.parallel import Layout, make_mesh
 from mre_jax.training.start import compute_of
-from mre_jax.training.state import abstract_state
+from mre_jax.training.state import Network, abstract_state
 from mre_jax.training.step import make_step
 
 STAGE_2 = Path(__file__).parents[1] / "configs" / "reward_ip2p.yaml"

@@ -45,11 +45,10 @@ from mre_jax.reward.config import RewardConfig
 from mre_jax.training import flops
 from mre_jax.training.config import TrainConfig
 from mre_jax.training.inputs import Encoders, Frozen
-from mre_jax.training.network import Network, parameters_of
 from mre_jax.training.optimizer import make_optimizer
 from mre_jax.training.parallel import Layout, make_mesh
 from mre_jax.training.start import compute_of
-from mre_jax.training.state import fresh_state
+from mre_jax.training.state import Network, fresh_state, parameters_of
 from mre_jax.training.step import make_step
 
 TOY_EDITOR = importlib.resources.files("mre_jax.toyworld") / "editor"

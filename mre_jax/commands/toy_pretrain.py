@@ -1,149 +1,27 @@
 """`mre toy-pretrain`: make the small editor of the toy world from nothing.
 
-    OUT/             a diffusers folder that PyTorch loads: tokenizer, text encoder, VAE, UNet
-    OUT/recipe.json  what made it, how long it took, and the exact judges' scores of its edits
-
-It plays InstructPix2Pix's part: an editor trained on flawed triplets, without rewards. Run again
-after a kill it goes on where it was.
+Run again after a kill it goes on where it was.
 """
 
 import argparse
-import dataclasses
-import datetime
-import json
-import platform
-import shutil
-import time
 from pathlib import Path
-from typing import Any
 
-import jax
-import numpy as np
-
-from mre_jax.diffusion.schedule import NoiseSchedule
-from mre_jax.editing.pipeline import EditPipeline
-from mre_jax.errors import ConfigError
-from mre_jax.io.begun_folder import begin
+from mre_jax.commands.options import add_options, read_options
 from mre_jax.io.devices import keep_programs, use_all_cores
-from mre_jax.io.files import locked, write_atomically
-from mre_jax.io.processes import usable_cores
-from mre_jax.models.vae import AutoencoderKL
-from mre_jax.reward.edit_types import EDIT_TYPES
-from mre_jax.reward.scores import PERSPECTIVES
-from mre_jax.toyworld.pretraining.autoencoder import encode, train_autoencoder
-from mre_jax.toyworld.pretraining.editor import Latents, text_config, train_editor
-from mre_jax.toyworld.pretraining.examples import Examples, all_texts, draw_examples
+from mre_jax.toyworld.pretraining.pretrain import pretrain
 from mre_jax.toyworld.pretraining.recipe import Recipe
-from mre_jax.toyworld.pretraining.tokenizer import tokenizer_files
-from mre_jax.toyworld.pretraining.trial import try_editor
-from mre_jax.weights.load import Model, save_model
-from mre_jax.weights.tokens import Tokenizer
-
-RECIPE = "recipe.json"
-_WORK = "unfinished"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `mre toy-pretrain`, one for each field of the recipe."""
+    """Adds the options of `mre toy-pretrain`, one for each number of the recipe."""
     parser.add_argument("--out", type=Path, required=True, help="folder for the editor")
-    for field in dataclasses.fields(Recipe):
-        if isinstance(field.default, int | float):
-            parser.add_argument(
-                f"--{field.name.replace('_', '-')}",
-                type=type(field.default),
-                default=field.default,
-                help="(%(default)s)",
-            )
+    add_options(parser, Recipe)
 
 
 def run(args: argparse.Namespace) -> int:
     """Makes the editor and prints its scores."""
-    names = [field.name for field in dataclasses.fields(Recipe) if hasattr(args, field.name)]
-    recipe = Recipe(**{name: getattr(args, name) for name in names})
-    devices = use_all_cores()
-    if recipe.batch % devices or recipe.vae_batch % devices:
-        raise ConfigError(f"batch and vae-batch must be multiples of the {devices} devices")
+    use_all_cores()
     keep_programs()
-    pretrain(recipe, args.out)
+    scores = pretrain(read_options(Recipe, args), args.out)
+    print(f"{args.out}: {' '.join(f'{name} {value:.2f}' for name, value in scores.items())}")
     return 0
-
-
-def pretrain(recipe: Recipe, out: Path) -> None:
-    """Makes the editor, or what is missing of it, in a folder.
-
-    Raises:
-        ConfigError: if the folder holds the beginnings of another recipe.
-    """
-    work = out / _WORK
-    work.mkdir(parents=True, exist_ok=True)
-    with locked(work, ".lock"):
-        begin(work / RECIPE, dataclasses.asdict(recipe), remedy="remove it, or take its recipe")
-        began = time.monotonic()
-        examples = draw_examples(recipe, usable_cores())
-        pictures = np.concatenate([examples.original[: recipe.examples // 2], examples.edited])
-        vae = train_autoencoder(recipe, pictures, work / "autoencoder")
-        latents = _encode_all(vae, examples)
-        vae.config = dataclasses.replace(
-            vae.config, scaling_factor=round(float(1 / np.std(latents.original)), 4)
-        )
-        files = tokenizer_files(all_texts(examples), recipe.tokens)
-        vocabulary = len(json.loads(files["tokenizer/vocab.json"]))
-        tokenizer = Tokenizer.from_files(files, text_config(recipe, vocabulary))
-        unet, text_encoder = train_editor(
-            recipe,
-            latents,
-            examples.instruction,
-            tokenizer,
-            vocabulary,
-            vae.config.scaling_factor,
-            work / "editor",
-        )
-        ends = {"bos_token_id": vocabulary - 2, "pad_token_id": vocabulary - 1}
-        configs = {"text_encoder": ends}
-        model = Model(unet, vae, text_encoder, files | _scheduler(), configs, str(out), "only")
-        # Half the bytes; a weight's rounding is far below what another seed would change.
-        for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
-            shutil.rmtree(out / name, ignore_errors=True)
-        save_model(model, work / "model", dtype="float16", force=True)
-        for part in (work / "model").iterdir():
-            part.rename(out / part.name)
-        _report(recipe, out, time.monotonic() - began)
-    shutil.rmtree(work)
-
-
-def _encode_all(vae: AutoencoderKL, examples: Examples) -> Latents:
-    """Latents of all pictures and of their mirror images."""
-    return Latents(
-        *(
-            np.stack([encode(vae, pictures), encode(vae, pictures[:, :, ::-1])])
-            for pictures in (examples.original, examples.edited)
-        )
-    )
-
-
-def _scheduler() -> dict[str, bytes]:
-    config = {
-        "_class_name": "EulerAncestralDiscreteScheduler",
-        **NoiseSchedule.stable_diffusion().to_dict(),
-    }
-    return {"scheduler/scheduler_config.json": (json.dumps(config, indent=2) + "\n").encode()}
-
-
-def _report(recipe: Recipe, out: Path, seconds: float) -> None:
-    """Scores the folder as it was written, and says what made it."""
-    scores = try_editor(EditPipeline.from_pretrained(out), recipe.size)
-    by_type = {
-        kind: dict(zip(PERSPECTIVES, row.round(2).tolist(), strict=True))
-        for kind, row in zip(EDIT_TYPES, scores, strict=True)
-    }
-    mean = dict(zip(PERSPECTIVES, scores.mean(0).round(2).tolist(), strict=True))
-    record: dict[str, Any] = {
-        "command": "mre toy-pretrain",
-        "recipe": dataclasses.asdict(recipe),
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {len(jax.devices())} {jax.devices()[0].device_kind}",
-        "minutes_of_last_start": round(seconds / 60, 1),
-        "scores": {"mean": mean, **by_type},
-    }
-    write_atomically(out / RECIPE, json.dumps(record, indent=1) + "\n")
-    print(f"{out}: {' '.join(f'{name} {value:.2f}' for name, value in mean.items())}")

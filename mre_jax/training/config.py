@@ -7,67 +7,82 @@ comes last. Keys are dotted: `data.batch_size` is `TrainConfig.data.batch_size`.
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
+import yaml
 from etils import epath
-from omegaconf import OmegaConf
+from pydantic import AfterValidator, ConfigDict, Field, Strict
+from pydantic.dataclasses import dataclass
 
-from mre_jax.data.batches.augment import FILTERS, FITS
-from mre_jax.diffusion.schedule import PREDICTION_TYPES
 from mre_jax.errors import ConfigError
 from mre_jax.io.files import write_atomically
 from mre_jax.models.attention import check_implementation
 from mre_jax.reward.config import RewardConfig
-from mre_jax.reward.text import CUTS
-from mre_jax.training import overrides as settings
-
-COMPUTE_DTYPES = ("float32", "bfloat16")
-CACHES = ("auto", "required", "never")
-SCORE_WEIGHTINGS = ("none", "linear")
-SCHEDULES = ("constant", "cosine", "linear")
+from mre_jax.training import losses, settings
 
 
-@dataclasses.dataclass(frozen=True)
+def _attention(name: str) -> str:
+    check_implementation(name)
+    return name
+
+
+def _terms(factors: dict[str, float]) -> dict[str, float]:
+    if not factors or not factors.keys() <= losses.TERMS.keys():
+        known = ", ".join(losses.TERMS)
+        raise ConfigError(f"loss.terms={factors!r} must name one or more of {known}")
+    return factors
+
+
+def _check(key: str, value: Any, fits: bool, wanted: str) -> None:
+    if not fits:
+        shown = list(value) if isinstance(value, tuple) else value
+        raise ConfigError(f"{key}={shown!r} must be {wanted}")
+
+
+# The description of a range is what an error says.
+Count: TypeAlias = Annotated[int, Field(ge=1, description="at least 1")]
+Whole: TypeAlias = Annotated[int, Field(ge=0, description="at least 0")]
+Seconds: TypeAlias = Annotated[float, Field(ge=0, description="0 or more")]
+Positive: TypeAlias = Annotated[float, Field(gt=0, description="a finite number above 0")]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1, description="in 0 to 1")]
+Decay: TypeAlias = Annotated[float, Field(ge=0, lt=1, description="in [0, 1)")]
+Scale: TypeAlias = Annotated[float, Field(ge=1, description="at least 1")]
+Text: TypeAlias = Annotated[str, Strict(False)]
+Name: TypeAlias = Annotated[str, Strict(False), Field(min_length=1, description="a word or more")]
+Model: TypeAlias = Annotated[str, Field(min_length=1, description="a model's path")]
+
+CHECKED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, coerce_numbers_to_str=True)
+
+
+@dataclass(frozen=True, config=CHECKED)
 class ModelConfig:
     """What is trained, and how its arithmetic runs.
 
     Attributes:
         init_from: weights to start from, in any format that converts: a model folder, a file in
-            the original layout, `org/name@REVISION`, `gs://...`. Not for resuming: a run resumes
-            from its own directory.
+            the original layout, `org/name@REVISION`, `gs://...`. Read once, by the first start: the
+            run's directory keeps what a later one needs.
         base: another model for what `init_from` lacks, such as the tokenizer of a weight file;
             null is none.
-        in_channels: of the UNet; an editor's is 8, and those that `init_from` lacks start at zero.
+        in_channels: input channels of the UNet; an editor's is 8, and those that `init_from` lacks
+            start at zero.
         reward: the reward condition; null trains plain InstructPix2Pix. Parts that `init_from`
             lacks are made anew.
-        compute_dtype: of activations, "float32" or "bfloat16"; parameters are float32.
+        compute_dtype: type of the activations; parameters are float32.
         attention: an implementation named in `mre_jax.models.attention`.
         remat: recompute the activations of each block in the backward pass: less memory, slower.
-        ema_decay: of the moving average of the parameters, in [0, 1); null keeps none.
+        ema_decay: decay of the parameters' moving average, in [0, 1); null keeps none.
     """
 
-    init_from: str
-    base: str | None = None
-    in_channels: int = 8
+    init_from: Model
+    base: Model | None = None
+    in_channels: Count = 8
     reward: RewardConfig | None = None
-    compute_dtype: str = "bfloat16"
-    attention: str = "auto"
+    compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    attention: Annotated[str, AfterValidator(_attention)] = "auto"
     remat: bool = False
-    ema_decay: float | None = 0.9999
-
-    def __post_init__(self) -> None:
-        _check(self.init_from, "model.init_from", bool(self.init_from), "a model's path")
-        _check(self.base, "model.base", self.base != "", "a model's path, or null")
-        _at_least(self.in_channels, "model.in_channels", 1)
-        _one_of(self.compute_dtype, "model.compute_dtype", COMPUTE_DTYPES)
-        try:
-            check_implementation(self.attention)
-        except ConfigError as error:
-            raise ConfigError(f"model.attention: {error}") from None
-        decay = self.ema_decay
-        _check(decay, "model.ema_decay", decay is None or 0 <= decay < 1, "in [0, 1), or null")
+    ema_decay: Decay | None = 0.9999
 
     @property
     def takes_reward(self) -> bool:
@@ -75,7 +90,7 @@ class ModelConfig:
         return self.reward is not None and self.reward.enabled
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKED)
 class DataConfig:
     """The examples, and how they are read.
 
@@ -87,59 +102,45 @@ class DataConfig:
         resize: side before a random crop to `resolution`; null is `resolution`.
         fit: "stretch" resizes pictures to squares, as InstructPix2Pix does; "crop" keeps their
             proportions, resizes the shorter side, and crops the longer one at random.
-        filter: of resizing, "lanczos" (InstructPix2Pix) or "bicubic" (the released code).
+        filter: filter of resizing: InstructPix2Pix's "lanczos", or the released code's "bicubic".
         flip: probability of mirroring.
         min_score: leaves out examples with a lower score in any perspective; null keeps all.
         cache: latents and text states that `mre data cache` may have put beside the pictures:
             "auto" uses them where they are (and refuses those that do not fit), "required" refuses
             to train without, "never" computes them anew.
         none_for_top: "None" stands for the reward text of a perspective with the top score.
-        reward_cut: of a reward text that is too long for the text encoder, "end" cuts its end, as
-            the released code does, so that the last perspective is lost; "share" cuts of each
-            perspective what goes beyond its share.
+        reward_cut: truncation of a reward text that is too long for the text encoder: "end" cuts
+            its end, as the released code does, so that the last perspective is lost; "share" cuts
+            of each perspective what goes beyond its share.
         threads, workers, ahead: see `data.batches.loader.Reading`; no batch depends on them.
     """
 
-    paths: tuple[str, ...]
-    batch_size: int
-    weights: tuple[float, ...] | None = None
-    resolution: int = 256
+    paths: Annotated[tuple[Text, ...], Field(min_length=1, description="one folder or more")]
+    batch_size: Count
+    weights: tuple[Positive, ...] | None = None
+    resolution: Annotated[int, Field(ge=8, description="at least 8")] = 256
     resize: int | None = None
-    fit: str = "stretch"
-    filter: str = "lanczos"
-    flip: float = 0.5
-    min_score: float | None = None
-    cache: str = "auto"
+    fit: Literal["stretch", "crop"] = "stretch"
+    filter: Literal["lanczos", "bicubic"] = "lanczos"
+    flip: Share = 0.5
+    min_score: Annotated[float, Field(ge=0, le=5, description="in 0 to 5")] | None = None
+    cache: Literal["auto", "required", "never"] = "auto"
     none_for_top: bool = True
-    reward_cut: str = "end"
-    threads: int = 4
-    workers: int = 0
-    ahead: int = 4
+    reward_cut: Literal["end", "share"] = "end"
+    threads: Count = 4
+    workers: Whole = 0
+    ahead: Count = 4
 
     def __post_init__(self) -> None:
-        _check(list(self.paths), "data.paths", bool(self.paths), "one folder or more")
-        _at_least(self.batch_size, "data.batch_size", 1)
-        if self.weights is not None:
-            fits = len(self.weights) == len(self.paths)
-            fits = fits and all(0 < weight < math.inf for weight in self.weights)
-            wanted = f"{len(self.paths)} numbers above 0, one for each of data.paths"
-            _check(list(self.weights), "data.weights", fits, wanted)
-        _at_least(self.resolution, "data.resolution", 8)
-        if self.resize is not None:
-            _at_least(self.resize, "data.resize", self.resolution, "data.resolution")
-        _one_of(self.fit, "data.fit", FITS)
-        _one_of(self.filter, "data.filter", tuple(FILTERS))
-        _share(self.flip, "data.flip")
-        score = self.min_score
-        _check(score, "data.min_score", score is None or 0 <= score <= 5, "in 0 to 5, or null")
-        _one_of(self.cache, "data.cache", CACHES)
-        _one_of(self.reward_cut, "data.reward_cut", CUTS)
-        _at_least(self.threads, "data.threads", 1)
-        _at_least(self.workers, "data.workers", 0)
-        _at_least(self.ahead, "data.ahead", 1)
+        sets = len(self.paths)
+        fits = self.weights is None or len(self.weights) == sets
+        wanted = f"{sets} numbers above 0, one for each of data.paths"
+        _check("data.weights", self.weights, fits, wanted)
+        fits = self.resize is None or self.resize >= self.resolution
+        _check("data.resize", self.resize, fits, f"at least data.resolution={self.resolution}")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKED)
 class LossConfig:
     """What is minimised.
 
@@ -147,37 +148,32 @@ class LossConfig:
         dropout: share of the examples that lose the text, share that lose the image, and share
             that lose both, for classifier-free guidance: 0 to 1/3.
         reward_dropout: share that lose the reward, for reward guidance.
-        prediction_type: "epsilon", "v_prediction" or "sample"; null is that of `init_from`.
+        prediction_type: what the UNet predicts; null is that of `init_from`.
+        terms: errors of `mre_jax.training.losses` that are added up, each times its factor.
         score_weighting: "linear" weighs an example by its mean score, over the mean of the scale;
             "none" weighs all alike.
         min_snr_gamma: weighs a timestep by min(snr, gamma) / snr (Hang et al. 2023); null is off.
     """
 
-    dropout: float = 0.05
-    reward_dropout: float = 0.0
-    prediction_type: str | None = None
-    score_weighting: str = "none"
-    min_snr_gamma: float | None = None
-
-    def __post_init__(self) -> None:
-        _check(self.dropout, "loss.dropout", 0 <= 3 * self.dropout <= 1, "in 0 to 1/3")
-        _share(self.reward_dropout, "loss.reward_dropout")
-        if self.prediction_type is not None:
-            _one_of(self.prediction_type, "loss.prediction_type", PREDICTION_TYPES)
-        _one_of(self.score_weighting, "loss.score_weighting", SCORE_WEIGHTINGS)
-        if self.min_snr_gamma is not None:
-            _positive(self.min_snr_gamma, "loss.min_snr_gamma")
+    dropout: Annotated[float, Field(ge=0, le=1 / 3, description="in 0 to 1/3")] = 0.05
+    reward_dropout: Share = 0.0
+    prediction_type: Literal["epsilon", "v_prediction", "sample"] | None = None
+    score_weighting: Literal["none", "linear"] = "none"
+    min_snr_gamma: Positive | None = None
+    terms: Annotated[dict[str, float], AfterValidator(_terms)] = dataclasses.field(
+        default_factory=lambda: {"squared_error": 1.0}, hash=False
+    )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKED)
 class OptimizerConfig:
     """AdamW (Loshchilov and Hutter 2019), its learning rate, and how a batch is split.
 
     Attributes:
-        learning_rate: after the warm-up.
+        learning_rate: rate after the warm-up.
         reward_rate_scale: times `learning_rate` is the rate of the reward's parts, which start
             from nothing where the rest is pretrained. The paper has one rate for all: 1.
-        beta1, beta2, epsilon, weight_decay: of AdamW.
+        beta1, beta2, epsilon, weight_decay: AdamW's.
         max_grad_norm: gradients of a larger global norm are scaled down to it; null leaves them.
         schedule: "constant", or "cosine" or "linear" down to 0 at the last step.
         warmup_steps: steps in which the learning rate rises linearly from 0; below `steps`.
@@ -185,33 +181,19 @@ class OptimizerConfig:
             `data.batch_size`. The step is the same but for rounding, in less memory.
     """
 
-    learning_rate: float = 5e-5
-    reward_rate_scale: float = 1.0
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 1e-2
-    max_grad_norm: float | None = 1.0
-    schedule: str = "constant"
-    warmup_steps: int = 0
-    accumulation: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("learning_rate", "reward_rate_scale", "epsilon"):
-            _positive(getattr(self, name), f"optimizer.{name}")
-        if self.max_grad_norm is not None:
-            _positive(self.max_grad_norm, "optimizer.max_grad_norm")
-        for name in ("beta1", "beta2"):
-            value = getattr(self, name)
-            _check(value, f"optimizer.{name}", 0 <= value < 1, "in [0, 1)")
-        decay = self.weight_decay
-        _check(decay, "optimizer.weight_decay", 0 <= decay < math.inf, "0 or more")
-        _one_of(self.schedule, "optimizer.schedule", SCHEDULES)
-        _at_least(self.warmup_steps, "optimizer.warmup_steps", 0)
-        _at_least(self.accumulation, "optimizer.accumulation", 1)
+    learning_rate: Positive = 5e-5
+    reward_rate_scale: Positive = 1.0
+    beta1: Decay = 0.9
+    beta2: Decay = 0.999
+    epsilon: Positive = 1e-8
+    weight_decay: Seconds = 1e-2
+    max_grad_norm: Positive | None = 1.0
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    warmup_steps: Whole = 0
+    accumulation: Count = 1
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKED)
 class MeshConfig:
     """How the devices share the work. Results differ between meshes by rounding only.
 
@@ -222,41 +204,32 @@ class MeshConfig:
     """
 
     data: int = -1
-    fsdp: int = 1
+    fsdp: Count = 1
     shard_optimizer: bool = True
 
     def __post_init__(self) -> None:
         fits = self.data == -1 or self.data >= 1
-        _check(self.data, "mesh.data", fits, "at least 1, or -1 for all devices")
-        _at_least(self.fsdp, "mesh.fsdp", 1)
+        _check("mesh.data", self.data, fits, "at least 1, or -1 for all devices")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKED)
 class CheckpointConfig:
     """When the state is saved, and which saves stay. The last step is always saved.
 
     Attributes:
         every: steps between saves.
-        keep: newest ones that stay.
-        keep_every: those at its multiples stay too; null is none.
+        keep: how many of the newest stay.
+        keep_every: saves at its multiples stay too; null is none.
         pinned: steps that are saved and stay.
     """
 
-    every: int = 1000
-    keep: int = 3
-    keep_every: int | None = None
-    pinned: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        _at_least(self.every, "checkpoint.every", 1)
-        _at_least(self.keep, "checkpoint.keep", 1)
-        if self.keep_every is not None:
-            _at_least(self.keep_every, "checkpoint.keep_every", 1)
-        for step in self.pinned:
-            _at_least(step, "checkpoint.pinned", 0)
+    every: Count = 1000
+    keep: Count = 3
+    keep_every: Count | None = None
+    pinned: tuple[Whole, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKED)
 class ValidationConfig:
     """A loss and edits of what is not trained on, with the same noise each time.
 
@@ -264,65 +237,50 @@ class ValidationConfig:
         data: folders of `mre prepare` that are held out: the loss on them is in the metrics. Noise
             and timestep of an example depend on its id alone, so that losses compare between steps
             and runs.
-        examples: of these sets, the same ones each time.
+        examples: how many of these sets' examples, the same ones each time.
         loss_every: steps between such losses; 0 is never.
         every: steps between edits; 0 is never.
         items: JSON lines as `mre sample` reads them.
-        count: of its first items.
-        steps: of the sampler.
+        count: how many of its first items.
+        steps: steps of the sampler.
         guidance_scale, image_guidance_scale: as `mre edit` has them.
     """
 
-    data: tuple[str, ...] = ()
-    examples: int = 256
-    loss_every: int = 0
-    every: int = 0
+    data: tuple[Text, ...] = ()
+    examples: Count = 256
+    loss_every: Whole = 0
+    every: Whole = 0
     items: str | None = None
-    count: int = 8
-    steps: int = 30
-    guidance_scale: float = 7.5
-    image_guidance_scale: float = 1.5
+    count: Count = 8
+    steps: Count = 30
+    guidance_scale: Scale = 7.5
+    image_guidance_scale: Scale = 1.5
 
     def __post_init__(self) -> None:
-        _at_least(self.examples, "validation.examples", 1)
-        _at_least(self.loss_every, "validation.loss_every", 0)
-        fits = bool(self.data) or not self.loss_every
         wanted = "one folder or more when validation.loss_every is not 0"
-        _check(list(self.data), "validation.data", fits, wanted)
-        _at_least(self.every, "validation.every", 0)
-        fits = bool(self.items) or not self.every
-        _check(self.items, "validation.items", fits, "a file when validation.every is not 0")
-        _at_least(self.count, "validation.count", 1)
-        _at_least(self.steps, "validation.steps", 1)
-        for name in ("guidance_scale", "image_guidance_scale"):
-            scale = getattr(self, name)
-            _check(scale, f"validation.{name}", 1 <= scale < math.inf, "at least 1")
+        _check("validation.data", list(self.data), bool(self.data or not self.loss_every), wanted)
+        wanted = "a file when validation.every is not 0"
+        _check("validation.items", self.items, bool(self.items or not self.every), wanted)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKED)
 class LogConfig:
-    """What a run tells of itself.
+    """What a run says about itself.
 
     Attributes:
         every: steps between rows of metrics.
         tensorboard: write them for TensorBoard too, which needs the extra `data`.
         profile_at: the first step of a profiler trace, from 1 to `steps`; null is none.
-        profile_steps: its length.
+        profile_steps: length of the trace in steps.
     """
 
-    every: int = 10
+    every: Count = 10
     tensorboard: bool = True
-    profile_at: int | None = None
-    profile_steps: int = 3
-
-    def __post_init__(self) -> None:
-        _at_least(self.every, "log.every", 1)
-        if self.profile_at is not None:
-            _at_least(self.profile_at, "log.profile_at", 1)
-        _at_least(self.profile_steps, "log.profile_steps", 1)
+    profile_at: Count | None = None
+    profile_steps: Count = 3
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKED)
 class GuardConfig:
     """When a run stops by itself.
 
@@ -335,64 +293,49 @@ class GuardConfig:
         watchdog_seconds: a step that takes longer ends the process; 0 is never.
     """
 
-    non_finite_limit: int = 5
-    max_skipped: float = 0.001
-    compare_replicas_every: int = 1000
-    watchdog_seconds: float = 1800.0
-
-    def __post_init__(self) -> None:
-        _at_least(self.non_finite_limit, "guard.non_finite_limit", 1)
-        skipped = self.max_skipped
-        _check(skipped, "guard.max_skipped", 0 <= skipped < math.inf, "0 or more")
-        _at_least(self.compare_replicas_every, "guard.compare_replicas_every", 0)
-        seconds = self.watchdog_seconds
-        _check(seconds, "guard.watchdog_seconds", 0 <= seconds < math.inf, "0 or more")
+    non_finite_limit: Count = 5
+    max_skipped: Seconds = 0.001
+    compare_replicas_every: Whole = 1000
+    watchdog_seconds: Seconds = 1800.0
 
     def may_skip(self, count: int, steps: int) -> bool:
         """Whether `max_skipped` lets a run of so many steps have skipped `count` of them."""
         return count <= self.max_skipped * (steps if self.max_skipped < 1 else 1)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKED)
 class TrainConfig:
     """A whole run.
 
     Attributes:
-        name: of the run, in its logs.
+        name: the run's name in its logs.
         steps: optimizer steps in all.
-        seed: of the order of the data, of every draw, and of parameters that are made anew.
-
-    Raises:
-        ConfigError: naming the key of a value that is out of range or does not fit another, here
-            and in every section.
+        seed: decides the order of the data, every draw, and parameters that are made anew.
     """
 
-    name: str
-    steps: int
+    name: Name
+    steps: Count
     model: ModelConfig
     data: DataConfig
-    seed: int = 0
-    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
-    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
-    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
-    checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
-    validation: ValidationConfig = dataclasses.field(default_factory=ValidationConfig)
-    log: LogConfig = dataclasses.field(default_factory=LogConfig)
-    guard: GuardConfig = dataclasses.field(default_factory=GuardConfig)
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="in 0 to 2**32 - 1")] = 0
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    mesh: MeshConfig = MeshConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    validation: ValidationConfig = ValidationConfig()
+    log: LogConfig = LogConfig()
+    guard: GuardConfig = GuardConfig()
 
     def __post_init__(self) -> None:
-        _check(self.name, "name", bool(self.name), "a word or more")
-        _at_least(self.steps, "steps", 1)
-        _check(self.seed, "seed", 0 <= self.seed < 2**32, "in 0 to 2**32 - 1")
-        if self.data.batch_size % self.optimizer.accumulation:
+        parts, warmup = self.optimizer.accumulation, self.optimizer.warmup_steps
+        if self.data.batch_size % parts:
             raise ConfigError(
                 f"data.batch_size={self.data.batch_size} does not split into "
-                f"optimizer.accumulation={self.optimizer.accumulation} equal parts"
+                f"optimizer.accumulation={parts} equal parts"
             )
-        warmup, first = self.optimizer.warmup_steps, self.log.profile_at
-        _check(warmup, "optimizer.warmup_steps", warmup < self.steps, f"below steps={self.steps}")
-        fits = first is None or first <= self.steps
-        _check(first, "log.profile_at", fits, f"at most steps={self.steps}")
+        steps, first = self.steps, self.log.profile_at
+        _check("optimizer.warmup_steps", warmup, warmup < steps, f"below steps={steps}")
+        _check("log.profile_at", first, (first or 1) <= steps, f"at most steps={steps}")
 
     @classmethod
     def from_dict(cls, mapping: Mapping[str, Any], origin: str = "configuration") -> "TrainConfig":
@@ -404,12 +347,12 @@ class TrainConfig:
         return settings.from_dict(cls, mapping, origin)
 
     def to_dict(self) -> dict[str, Any]:
-        """All values, defaults included, for JSON and YAML."""
-        return settings.to_dict(self)
+        """All values, defaults included, with lists for tuples: for JSON and YAML."""
+        return dict(json.loads(json.dumps(dataclasses.asdict(self))))
 
     def save(self, path: epath.PathLike) -> None:
         """Writes all values as a YAML file that `load_config` reads."""
-        write_atomically(path, OmegaConf.to_yaml(OmegaConf.create(self.to_dict())))
+        write_atomically(path, yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True))
 
     @property
     def hash(self) -> str:
@@ -419,9 +362,9 @@ class TrainConfig:
         the hash in an older checkpoint is still that of the same training.
         """
         values = self.to_dict()
-        for section, unchanged in _LATER.items():
-            items = values[section].items()
-            values[section] = {key: v for key, v in items if (key, v) not in unchanged.items()}
+        for name, unchanged in _LATER.items():
+            items = values[name].items()
+            values[name] = {key: v for key, v in items if (key, v) not in unchanged.items()}
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -432,6 +375,14 @@ def load_config(path: epath.PathLike, overrides: Sequence[str] = ()) -> TrainCon
     Raises:
         ConfigError: naming file or argument, and key, of what is unknown (with the nearest key),
             missing, of the wrong type or out of range.
+
+    Example:
+        >>> config = load_config("configs/reward_ip2p.yaml", ["steps=100", "data.flip=0"])
+        >>> config.steps, config.model.reward.form, config.data.resolution
+        (100, 'paper', 256)
+        >>> load_config("configs/reward_ip2p.yaml", ["loss.dropout=0.5"])
+        Traceback (most recent call last):
+        mre_jax.errors.ConfigError: command line: loss.dropout=0.5 must be in 0 to 1/3
     """
     return settings.load(TrainConfig, path, overrides)
 
@@ -439,27 +390,7 @@ def load_config(path: epath.PathLike, overrides: Sequence[str] = ()) -> TrainCon
 _LATER: Mapping[str, Mapping[str, Any]] = {
     "model": {"base": None},
     "data": {"fit": "stretch", "reward_cut": "end"},
+    "loss": {"terms": {"squared_error": 1.0}},
     "validation": {"data": [], "examples": 256, "loss_every": 0},
     "guard": {"max_skipped": 0.001},
 }
-
-
-def _check(value: Any, key: str, fits: bool, wanted: str) -> None:
-    if not fits:
-        raise ConfigError(f"{key}={value!r} must be {wanted}")
-
-
-def _at_least(value: int, key: str, low: int, name: str = "") -> None:
-    _check(value, key, value >= low, f"at least {name and name + '='}{low}")
-
-
-def _positive(value: float, key: str) -> None:
-    _check(value, key, 0 < value < math.inf, "a finite number above 0")
-
-
-def _share(value: float, key: str) -> None:
-    _check(value, key, 0 <= value <= 1, "in 0 to 1")
-
-
-def _one_of(value: str, key: str, choices: Sequence[str]) -> None:
-    _check(value, key, value in choices, f"one of {', '.join(choices)}")

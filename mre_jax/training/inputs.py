@@ -14,14 +14,14 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Key
 
 from mre_jax.data.batches.batch import Batch
 from mre_jax.data.batches.device import to_float
-from mre_jax.diffusion.loss import min_snr_weight, score_weight
 from mre_jax.diffusion.noise import normal_per_example
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.models.clip import CLIPTextModel
 from mre_jax.models.reward import RewardInputs
 from mre_jax.models.vae import AutoencoderKL, LatentMoments
+from mre_jax.training import losses
 from mre_jax.training.config import LossConfig
-from mre_jax.training.network import Network, Parameters
+from mre_jax.training.state import Network, Parameters
 
 OnDevice: TypeAlias = Any
 """A `Batch` whose arrays are JAX's."""
@@ -129,7 +129,9 @@ def make_inputs(
         text=text,
         reward=reward,
         target=schedule.target(latents, noise, timesteps),
-        weight=_weight(on_device, schedule, timesteps, loss),
+        weight=losses.weights(
+            losses.Weighed(schedule, timesteps, on_device.scores, on_device.present), loss
+        ),
     )
 
 
@@ -177,17 +179,6 @@ def _reward(
     if dropout:
         present &= jax.vmap(jax.random.uniform)(_fold(keys, Draw.REWARD)) >= dropout
     return RewardInputs(batch.scores, encoded.reward_states, encoded.reward_pooled, present)
-
-
-def _weight(
-    batch: OnDevice, schedule: NoiseSchedule, timesteps: Int[Array, " b"], loss: LossConfig
-) -> Float32[Array, " b"]:
-    weight = jnp.ones(timesteps.shape, jnp.float32)
-    if loss.min_snr_gamma is not None:
-        weight *= min_snr_weight(schedule, timesteps, loss.min_snr_gamma)
-    if loss.score_weighting == "linear":
-        weight *= score_weight(batch.scores, batch.present)
-    return weight
 
 
 def _fold(keys: Key[Array, " b"], draw: Draw) -> Key[Array, " b"]:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import TracebackType
 from typing import NoReturn
 
@@ -79,24 +79,20 @@ def start_distributed(
         jax.process_count()
 
 
-def guarded(main: Callable[[], int]) -> int:
-    """Runs a command so that a failure of one process ends all processes of the run.
+@contextlib.contextmanager
+def guarded() -> Iterator[None]:
+    """Around a command: a failure of one process ends all processes of the run.
 
     Leaving a joined process in the ordinary way waits for the others, which wait for it. After a
     failure it is therefore left at once, without clean-up; the others notice.
 
-    Args:
-        main: returns its exit code.
-
-    Returns:
-        The exit code of `main`.
-
     Raises:
-        MreError, SystemExit, KeyboardInterrupt: of `main`, if this process is not one of several.
-        SystemExit: with `CRASHED`, after any other exception of `main` in such a process.
+        MreError, SystemExit, KeyboardInterrupt: of the block, if this process is not one of
+            several.
+        SystemExit: with `CRASHED`, after any other exception of the block in such a process.
     """
     try:
-        return main()
+        yield
     except SystemExit:
         raise
     except JoinError as error:

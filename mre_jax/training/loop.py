@@ -1,12 +1,11 @@
 """The loop of a run: read, step, log, save, validate, and stop for a reason that is written down.
 
-The device is kept busy: a step is dispatched while the one before it runs, and what it told is
-looked at one step late. Nothing in the loop draws random numbers; a run that is resumed at step s
+The device is kept busy: a step is dispatched while the one before it runs, whose metrics are then
+looked at. Nothing in the loop draws random numbers; a run that is resumed at step s
 does what it would have done.
 """
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,7 +24,7 @@ from mre_jax.training.inputs import Frozen
 from mre_jax.training.liveness import Watchdog
 from mre_jax.training.parallel import Layout
 from mre_jax.training.run.directory import RunDirectory
-from mre_jax.training.run.meter import Meter
+from mre_jax.training.run.meter import Meter, Profiler
 from mre_jax.training.run.metrics_log import MetricsLog
 from mre_jax.training.run.progress import Progress
 from mre_jax.training.skipped import SkippedSteps
@@ -53,17 +52,17 @@ class Loop:
     """One attempt at a run.
 
     Args:
-        config: of the run.
-        step: of `make_step`.
-        frozen: the arrays it reads besides.
-        batches: from which it reads, from any step on.
-        layout: of the mesh.
-        run: opened.
-        checkpoints: of the run.
-        meta: kept with every checkpoint.
-        meter: of speed and losses.
-        log: None on processes that do not write.
-        skipped: those of earlier attempts, to be added to.
+        config: configuration of the run.
+        step: jitted step, as `make_step` makes it.
+        frozen: arrays that the step reads and does not change.
+        batches: gives the batches from any step on.
+        layout: where arrays live.
+        run: directory of the run, opened.
+        checkpoints: where states are saved.
+        meta: what is kept with every checkpoint.
+        meter: measures speed and losses.
+        log: gets rows of metrics; None on processes that do not write.
+        skipped: steps that earlier attempts skipped, to be added to.
         validate: makes edits with a state; None is never.
         held_out: measures a state on examples that are not trained on; likewise.
     """
@@ -98,7 +97,7 @@ class Loop:
         """Trains from step `start` to the last, and saves it.
 
         Args:
-            state: used up.
+            state: is used up.
             start: steps that are in it.
 
         Raises:
@@ -106,52 +105,31 @@ class Loop:
             DataError: after too many steps in a row that were not finite, or if replicas differ.
             SaveError: if a checkpoint could not be written.
         """
-        guard = self._config.guard
+        steps = self._config.steps
         with (
-            Watchdog(guard.watchdog_seconds) as watchdog,
+            Watchdog(self._config.guard.watchdog_seconds) as watchdog,
             jax.set_mesh(self._layout.mesh),
             contextlib.closing(self._progress(start)) as progress,
-            contextlib.closing(_Profiler(self._config, self._run)) as profiler,
+            contextlib.closing(Profiler(self._config.log, self._run, start)) as profiler,
+            self._saved_on_failure(),
         ):
-            if profiler.is_past(start) and self._log is not None:
-                print(
-                    f"warning: log.profile_at={self._config.log.profile_at} is past: the run goes "
-                    f"on after step {start}, without a trace",
-                    file=sys.stderr,
-                )
-            try:
-                state = self._train(state, start, watchdog, progress, profiler)
-            except Exception:
-                self._finish_save()
-                raise
+            watchdog.arm(f"step {start + 1}")
+            before: Metrics | None = None
+            batches = self._batches(start, steps)
+            for done in range(start + 1, steps + 1):
+                batch = self._read(batches)
+                profiler.before(done)
+                state, metrics = self._step(state, self._frozen, batch)
+                if before is not None:
+                    self._log_step(before, done - 1, start, progress)
+                before = metrics
+                profiler.after(done, metrics)
+                self._between(state, metrics, done, watchdog)
+                watchdog.arm(f"step {done + 1}")
+            if before is not None:
+                self._log_step(before, steps, start, progress)
             watchdog.arm("the last checkpoint")
-            self._save_whole(state, self._config.steps)
-        return state
-
-    def _train(
-        self,
-        state: State,
-        start: int,
-        watchdog: Watchdog,
-        progress: Progress,
-        profiler: "_Profiler",
-    ) -> State:
-        steps = self._config.steps
-        watchdog.arm(f"step {start + 1}")
-        told: Metrics | None = None
-        batches = self._batches(start, steps)
-        for done in range(start + 1, steps + 1):
-            batch = self._read(batches)
-            profiler.before(done)
-            state, metrics = self._step(state, self._frozen, batch)
-            if told is not None:
-                self._take_in(told, done - 1, start, progress)
-            told = metrics
-            profiler.after(done, metrics)
-            self._after(state, told, done, watchdog)
-            watchdog.arm(f"step {done + 1}")
-        if told is not None:
-            self._take_in(told, steps, start, progress)
+            self._save_whole(state, steps)
         return state
 
     def _progress(self, start: int) -> Progress:
@@ -162,8 +140,8 @@ class Loop:
         with self._meter.waiting():
             return next(batches)
 
-    def _take_in(self, metrics: Metrics, done: int, start: int, progress: Progress) -> None:
-        """Reads what a step told, which waits for it."""
+    def _log_step(self, metrics: Metrics, done: int, start: int, progress: Progress) -> None:
+        """Reads the metrics of a step, which waits for it."""
         host = jax.tree.map(np.asarray, metrics)
         self._meter.add(host)
         if done == start + 1:
@@ -186,12 +164,12 @@ class Loop:
             if self._log is not None:
                 self._log.write(done, row)
 
-    def _after(self, state: State, told: Metrics, done: int, watchdog: Watchdog) -> None:
+    def _between(self, state: State, metrics: Metrics, done: int, watchdog: Watchdog) -> None:
         """What is due between two steps."""
         guard, validation = self._config.guard, self._config.validation
         if guard.compare_replicas_every and done % guard.compare_replicas_every == 0:
             compare_replicas(state, done)
-        if self._checkpoints.due(done) and done < self._config.steps and not told.skipped:
+        if self._checkpoints.due(done) and done < self._config.steps and not metrics.skipped:
             self._save(state, done)
         if self._held_out is not None and done % validation.loss_every == 0:
             with self._aside("held-out loss", done, watchdog):
@@ -237,13 +215,17 @@ class Loop:
         self._checkpoints.close()
         self._note_commit(waited=True, blocked=time.monotonic() - began)
 
-    def _finish_save(self) -> None:
+    @contextlib.contextmanager
+    def _saved_on_failure(self) -> Iterator[None]:
         """Completes the save in progress when the run fails, so that it need not be done again."""
-        if jax.process_count() > 1:
-            return  # It takes all processes, and the others may know nothing of the failure.
-        with contextlib.suppress(MreError):
-            self._checkpoints.close()
-            self._note_commit()
+        try:
+            yield
+        except Exception:
+            if jax.process_count() == 1:  # It takes all, and the others may not know of a failure.
+                with contextlib.suppress(MreError):
+                    self._checkpoints.close()
+                    self._note_commit()
+            raise
 
     def _note_commit(self, *, waited: bool = False, blocked: float = 0.0) -> None:
         """Writes down that the save that was begun last is complete, if it is.
@@ -258,32 +240,3 @@ class Loop:
         if waited or step in self._checkpoints.committed():
             self._run.event("save_commit", step=step, blocked=round(before + blocked, 3))
             self._saving = None
-
-
-class _Profiler:
-    """A trace of the steps that `log.profile_at` asks for, in RUN/tensorboard."""
-
-    def __init__(self, config: TrainConfig, run: RunDirectory):
-        self._first = config.log.profile_at
-        self._last = None if self._first is None else self._first + config.log.profile_steps - 1
-        self._folder = str(run.tensorboard)
-        self._running = False
-
-    def is_past(self, start: int) -> bool:
-        """Whether a trace is asked for that a run cannot begin after `start` steps."""
-        return self._first is not None and self._first <= start
-
-    def before(self, step: int) -> None:
-        if step == self._first:
-            jax.profiler.start_trace(self._folder)
-            self._running = True
-
-    def after(self, step: int, metrics: Metrics) -> None:
-        if self._running and step == self._last:
-            jax.block_until_ready(metrics)
-            self.close()
-
-    def close(self) -> None:
-        if self._running:
-            self._running = False
-            jax.profiler.stop_trace()

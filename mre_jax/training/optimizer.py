@@ -48,12 +48,17 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         optax.stateless(functools.partial(_scale_reward, factor=config.reward_rate_scale)),
     )
 
-    def update(grads: Any, state: Any, params: Any = None) -> Any:
-        # Optax counts in integers and multiplies them with floats.
-        with jax.numpy_dtype_promotion("standard"):
-            return chain.update(grads, state, params)
+    return promoting(chain)
 
-    return optax.GradientTransformation(chain.init, update)
+
+def promoting(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """An optimizer of Optax, which counts in integers and multiplies them with floats."""
+
+    def update(grads: Any, state: Any, params: Any = None) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return optimizer.update(grads, state, params)
+
+    return optax.GradientTransformation(optimizer.init, update)
 
 
 def _scale_reward(updates: Any, params: Any, *, factor: float) -> Any:
@@ -66,4 +71,5 @@ def _scale_reward(updates: Any, params: Any, *, factor: float) -> Any:
 
 def updates_made(state: Any) -> Int32[Array, ""]:
     """How often an optimizer's state of `make_optimizer` was updated."""
-    return optax.tree.get_all_with_path(state, "count")[0][1]
+    count: Array = optax.tree.get_all_with_path(state, "count")[0][1]
+    return count

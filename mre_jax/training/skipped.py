@@ -36,12 +36,12 @@ class SkippedSteps:
         self._examples = dict.fromkeys(itertools.chain(*(row.get("examples", ()) for row in rows)))
 
     def add(self, step: int, finite: Bool[np.ndarray, " b"]) -> str:
-        """Writes down one more, and says so for every example that was not told of before.
+        """Writes down one more, and says so for every example that was not named before.
 
         Args:
             step: that was skipped, from 1.
             finite: whether the loss of each example of its batch was. If all were, it was a
-                gradient, which tells of no example: the whole batch is named.
+                gradient, which belongs to no example: the whole batch is named.
 
         Returns:
             The examples, in words.
@@ -52,12 +52,12 @@ class SkippedSteps:
         bad = np.flatnonzero(~finite).tolist()
         names = self._names(step, bad or range(len(finite)))
         self._run.event("skipped", step=step, **{"examples" if bad else "batch": names})
-        told = _listed(names) if bad else f"a gradient of the batch of {_listed(names)}"
+        text = _listed(names) if bad else f"a gradient of the batch of {_listed(names)}"
         if not bad or not self._examples.keys() >= set(names):
-            print(f"warning: step {step} is skipped, not finite: {told}", file=sys.stderr)
+            print(f"warning: step {step} is skipped, not finite: {text}", file=sys.stderr)
         if bad:
             self._examples |= dict.fromkeys(names)
-        return told
+        return text
 
     def summary(self, steps: int) -> str:
         """One line about all of them; there must be some.
@@ -65,10 +65,10 @@ class SkippedSteps:
         Args:
             steps: of the whole run.
         """
-        told = f"{self.count} of {steps} steps were skipped as not finite"
+        text = f"{self.count} of {steps} steps were skipped as not finite"
         if self._examples:
-            told += f", with the examples {_listed(list(self._examples))}"
-        return f"{told}; events.jsonl names those of each"
+            text += f", with the examples {_listed(list(self._examples))}"
+        return f"{text}; events.jsonl names those of each"
 
 
 def _kept(events: Sequence[Mapping[str, Any]], start: int) -> list[Mapping[str, Any]]:

@@ -1,169 +1,171 @@
-"""What a run starts from: the pretrained networks, and the data that fits them."""
+"""What a run starts from: the pretrained networks, and what a resume needs of them.
+
+The first start reads `model.init_from`, each tensor once, and leaves in the run's directory what a
+later one needs beside its checkpoint: the frozen networks, the UNet's configuration, the tokenizer
+and the schedule. A resume reads these, and of them only what its steps ask for.
+"""
 
 import dataclasses
+import json
 import warnings
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+from etils import epath
 
 from mre_jax.data.cache.description import EncoderHashes
 from mre_jax.data.cache.encoders import hashes_of
 from mre_jax.diffusion.native_sampler import native_sampler
 from mre_jax.diffusion.schedule import NoiseSchedule
-from mre_jax.errors import ConfigError
+from mre_jax.errors import DataError
+from mre_jax.io.tensor_hash import TensorHash
 from mre_jax.models.clip import CLIPTextModel
 from mre_jax.models.layers import Compute
 from mre_jax.models.unet_config import UNetConfig
 from mre_jax.models.vae import VAEConfig
-from mre_jax.reward.config import RewardConfig
 from mre_jax.training.config import ModelConfig, TrainConfig
 from mre_jax.training.inputs import Encoders, Frozen
-from mre_jax.training.network import Network, Parameters, parameters_of
 from mre_jax.training.parallel import Layout
+from mre_jax.training.pretrained import (
+    RECORD,
+    Hashed,
+    Kept,
+    check_channels,
+    deciding,
+    kept_unet,
+    read_record,
+    unet_component,
+    with_channels,
+)
+from mre_jax.training.state import Network, Parameters, parameters_of
 from mre_jax.weights.checkpoint import (
-    REWARD_CLASS,
     Checkpoint,
     Component,
-    changed,
     checkpoint_at,
-    expanded,
 )
-from mre_jax.weights.digest import checkpoint_hash
 from mre_jax.weights.files.folder import COMPONENTS
-from mre_jax.weights.fresh_reward import WithFreshReward
-from mre_jax.weights.names.expand import ChannelsError
 from mre_jax.weights.names.rule import load
+from mre_jax.weights.save import save_checkpoint
 from mre_jax.weights.surroundings import scheduler_config
 from mre_jax.weights.tokens import Tokenizer
 
+Part: TypeAlias = tuple[Network, Parameters]
+"""A frozen network and its arrays, in the compute dtype, a copy on every device."""
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Start:
-    """The networks of a run before its first step.
-
-    Attributes:
-        unet_config: of what is trained.
-        downscale: pixels per latent along each side.
-        unet: what is trained, but for its arrays.
-        params: its arrays, float32, where `layout.storage` puts them.
-        encoders, frozen: the networks that are not trained.
-        schedule: of the noise, with the prediction type that is trained.
-        tokenizer: of the checkpoint.
-        hashes: of the encoders, to compare with those of a cache.
-        weights: hash of all initial weights.
-    """
-
-    unet_config: UNetConfig
-    downscale: int
-    unet: Network
-    params: Parameters
-    encoders: Encoders
-    frozen: Frozen
-    schedule: NoiseSchedule
-    tokenizer: Tokenizer
-    hashes: EncoderHashes
-    weights: str
+FROZEN = ("vae", "text_encoder")
 
 
 @dataclasses.dataclass(frozen=True)
 class Needs:
-    """Which encoders a run asks during its steps; cached examples need fewer.
+    """Which frozen networks a run asks; cached examples need fewer.
 
     Attributes:
-        vae: for pictures.
-        text_encoder: for instructions and reward texts.
+        vae: steps encode pictures.
+        text_encoder: steps encode instructions and reward texts.
+        edits: the run makes edits of its own, which takes both.
     """
 
     vae: bool = True
     text_encoder: bool = True
+    edits: bool = False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Start:
+    """The networks of a run before its first step, or before it goes on.
+
+    Attributes:
+        unet_config: configuration of the UNet that is trained.
+        unet: the UNet but for its arrays.
+        params: its arrays, float32, where `layout.storage` puts them; none in a resume.
+        downscale: pixels per latent along each side.
+        encoders, frozen: the networks that a step reads and does not train.
+        parts: the frozen networks that the run asks, by name.
+        schedule: noise schedule, with the prediction type that is trained.
+        files: small files around the networks, by path in a model folder.
+        tokenizer: the checkpoint's.
+        hashes: identify the encoders, to compare with those of a cache.
+        weights: hash of all initial weights.
+        kept: what a resume needs, still to be saved; None in a resume.
+    """
+
+    unet_config: UNetConfig
+    unet: Network
+    params: Parameters
+    downscale: int
+    encoders: Encoders
+    frozen: Frozen
+    parts: Mapping[str, Part]
+    schedule: NoiseSchedule
+    files: Mapping[str, bytes]
+    tokenizer: Tokenizer
+    hashes: EncoderHashes
+    weights: str
+    kept: Checkpoint | None = None
+
+    def kept_in(self, folder: epath.PathLike | None) -> "Start":
+        """Writes what a resume needs, unless the folder is None, and lets go of it."""
+        if self.kept is not None and folder is not None:
+            save_checkpoint(self.kept, folder, force=True)
+        return dataclasses.replace(self, kept=None)
 
 
 def load_start(config: TrainConfig, layout: Layout, needs: Needs) -> Start:
     """Loads the networks that `config.model.init_from` names.
-
-    The encoders' arrays are kept in the compute dtype, a copy on every device.
 
     Raises:
         ConfigError: if the checkpoint's reward condition is another than the configuration's, or
             its UNet takes more channels, or it is of another kind, as flow matching.
         DataError: if the checkpoint is incomplete or damaged.
     """
-    with checkpoint_at(
-        config.model.init_from, base=config.model.base, components=COMPONENTS
-    ) as stored:
-        vae_config = VAEConfig.from_dict(stored.components["vae"].config)
-        _check_channels(config.model.in_channels, vae_config.latent_channels)
-        opened = _expanded(stored, config.model.in_channels)
-        for note in opened.notes:
-            warnings.warn(f"{config.model.init_from}: {note}", stacklevel=2)
-        component = unet_component(opened.components["unet"], config.model, config.seed)
-        unet = _load_unet(component, config.model, layout)
-        vae = _load_encoder(opened.components["vae"], config.model, layout)
-        text_encoder = _load_encoder(opened.components["text_encoder"], config.model, layout)
-        hashes, weights = hashes_of(stored), checkpoint_hash(stored)
-    tokenizer = opened.tokenizer()
-    dtype = jnp.dtype(config.model.compute_dtype)
-    return Start(
-        unet_config=UNetConfig.from_dict(component.config),
-        downscale=vae_config.downscale,
-        unet=unet[0],
-        params=unet[1],
-        encoders=Encoders(
-            vae[0] if needs.vae else None,
-            text_encoder[0] if needs.text_encoder else None,
-            vae_config.scaling_factor,
-        ),
-        frozen=Frozen(
-            vae[1] if needs.vae else {},
-            text_encoder[1] if needs.text_encoder else {},
-            _null_text(text_encoder, tokenizer, layout).astype(dtype),
-        ),
-        schedule=_schedule(opened.files, config),
-        tokenizer=tokenizer,
-        hashes=hashes,
-        weights=weights,
+    model = config.model
+    with checkpoint_at(model.init_from, base=model.base, components=COMPONENTS) as opened:
+        latents = VAEConfig.from_dict(opened.components["vae"].config).latent_channels
+        check_channels(model.in_channels, latents)
+        digest = TensorHash()
+        stored = _read_once(opened, digest)
+        wide = with_channels(stored, model.in_channels)
+        for note in wide.notes:
+            warnings.warn(f"{model.init_from}: {note}", stacklevel=2)
+        unet = unet_component(wide.components["unet"], model, config.seed)
+        module = unet.network(compute_of(model))
+        loaded = load(module, unet.source, placement=lambda _, leaf: layout.storage(leaf))
+        frozen = {name: stored.components[name] for name in FROZEN}
+        for part in frozen.values():
+            for name in part.source.tensors:
+                digest.update(f"{part.name}.{name}", part.source.read(name))
+        hashes, weights = hashes_of(stored), digest.hexdigest()
+        kept = dataclasses.replace(wide, components=frozen, safety_checker=None, notes=())
+        record = {
+            "model": deciding(model),
+            "unet": dict(unet.config),
+            "hashes": hashes._asdict(),
+            "weights": weights,
+        }
+        start = _assembled(config, layout, needs, unet, kept, hashes, weights)
+    files = {**kept.files, RECORD: (json.dumps(record, indent=2) + "\n").encode()}
+    return dataclasses.replace(
+        start, params=parameters_of(loaded), kept=dataclasses.replace(kept, files=files)
     )
 
 
-def unet_component(unet: Component, model: ModelConfig, seed: int) -> Component:
-    """The UNet of a checkpoint with the reward condition that a run trains.
+def resumed_start(
+    folder: epath.PathLike, config: TrainConfig, layout: Layout, needs: Needs
+) -> Start:
+    """What `Start.kept_in` left in a folder, for a run whose parameters are in its checkpoint.
 
     Raises:
-        ConfigError: if the checkpoint has another one.
+        DataError: if it is incomplete or damaged.
     """
-    wanted = model.reward if model.takes_reward else None
-    if unet.reward == wanted:
-        return unet
-    if unet.reward is not None:
-        raise ConfigError(
-            f"model.reward: {unet.source.origin} has {_described(unet.reward)}, and the "
-            f"configuration asks for {_described(wanted)}; take the checkpoint's, or start from a "
-            "plain editor"
-        )
-    assert wanted is not None  # noqa: S101  both None is equal
-    entries = {"_class_name": REWARD_CLASS, "reward": wanted.to_dict()}
-    made = changed(unet, **entries)
-    source = WithFreshReward(unet.source, UNetConfig.from_dict(made.config), seed)
-    return dataclasses.replace(made, source=source)
-
-
-def _expanded(model: Checkpoint, in_channels: int) -> Checkpoint:
-    try:
-        return expanded(model, in_channels)
-    except ChannelsError as error:
-        raise ConfigError(
-            f"model.in_channels={in_channels}: {error.origin} takes {error.stored} input channels "
-            "and cannot be made to take these; start from an editor or a text-to-image model"
-        ) from None
-
-
-def _check_channels(given: int, latents: int) -> None:
-    if given != 2 * latents:
-        raise ConfigError(
-            f"model.in_channels={given} must be {2 * latents}: an editor reads the noisy latents "
-            f"and the original's, {latents} channels each"
-        )
+    record = read_record(folder)
+    if record is None:
+        raise DataError(f"{folder}: no {RECORD} in it; see that all workers share the directory")
+    hashes = EncoderHashes(**record["hashes"])
+    with checkpoint_at(folder, components=FROZEN) as kept:
+        unet = kept_unet(record)
+        return _assembled(config, layout, needs, unet, kept, hashes, record["weights"])
 
 
 def compute_of(model: ModelConfig) -> Compute:
@@ -171,26 +173,61 @@ def compute_of(model: ModelConfig) -> Compute:
     return Compute(jnp.dtype(model.compute_dtype), model.attention, model.remat)
 
 
-def _load_unet(
-    component: Component, model: ModelConfig, layout: Layout
-) -> tuple[Network, Parameters]:
-    module = component.network(compute_of(model))
-    loaded = load(module, component.source, placement=lambda _, leaf: layout.storage(leaf))
-    return Network.of(module), parameters_of(loaded)
+def _assembled(
+    config: TrainConfig,
+    layout: Layout,
+    needs: Needs,
+    unet: Component,
+    kept: Checkpoint,
+    hashes: EncoderHashes,
+    weights: str,
+) -> Start:
+    """A start without the UNet's arrays, whose frozen networks are those of `kept`."""
+    vae = VAEConfig.from_dict(kept.components["vae"].config)
+    tokenizer = kept.tokenizer()
+    # The text encoder is asked for the empty prompt at least.
+    parts = {"text_encoder": _load_part(kept.components["text_encoder"], config.model, layout)}
+    null_text = _null_text(parts["text_encoder"], tokenizer, layout)
+    if needs.vae or needs.edits:
+        parts["vae"] = _load_part(kept.components["vae"], config.model, layout)
+    if not (needs.text_encoder or needs.edits):
+        del parts["text_encoder"]
+    asked = {name: part for name, part in parts.items() if getattr(needs, name)}
+    networks = {name: asked[name][0] if name in asked else None for name in FROZEN}
+    arrays = {name: asked[name][1] if name in asked else {} for name in FROZEN}
+    return Start(
+        unet_config=UNetConfig.from_dict(unet.config),
+        unet=Network.of(unet.network(compute_of(config.model))),
+        params={},
+        downscale=vae.downscale,
+        encoders=Encoders(**networks, scaling_factor=vae.scaling_factor),
+        frozen=Frozen(**arrays, null_text=null_text.astype(config.model.compute_dtype)),
+        parts=parts,
+        schedule=_schedule(kept.files, config),
+        files=kept.files,
+        tokenizer=tokenizer,
+        hashes=hashes,
+        weights=weights,
+    )
 
 
-def _load_encoder(
-    component: Component, model: ModelConfig, layout: Layout
-) -> tuple[Network, Parameters]:
+def _read_once(model: Checkpoint, digest: TensorHash) -> Checkpoint:
+    """The model whose tensors are read once: the UNet's are hashed, the others are kept."""
+    components = dict(model.components)
+    for name, component in components.items():
+        source = Hashed(component.source, digest) if name == "unet" else Kept(component.source)
+        components[name] = dataclasses.replace(component, source=source)
+    return dataclasses.replace(model, components=components)
+
+
+def _load_part(component: Component, model: ModelConfig, layout: Layout) -> Part:
     compute = dataclasses.replace(compute_of(model), remat=False)
     module = component.network(compute)
     loaded = load(module, component.source, dtype=compute.dtype, placement=layout.replicated)
     return Network.of(module), parameters_of(loaded)
 
 
-def _null_text(
-    text_encoder: tuple[Network, Parameters], tokenizer: Tokenizer, layout: Layout
-) -> jax.Array:
+def _null_text(text_encoder: Part, tokenizer: Tokenizer, layout: Layout) -> jax.Array:
     network, params = text_encoder
 
     @jax.jit
@@ -198,7 +235,8 @@ def _null_text(
         module: CLIPTextModel = network.module(params)
         return module(ids).last_hidden_state[0]
 
-    return jax.device_put(encode(params, tokenizer([""])), layout.replicated)
+    states: jax.Array = jax.device_put(encode(params, tokenizer([""])), layout.replicated)
+    return states
 
 
 def _schedule(files: Mapping[str, bytes], config: TrainConfig) -> NoiseSchedule:
@@ -207,7 +245,3 @@ def _schedule(files: Mapping[str, bytes], config: TrainConfig) -> NoiseSchedule:
     schedule = NoiseSchedule.from_dict(stated)
     wanted = config.loss.prediction_type
     return schedule if wanted is None else dataclasses.replace(schedule, prediction_type=wanted)
-
-
-def _described(reward: RewardConfig | None) -> str:
-    return "none" if reward is None else str(reward.to_dict())

@@ -5,38 +5,37 @@ A step whose loss or gradient is not finite changes nothing but the count of suc
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float32, Int32
 
 from mre_jax.data.batches.batch import Batch
-from mre_jax.diffusion.loss import squared_error
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.models.unet import UNet
+from mre_jax.training import losses
+from mre_jax.training.accumulation import Summary, accumulated
 from mre_jax.training.config import LossConfig, TrainConfig
 from mre_jax.training.inputs import Encoders, Frozen, Inputs, make_inputs
-from mre_jax.training.network import Network, Parameters
 from mre_jax.training.optimizer import make_schedule, updates_made
-from mre_jax.training.parallel import DATA, FSDP, Layout
-from mre_jax.training.state import State
+from mre_jax.training.parallel import Layout
+from mre_jax.training.state import Network, Parameters, State, updated
 
 TIME_BINS = 4
 SCORE_BINS = 6
 
 
 class Metrics(NamedTuple):
-    """What a step tells, float32 scalars unless said otherwise.
+    """What is known of a step, float32 scalars unless said otherwise.
 
     Attributes:
-        loss: the weighted mean over the batch.
-        grad_norm: before clipping.
-        param_norm: after the step.
-        learning_rate: of the step.
+        loss: weighted mean over the batch.
+        grad_norm: global norm of the gradients before clipping.
+        param_norm: global norm of the parameters after the step.
+        learning_rate: rate of the step.
         skipped: steps in a row, this one included, that were not finite.
         time_loss, time_count: sum of the unweighted losses, and number, of the examples in each
             quarter of the timesteps.
@@ -55,11 +54,6 @@ class Metrics(NamedTuple):
     score_count: Float32[Array, f" {SCORE_BINS}"]
     finite: Bool[Array, " b"]
 
-
-Told: TypeAlias = tuple[Array, tuple[Array, Array, Array, Array], Array]
-"""The loss of a batch, its counts, and whether the loss of each example is finite."""
-
-Gradients: TypeAlias = Callable[[Parameters, Frozen, Batch], tuple[Parameters, Told]]
 
 BinnedLoss: TypeAlias = Callable[[Parameters, Frozen, Batch, int], tuple[Array, Array]]
 """Sums and counts of the unweighted losses by quarter of the timesteps, of the batch's examples at
@@ -86,48 +80,38 @@ def make_step(
     rate = make_schedule(config.optimizer, config.steps)
     decay = config.model.ema_decay
     # The rounding of the copy is not differentiated: its gradient is that of the parameters.
-    gradient = jax.value_and_grad(functools.partial(_loss, unet=unet), has_aux=True)
+    loss = functools.partial(_loss, unet=unet, terms=config.loss.terms)
+    gradient = jax.value_and_grad(loss, has_aux=True)
     prepare = _preparing(config, encoders, schedule, config.loss)
     bins = functools.partial(_bins, timesteps=schedule.num_train_timesteps)
 
-    def at_once(params: Parameters, frozen: Frozen, batch: Batch) -> tuple[Parameters, Told]:
+    def at_once(params: Parameters, frozen: Frozen, batch: Batch) -> tuple[Parameters, Summary]:
         inputs = prepare(batch, frozen)
         (value, errors), grads = gradient(params, inputs)
-        sound = jnp.isfinite(errors * inputs.weight)
-        return grads, (value, bins(inputs, errors, batch), sound)
+        finite = jnp.isfinite(errors * inputs.weight)
+        return grads, (value, bins(inputs, errors, batch), finite)
 
     parts = config.optimizer.accumulation
-    gradients = at_once if parts == 1 else _accumulated(at_once, parts, layout)
+    gradients = at_once if parts == 1 else accumulated(at_once, parts, layout)
 
     def step(state: State, frozen: Frozen, batch: Batch) -> tuple[State, Metrics]:
         params = _for_compute(state["params"], config.model.compute_dtype, layout)
-        grads, (value, counted, sound) = gradients(params, frozen, batch)
+        grads, (value, binned, finite) = gradients(params, frozen, batch)
         grads = _for_storage(grads, layout)
         norm = optax.tree.norm(grads)
-        updates = updates_made(state["optimizer"])
-        changes, moments = optimizer.update(grads, state["optimizer"], state["params"])
-        stepped: Any = optax.apply_updates(state["params"], changes)
-        average = state["ema"]
-        if decay is not None:
-            average = _averaged(average, stepped, updates, decay)
-        finite = jnp.isfinite(value) & jnp.isfinite(norm)
-        before = {name: state[name] for name in ("params", "ema", "optimizer")}
-        after = {"params": stepped, "ema": average, "optimizer": moments}
-        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
-        skipped = jnp.where(finite, 0, state["skipped"] + 1)
-        state = {**kept, "step": state["step"] + 1, "skipped": skipped}
+        new = updated(state, grads, jnp.isfinite(value) & jnp.isfinite(norm), optimizer, decay)
         metrics = Metrics(
             value,
             norm,
-            optax.tree.norm(kept["params"]),
-            jnp.asarray(rate(updates), jnp.float32),
-            skipped,
-            *counted,
-            sound,
+            optax.tree.norm(new["params"]),
+            jnp.asarray(rate(updates_made(state["optimizer"])), jnp.float32),
+            new["skipped"],
+            *binned,
+            finite,
         )
         # On every device, so that every host can read them.
         metrics = jax.lax.with_sharding_constraint(metrics, layout.replicated)
-        return _for_storage(state, layout), metrics
+        return _for_storage(new, layout), metrics
 
     return jax.jit(step, donate_argnums=0)
 
@@ -146,11 +130,13 @@ def make_loss(
     def loss(params: Parameters, frozen: Frozen, batch: Batch, count: Any) -> tuple[Array, Array]:
         inputs = prepare(batch, frozen)
         params = _for_compute(params, config.model.compute_dtype, layout)
-        _, errors = _loss(params, inputs, unet=unet)
+        _, errors = _loss(params, inputs, unet=unet, terms=config.loss.terms)
         counts = jnp.asarray(batch.positions) < count
         times = _times(inputs, schedule.num_train_timesteps) * counts[:, None].astype(jnp.float32)
         sums = jnp.where(counts, errors, 0) @ times, times.sum(0)
-        return jax.lax.with_sharding_constraint(sums, layout.replicated)
+        placed: tuple[Array, Array]
+        placed = jax.lax.with_sharding_constraint(sums, layout.replicated)
+        return placed
 
     return jax.jit(loss)
 
@@ -168,96 +154,34 @@ def _preparing(
 
 
 def _loss(
-    params: Parameters, inputs: Inputs, *, unet: Network
+    params: Parameters, inputs: Inputs, *, unet: Network, terms: Mapping[str, float]
 ) -> tuple[Float32[Array, ""], Float32[Array, " b"]]:
     """The mean of the weighted errors, and the errors."""
     network: UNet = unet.module(params)
     output = network(inputs.sample, inputs.timesteps, inputs.text, inputs.reward)
-    errors = squared_error(output, inputs.target)
+    errors = losses.errors(output, inputs.target, terms)
     return jnp.mean(errors * inputs.weight), errors
 
 
 def _for_compute(params: Parameters, dtype: str, layout: Layout) -> Parameters:
     """The copy the networks read: matrices cast first, so that only half the bytes are gathered."""
 
-    def copy(x: Array) -> Array:
+    def copy(x: Array) -> Any:
         x = x.astype(dtype) if x.ndim > 1 else x
         return jax.lax.with_sharding_constraint(x, layout.compute(x))
 
-    return jax.tree.map(copy, params)
+    copies: Parameters = jax.tree.map(copy, params)
+    return copies
 
 
 def _for_storage(tree: Any, layout: Layout) -> Any:
     """Arrays as they are stored: floats in float32, split as `layout.storage` says."""
 
-    def place(x: Array) -> Array:
+    def place(x: Array) -> Any:
         x = x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x
         return jax.lax.with_sharding_constraint(x, layout.storage(x))
 
     return jax.tree.map(place, tree)
-
-
-def _accumulated(gradients: Gradients, count: int, layout: Layout) -> Gradients:
-    """`gradients` of a batch in `count` parts, one after another on every device.
-
-    Each place along `data` adds up its own gradients in float32; they are summed over `data` once,
-    after the last part. Parameters that are split over `fsdp` are gathered, and their gradients
-    scattered over it, in every part: that is what splitting them is for.
-    """
-
-    def on_share(params: Parameters, frozen: Frozen, share: Batch) -> tuple[Parameters, Told]:
-        def add(total: Parameters, part: Batch) -> tuple[Parameters, Told]:
-            grads, told = gradients(params, frozen, part)
-            return jax.tree.map(lambda t, g: t + g.astype(t.dtype), total, grads), told
-
-        zeros = jax.tree.map(lambda x: _pinned(jnp.zeros(x.shape), layout.compute(x).spec), params)
-        total, (values, counted, sound) = jax.lax.scan(add, zeros, _parts(share, count))
-        value, counts = jnp.mean(values), jax.tree.map(lambda x: x.sum(0), counted)
-        total, value, counts = jax.tree.map(lambda x: x[None], (total, value, counts))
-        return total, (value, counts, sound.swapaxes(0, 1).reshape(-1))  # the inverse of `_parts`
-
-    whole, split = PartitionSpec(), PartitionSpec(DATA)
-    on_all = jax.shard_map(
-        on_share,
-        mesh=layout.mesh,
-        in_specs=(whole, whole, split),
-        out_specs=split,
-        axis_names={DATA},
-        check_vma=False,
-    )
-
-    def accumulated(params: Parameters, frozen: Frozen, batch: Batch) -> tuple[Parameters, Told]:
-        total, (values, counted, sound) = on_all(params, frozen, batch)
-        parts = count * layout.mesh.shape[DATA]
-        grads = jax.tree.map(lambda x: x.sum(0) / parts, total)
-        return grads, (jnp.mean(values), jax.tree.map(lambda x: x.sum(0), counted), sound)
-
-    return accumulated
-
-
-def _parts(share: Batch, count: int) -> Batch:
-    """[b ...] as [count b/count ...]; every device's examples stay on it."""
-
-    def split(x: Array) -> Array:
-        x = x.reshape(len(x) // count, count, *x.shape[1:]).swapaxes(0, 1)
-        return _pinned(x, PartitionSpec(None, FSDP))
-
-    return jax.tree.map(split, share)
-
-
-def _pinned(x: Array, spec: PartitionSpec) -> Array:
-    return jax.lax.with_sharding_constraint(x, spec)
-
-
-def _averaged(average: Parameters, params: Parameters, updates: Array, decay: float) -> Parameters:
-    """The moving average; its decay rises as (1 + n) / (10 + n) with the n updates before.
-
-    The first update replaces it, as in diffusers' `EMAModel`.
-    """
-    n = updates.astype(jnp.float32)
-    rising = jnp.where(n > 0, (1 + n) / (10 + n), 0.0)
-    weight = 1 - jnp.minimum(decay, rising)
-    return jax.tree.map(lambda a, p: a + weight * (p - a), average, params)
 
 
 def _bins(

@@ -1,8 +1,7 @@
 """Edits that a run makes of itself now and then, with the same pictures and noise each time."""
 
-import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,7 +10,6 @@ from jax.experimental import multihost_utils
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.items import read_items
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.editing.request import EditConditions, EditRequest
@@ -19,16 +17,12 @@ from mre_jax.editing.settings import SamplingSettings
 from mre_jax.errors import DataError
 from mre_jax.io.devices import batch_mesh
 from mre_jax.io.image import write_png
-from mre_jax.models.layers import Compute
-from mre_jax.training.config import ModelConfig, TrainConfig
-from mre_jax.training.network import Network
+from mre_jax.training.config import TrainConfig
 from mre_jax.training.parallel import Layout
 from mre_jax.training.run.directory import RunDirectory
-from mre_jax.training.start import compute_of
-from mre_jax.training.state import State
-from mre_jax.weights.checkpoint import checkpoint_at
+from mre_jax.training.start import Start, compute_of
+from mre_jax.training.state import Parameters, State
 from mre_jax.weights.load import Model
-from mre_jax.weights.names.rule import load
 
 _GAP, _LINE = 6, 16
 _BATCH = 8
@@ -44,12 +38,14 @@ class Validation:
     def __init__(
         self,
         config: TrainConfig,
-        unet: Network,
-        schedule: NoiseSchedule,
+        start: Start,
         layout: Layout,
         run: RunDirectory,
     ):
         """Reads the list of edits, so that a mistake in it ends the run before it begins.
+
+        Args:
+            start: with the frozen networks; `Needs.edits` asked for them.
 
         Raises:
             DataError: naming the line or picture.
@@ -64,7 +60,8 @@ class Validation:
         self._requests = [item.request for item in items]
         self._pictures = [item.read((size, size)) for item in items]
         self._settings = SamplingSettings(validation.steps)
-        self._model, self._unet, self._schedule = config.model, unet, schedule
+        self._model, self._unet, self._schedule = config.model, start.unet, start.schedule
+        self._parts, self._files = tuple(start.parts.items()), start.files
         self._run = run
         # The edits are made under it, since the run's mesh is of all processes' devices.
         self._local = batch_mesh()
@@ -75,7 +72,6 @@ class Validation:
             lambda params: {k: x.astype(dtype) if x.ndim > 1 else x for k, x in params.items()},
             out_shardings=layout.replicated,
         )
-        self._around: Callable[..., Model] | None = None
 
     def __call__(self, state: State, done: int) -> UInt8[np.ndarray, "H W 3"] | None:
         """Edits with the moving average, or with the parameters where there is none.
@@ -88,7 +84,7 @@ class Validation:
             The sheet; None on processes that do not show it.
         """
         params = self._gather(state["ema"] or state["params"])
-        whole = {name: x.addressable_data(0) for name, x in params.items()}
+        whole = _local(params)
         share = slice(jax.process_index(), None, jax.process_count())
         mine, pictures = self._requests[share], self._pictures[share]
         batch_size = max(1, min(len(mine), _BATCH * self._local.size))
@@ -110,11 +106,24 @@ class Validation:
         return sheet
 
     def _pipeline(self, params: Any) -> EditPipeline:
-        if self._around is None:
-            self._around = _load_around(self._model)
-        pipeline = EditPipeline(self._around(unet=self._unet.module(params)))
+        networks = {name: network.module(_local(arrays)) for name, (network, arrays) in self._parts}
+        model = Model(
+            self._unet.module(params),
+            **networks,
+            files=self._files,
+            configs={},
+            origin=self._model.init_from,
+            weights="only",
+            base=self._model.base,
+        )
+        pipeline = EditPipeline(model)
         pipeline.schedule = self._schedule
         return pipeline
+
+
+def _local(arrays: Parameters) -> Parameters:
+    """This process's copies of arrays that every device has a copy of."""
+    return {name: x.addressable_data(0) for name, x in arrays.items()}
 
 
 def pack(
@@ -168,24 +177,3 @@ def draw_sheet(
             shown = picture.resize((width, picture.height * width // picture.width))
             sheet.paste(shown, (left, top))
     return np.asarray(sheet)
-
-
-def _load_around(model: ModelConfig) -> Callable[..., Model]:
-    """All of an editor but its UNet, which the returned function takes."""
-    compute = compute_of(model)
-    compute = Compute(compute.dtype, compute.attention)
-    with checkpoint_at(model.init_from, base=model.base) as opened:
-        networks: dict[str, Any] = {
-            name: load(part.network(compute), part.source, dtype=compute.dtype)
-            for name, part in opened.components.items()
-            if name != "unet"
-        }
-    return functools.partial(
-        Model,
-        **networks,
-        files=opened.files,
-        configs={},
-        origin=model.init_from,
-        weights=opened.weights,
-        base=model.base,
-    )

@@ -1,15 +1,9 @@
 """What identifies a model's weights, whatever files they are kept in."""
 
-import collections
-import dataclasses
-from collections.abc import Iterable
-
-import numpy as np
 from etils import epath
 
-from mre_jax.io.tensor_hash import TensorHash
+from mre_jax.io.tensor_hash import tensor_hash
 from mre_jax.weights.checkpoint import Checkpoint, checkpoint_at
-from mre_jax.weights.files.source import TensorSource
 from mre_jax.weights.lora import Loras
 
 
@@ -36,62 +30,8 @@ def weights_hash(
 
 def checkpoint_hash(model: Checkpoint) -> str:
     """`weights_hash` of a model that is open."""
-    return hashed(model)[1].hexdigest()
-
-
-def hashed(model: Checkpoint) -> tuple[Checkpoint, "RunningHash"]:
-    """The model, and its `weights_hash`, which is made while its tensors are read.
-
-    Whoever loads the components in their order reads each file once.
-    """
-    running = RunningHash(
-        (f"{component.name}.{name}", component.source, name)
+    return tensor_hash(
+        (f"{component.name}.{name}", component.source.read(name))
         for component in model.components.values()
         for name in sorted(component.source.tensors)
     )
-    components = {
-        name: dataclasses.replace(component, source=Watched(component.source, running))
-        for name, component in model.components.items()
-    }
-    return dataclasses.replace(model, components=components), running
-
-
-class RunningHash:
-    """SHA-256 over name, dtype, shape and bytes of tensors, made while others read them.
-
-    Args:
-        tensors: in order, each as it is called in the hash, its source, and its name there.
-    """
-
-    def __init__(self, tensors: Iterable[tuple[str, TensorSource, str]]):
-        self._left = collections.deque(tensors)
-        self._hash = TensorHash()
-
-    def see(self, source: TensorSource, name: str, array: np.ndarray) -> None:
-        """Takes the tensor `name` in if it is the next; otherwise it is left for later."""
-        if not self._left or self._left[0][1] is not source or self._left[0][2] != name:
-            return
-        called, _, _ = self._left.popleft()
-        self._hash.update(called, array)
-
-    def hexdigest(self) -> str:
-        """The hash; whatever was not seen in its turn is read now."""
-        while self._left:
-            _, source, name = self._left[0]
-            self.see(source, name, source.read(name))
-        return self._hash.hexdigest()
-
-
-class Watched(TensorSource):
-    """Another source, of which hashes are made while it is read; `load` reads in their order."""
-
-    def __init__(self, source: TensorSource, *hashes: RunningHash):
-        self.origin, self.tensors = source.origin, source.tensors
-        self._source, self._hashes = source, hashes
-
-    def read(self, name: str) -> np.ndarray:
-        """The tensor `name`."""
-        array = self._source.read(name)
-        for running in self._hashes:
-            running.see(self._source, name, array)
-        return array

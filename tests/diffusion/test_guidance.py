@@ -7,7 +7,6 @@ import pytest
 
 from mre_jax.diffusion.guidance import (
     FULL,
-    HIVE_PROMPT_SUFFIX,
     IMAGE,
     LOW_REWARD,
     TEXT,
@@ -138,7 +137,3 @@ def test_scales_of_different_lengths_are_refused():
 def test_an_unknown_rule_is_refused():
     with pytest.raises(ConfigError, match="instruct_pix2pix, instruct_diffusion"):
         plan_guidance("cfg", 7.5, 1.5)
-
-
-def test_the_hive_suffix_asks_for_the_best_quality():
-    assert HIVE_PROMPT_SUFFIX == ", image quality is five out of five"

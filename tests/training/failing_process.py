@@ -64,4 +64,6 @@ def say(event: str, **values) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    with guarded():
+        code = main()
+    sys.exit(code)

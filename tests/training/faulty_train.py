@@ -16,14 +16,14 @@ import time
 import jax.numpy as jnp
 
 from mre_jax import cli
-from mre_jax.commands import train as train_command
+from mre_jax.training import train as train_module
 from mre_jax.training.checkpoints.fingerprint import fingerprints
 
 
 def main() -> int:
     fault, *arguments = sys.argv[1:]
     kind, _, value = fault.partition(":")
-    compiled_step = train_command.compiled_step
+    compiled_step = train_module.compiled_step
     shown = False
 
     def make_faulty_step(*settings):
@@ -44,7 +44,7 @@ def main() -> int:
         return faulty
 
     if kind:
-        train_command.compiled_step = make_faulty_step
+        train_module.compiled_step = make_faulty_step
     return cli.main(arguments)
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from mre_jax.errors import DataError
-from mre_jax.training.checkpoints.checkpoint import Checkpoints, restore_params
+from mre_jax.training.checkpoints.checkpoint import Checkpoints
+from mre_jax.training.checkpoints.reading import restore_params
 from tests.training.figures import Figures
 from tests.training.states import abstract, make_mesh, make_state, same_bits
 
@@ -132,7 +133,7 @@ def test_no_sound_checkpoint_is_no_fresh_start(copy, target):
     for step in ("1", "2"):
         largest(folder / step).unlink()
     for _ in range(2):  # Nor at a second try.
-        with pytest.raises(DataError, match=r"no sound checkpoint \(step 2: .*; step 1: .*\)"):
+        with pytest.raises(DataError, match=r"no valid checkpoint \(step 2: .*; step 1: .*\)"):
             checkpoints.restore_newest(target)
         assert (folder / "1").is_dir()
         assert (folder / "2").is_dir()

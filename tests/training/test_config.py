@@ -1,11 +1,22 @@
 import dataclasses
 import typing
+from typing import Literal
 
 import pytest
 
+from mre_jax.data.batches.augment import FILTERS, FITS
+from mre_jax.data.cache.description import MODES
+from mre_jax.diffusion.schedule import PREDICTION_TYPES
 from mre_jax.errors import ConfigError
-from mre_jax.training.config import TrainConfig, load_config
-from mre_jax.training.overrides import describe, keys
+from mre_jax.reward.text import CUTS
+from mre_jax.training.config import (
+    DataConfig,
+    LossConfig,
+    OptimizerConfig,
+    TrainConfig,
+    load_config,
+)
+from mre_jax.training.settings import describe, keys
 
 SMALL = """
 name: small
@@ -47,6 +58,8 @@ OUT_OF_RANGE = [
     "loss.prediction_type=noise",
     "loss.score_weighting=cubic",
     "loss.min_snr_gamma=0",
+    "loss.terms={cubic_error: 1}",
+    "loss.terms={squared_error: .nan}",
     "optimizer.learning_rate=.inf",
     "optimizer.reward_rate_scale=0",
     "optimizer.beta1=1",
@@ -236,6 +249,27 @@ def test_every_key_has_a_type_and_a_default_in_words():
     assert rows["checkpoint.pinned"] == ("a list of whole numbers", "[]")
 
 
+def test_choices_are_those_of_the_rooms_that_make_them():
+    for section, name, choices in (
+        (DataConfig, "fit", FITS),
+        (DataConfig, "filter", FILTERS),
+        (DataConfig, "cache", MODES),
+        (DataConfig, "reward_cut", CUTS),
+        (LossConfig, "prediction_type", PREDICTION_TYPES),
+    ):
+        hint = typing.get_type_hints(section)[name]
+        literals = [c for c in (hint, *typing.get_args(hint)) if typing.get_origin(c) is Literal]
+        assert set(typing.get_args(literals[0])) == set(choices)
+
+
+def test_a_section_made_in_python_is_checked_as_one_of_a_file():
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
+        DataConfig(paths=("shards",), batch_size=0)
+    config = OptimizerConfig()
+    with pytest.raises(ValueError, match="less than 1"):
+        dataclasses.replace(config, beta1=1.5)
+
+
 def test_validation_without_pictures_is_refused(small):
     assert "validation.items" in refused(small, "validation.every=10")
     assert "validation.data" in refused(small, "validation.loss_every=10")
@@ -261,10 +295,10 @@ def test_a_file_that_is_no_configuration(small, text, part):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    assert "none.yaml is no file" in refused(tmp_path / "none.yaml")
+    assert "none.yaml does not exist" in refused(tmp_path / "none.yaml")
     assert str(tmp_path) in refused(tmp_path)
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
-    assert "no text" in refused(tmp_path / "bytes.yaml")
+    assert "not text" in refused(tmp_path / "bytes.yaml")
 
 
 @pytest.mark.parametrize("argument", ["steps", "=5", "steps=[1"])

@@ -10,10 +10,9 @@ from jax.sharding import AbstractMesh
 from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.unet import UNet, UNetConfig
 from mre_jax.training.config import load_config
-from mre_jax.training.network import Network
 from mre_jax.training.optimizer import make_optimizer
 from mre_jax.training.parallel import AXES, Layout
-from mre_jax.training.state import abstract_state
+from mre_jax.training.state import Network, abstract_state
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.yaml"))
 SD15 = 859_532_484  # an editor's UNet, as the public checkpoint has it

@@ -11,7 +11,6 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from mre_jax.commands import export as export_command
-from mre_jax.commands.export import export
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.errors import ConfigError, DataError
@@ -20,9 +19,11 @@ from mre_jax.models.unet import UNet, UNetConfig
 from mre_jax.reward.config import RewardConfig
 from mre_jax.training.checkpoints.checkpoint import Checkpoints
 from mre_jax.training.config import DataConfig, LossConfig, ModelConfig, TrainConfig
-from mre_jax.training.network import Network, parameters_of
+from mre_jax.training.export import export
 from mre_jax.training.run import directory as run_directory
-from mre_jax.training.run.directory import Identity, RunDirectory
+from mre_jax.training.run.directory import RunDirectory
+from mre_jax.training.run.identity import Identity
+from mre_jax.training.state import Network, parameters_of
 from mre_jax.weights.checkpoint import REWARD_CLASS, open_checkpoint
 from mre_jax.weights.load import load_unet
 
@@ -105,7 +106,7 @@ def check_equal(found, expected):
 def test_the_newest_average_is_exported(trained, tmp_path, format):
     run, params = trained(PAPER)
     report = export(run, tmp_path / "model", format=format)
-    assert (report["step"], report["weights"], report["skipped"]) == (4, "ema", [])
+    assert (report.step, report.weights, report.skipped) == (4, "ema", ())
     unet = load_unet(tmp_path / "model")
     check_equal(parameters_of(unet), {name: (array + 4) / 2 for name, array in params.items()})
     assert unet.config.reward == PAPER
@@ -128,7 +129,7 @@ def test_what_is_exported_edits(trained, tmp_path):
 def test_step_and_raw_weights_can_be_chosen(trained, tmp_path):
     run, params = trained(PAPER)
     report = export(run, tmp_path / "model", step=2, weights="raw")
-    assert (report["step"], report["weights"]) == (2, "raw")
+    assert (report.step, report.weights) == (2, "raw")
     found = parameters_of(load_unet(tmp_path / "model"))
     check_equal(found, {name: array + 2 for name, array in params.items()})
     about = json.loads((tmp_path / "model" / "export.json").read_text())
@@ -151,7 +152,7 @@ def test_the_rest_is_that_of_the_model_it_began_with(trained, base, tmp_path):
 
 def test_a_run_without_average_gives_its_weights(trained, tmp_path):
     run, params = trained(PAPER, ema=False)
-    assert export(run, tmp_path / "model")["weights"] == "raw"
+    assert export(run, tmp_path / "model").weights == "raw"
     check_equal(parameters_of(load_unet(tmp_path / "model")), {k: v + 4 for k, v in params.items()})
     with pytest.raises(ConfigError, match="has no ema"):
         export(run, tmp_path / "other", weights="ema")
@@ -211,7 +212,7 @@ def test_a_lora_is_merged_into_the_trained_unet(trained, tmp_path):
     change = {"lora_unet_conv_out.diff_b": np.full(4, 3.0, np.float32)}
     save_file(change, tmp_path / "style.safetensors")
     report = export(run, tmp_path / "model", lora=f"{tmp_path}/style.safetensors:2")
-    assert len(report["notes"]) == 1 and "scale 2: 1 layers of unet" in report["notes"][0]
+    assert len(report.notes) == 1 and "scale 2: 1 layers of unet" in report.notes[0]
     expected = {name: (array + 4) / 2 for name, array in params.items()}
     expected["conv_out.bias"] = expected["conv_out.bias"] + 6
     check_equal(parameters_of(load_unet(tmp_path / "model")), expected)

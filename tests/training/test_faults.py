@@ -7,12 +7,13 @@ import time
 import numpy as np
 import pytest
 
-from mre_jax.commands import train as train_command
 from mre_jax.data.batches.loader import Loader
 from mre_jax.data.batches.order import positions
 from mre_jax.data.records.record_source import RecordSource
 from mre_jax.io.growing_file import rows_so_far
-from mre_jax.training.run.directory import Identity, RunDirectory, committed_step, exit_reason
+from mre_jax.training import train as train_module
+from mre_jax.training.run.directory import RunDirectory, committed_step, exit_reason
+from mre_jax.training.run.identity import Identity
 from tests.training.figures import Figures
 from tests.training.states import same_bits
 from tests.training.tiny_run import train_config
@@ -191,7 +192,7 @@ def test_r9_damaged_data_ends_a_run_before_its_first_step(
     def compiled_step(*args):
         return lambda *args: pytest.fail("a step was made of damaged data")
 
-    monkeypatch.setattr(train_command, "compiled_step", compiled_step)
+    monkeypatch.setattr(train_module, "compiled_step", compiled_step)
     for number, (name, damage) in enumerate(DAMAGE.items()):
         folder = tmp_path / str(number)
         shutil.copytree(shards, folder)

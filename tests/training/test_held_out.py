@@ -6,16 +6,16 @@ import jax
 import numpy as np
 import pytest
 
-from mre_jax.commands.train import open_data
 from mre_jax.errors import ConfigError
 from mre_jax.training.config import load_config
+from mre_jax.training.data import open_data
 from mre_jax.training.held_out import HeldOutLoss, noise_key, open_held_out
 from mre_jax.training.optimizer import make_optimizer
 from mre_jax.training.parallel import Layout, make_mesh
 from mre_jax.training.start import Needs, load_start
 from mre_jax.training.state import fresh_state
 from mre_jax.training.step import make_loss
-from mre_jax.training.text_cuts import TextCuts
+from mre_jax.training.truncation import Truncation
 from tests.data.prepared import prepare_toy, write_toy
 from tests.training.train_files import write_config
 
@@ -46,9 +46,9 @@ def measured(config, devices, change=lambda state: state):
     mesh = make_mesh(config.mesh, jax.devices()[:devices])
     layout = Layout.of(config.mesh, mesh)
     start = load_start(config, layout, Needs())
-    _, training = open_data(config)
+    training = open_data(config).training
     loader = dataclasses.replace(
-        open_held_out(config, training), tokenize=TextCuts(start.tokenizer)
+        open_held_out(config, training), tokenize=Truncation(start.tokenizer)
     )
     loss = make_loss(config, start.unet, start.encoders, start.schedule, layout)
     state = fresh_state(start.params, make_optimizer(config.optimizer, 6), layout, ema=True)
@@ -93,14 +93,14 @@ def test_noise_depends_on_the_id_alone():
 
 def test_a_set_that_is_trained_on_is_no_held_out_one(config, shards):
     validation = dataclasses.replace(config.validation, data=(str(shards),))
-    _, training = open_data(config)
+    training = open_data(config).training
     with pytest.raises(ConfigError, match=r"validation.data: .* is trained on"):
         open_held_out(dataclasses.replace(config, validation=validation), training)
 
 
 def test_examples_of_a_loss_that_is_not_finite_are_named_once(config, held_out, capsys):
     layout = Layout.of(config.mesh, make_mesh(config.mesh, jax.devices()[:1]))
-    _, training = open_data(config)
+    training = open_data(config).training
     loader = dataclasses.replace(
         open_held_out(config, training), tokenize=lambda texts: np.zeros((len(texts), 4), np.int32)
     )

@@ -19,7 +19,7 @@ from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.vae import AutoencoderKL, VAEConfig
 from mre_jax.training.config import LossConfig
 from mre_jax.training.inputs import Draw, Encoders, Frozen, make_inputs
-from mre_jax.training.network import Network, parameters_of
+from mre_jax.training.state import Network, parameters_of
 from tests.training.tiny_run import BATCH, SCALING_FACTOR, TOKENS, make_batch, take
 
 WIDTH = 16

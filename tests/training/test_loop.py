@@ -13,7 +13,8 @@ from mre_jax.training import loop as module
 from mre_jax.training.checkpoints.checkpoint import Checkpoints, SaveError
 from mre_jax.training.loop import Loop, Preempted
 from mre_jax.training.parallel import Layout, make_mesh
-from mre_jax.training.run.directory import Identity, RunDirectory, exit_reason
+from mre_jax.training.run.directory import RunDirectory, exit_reason
+from mre_jax.training.run.identity import Identity
 from mre_jax.training.run.meter import Meter
 from mre_jax.training.run.metrics_log import MetricsLog
 from mre_jax.training.skipped import SkippedSteps

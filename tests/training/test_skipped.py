@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mre_jax.training.run.directory import Identity, RunDirectory
+from mre_jax.training.run.directory import RunDirectory
+from mre_jax.training.run.identity import Identity
 from mre_jax.training.skipped import SkippedSteps
 from tests.training.tiny_run import train_config
 

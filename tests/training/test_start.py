@@ -12,7 +12,8 @@ from mre_jax.errors import ConfigError
 from mre_jax.reward.config import RewardConfig
 from mre_jax.training.config import load_config
 from mre_jax.training.parallel import Layout, make_mesh
-from mre_jax.training.start import Needs, load_start, unet_component
+from mre_jax.training.pretrained import unet_component
+from mre_jax.training.start import Needs, load_start
 from mre_jax.weights.checkpoint import REWARD_CLASS, changed, open_checkpoint
 from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.load import load_text_encoder, load_unet

@@ -16,6 +16,7 @@ from mre_jax.commands import train as train_command
 from mre_jax.data.records.record_source import RecordSource
 from mre_jax.errors import ConfigError
 from mre_jax.io.growing_file import rows_so_far
+from mre_jax.training import train as train_module
 from mre_jax.training.checkpoints import folder as checkpoint_folder
 from mre_jax.training.config import load_config
 from mre_jax.training.parallel import make_mesh
@@ -31,7 +32,7 @@ from tests.weights import tiny
 
 def use_one_device(patch):
     """A program for one device compiles in half the time."""
-    patch.setattr(train_command, "make_mesh", lambda mesh: make_mesh(mesh, jax.devices()[:1]))
+    patch.setattr(train_module, "make_mesh", lambda mesh: make_mesh(mesh, jax.devices()[:1]))
 
 
 def make_cheap_step(*args):
@@ -98,7 +99,7 @@ def attempts(tmp_path_factory, files):
         redirect_stderr(io.StringIO()) as told,
         redirect_stdout(io.StringIO()) as printed,
     ):
-        patch.setattr(train_command, "make_step", make_cheap_step)
+        patch.setattr(train_module, "make_step", make_cheap_step)
         codes = [train(config, folder / "run", *more) for more in (("steps=4",), (), ())]
     return RunDirectory(folder / "run"), codes, told.getvalue(), printed.getvalue()
 
@@ -223,7 +224,7 @@ def loaded():
 @pytest.fixture
 def never_compiles(monkeypatch, loaded):
     """Fails where a step is made. The networks, which nobody uses, are loaded once."""
-    load = train_command.load_start
+    load = train_module.load_start
 
     def load_once(config, *args):
         key = config.model.init_from, config.model.in_channels
@@ -234,8 +235,8 @@ def never_compiles(monkeypatch, loaded):
     def make_step(*args):
         pytest.fail("the step was made although the configuration is wrong")
 
-    monkeypatch.setattr(train_command, "load_start", load_once)
-    monkeypatch.setattr(train_command, "make_step", make_step)
+    monkeypatch.setattr(train_module, "load_start", load_once)
+    monkeypatch.setattr(train_module, "make_step", make_step)
 
 
 def refused(capsys, code, message, *arguments):
@@ -297,7 +298,7 @@ def judged_in_part(shards, tmp_path_factory):
 def test_a_set_that_is_judged_in_part_is_trained_on_with_any_other(
     judged_in_part, bare, shards, tmp_path, editor, capsys, monkeypatch
 ):
-    monkeypatch.setattr(train_command, "make_step", interrupt)
+    monkeypatch.setattr(train_module, "make_step", interrupt)
     for number, (sets, told) in enumerate(
         [
             ([judged_in_part], "24 examples, 19 of them with a reward"),
@@ -344,15 +345,15 @@ def begun(tmp_path_factory, files):
     folder = tmp_path_factory.mktemp("begun")
     config = write_config(folder / "config.yaml", **files)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_command, "make_step", make_cheap_step)
+        patch.setattr(train_module, "make_step", make_cheap_step)
         assert train(config, folder / "run", "steps=2") == 0
     return folder / "run"
 
 
 def test_a_batch_that_is_too_large_is_a_bad_setting(config, tmp_path, capsys, monkeypatch):
     """Not a crash that a supervisor tries again; and it is known before a batch is read."""
-    monkeypatch.setattr(train_command.Loader, "batches", None)
-    monkeypatch.setattr(train_command, "make_step", make_oversized_step)
+    monkeypatch.setattr(train_module.Loader, "batches", None)
+    monkeypatch.setattr(train_module, "make_step", make_oversized_step)
     run = tmp_path / "run"
     assert train(config, run) == 78
     last = capsys.readouterr().err.splitlines()[-1]
@@ -365,7 +366,7 @@ def test_a_batch_that_is_too_large_is_a_bad_setting(config, tmp_path, capsys, mo
 
 def test_a_run_that_never_saved_takes_its_correction(config, tmp_path, monkeypatch):
     """As a smaller batch after running out of memory."""
-    monkeypatch.setattr(train_command, "make_step", interrupt)
+    monkeypatch.setattr(train_module, "make_step", interrupt)
     run = tmp_path / "run"
     assert train(config, run, "data.batch_size=16") == 130
     assert train(config, run) == 130
@@ -379,13 +380,13 @@ def test_what_may_hang_on_one_host_is_watched(config, tmp_path, monkeypatch):
         watched.append((what, seconds, first_seconds))
         return nullcontext()
 
-    monkeypatch.setattr(train_command, "watched", watch)
-    monkeypatch.setattr(train_command, "make_step", interrupt)
+    monkeypatch.setattr(train_module, "watched", watch)
+    monkeypatch.setattr(train_module, "make_step", interrupt)
     assert train(config, tmp_path / "run") == 130
     assert watched == [
-        ("loading the weights", 0, 7200),
         ("comparing the workers' directories", 0, 7200),
-        ("restoring the newest checkpoint", 0, 0),
+        ("loading the weights", 0, 7200),
+        ("restoring the newest checkpoint", 0, 7200),
         ("compiling the step", 0, 7200),
     ]
 
@@ -456,7 +457,7 @@ class TestResumeAsAnother:
         shutil.copytree(begun, run)
         shutil.rmtree(run / "checkpoints" / "2")
         before = (run / "metrics.jsonl").read_bytes()
-        message = "no checkpoint in it, and events.jsonl tells of step 2; not starting from scratch"
+        message = "no checkpoint in it, and events.jsonl has step 2; not starting from scratch"
         refused(capsys, 65, message, config, run)
         assert (run / "metrics.jsonl").read_bytes() == before
 
@@ -464,18 +465,18 @@ class TestResumeAsAnother:
         self, begun, config, tmp_path, capsys, monkeypatch
     ):
         """The same batch on one device in parts, with less memory."""
-        monkeypatch.setattr(train_command, "make_step", interrupt)
+        monkeypatch.setattr(train_module, "make_step", interrupt)
         use_one_device(monkeypatch)
         run = tmp_path / "run"
         shutil.copytree(begun, run)
         smaller = ["optimizer.accumulation=4", "model.remat=true", "model.attention=plain"]
         assert train(config, run, *smaller) == 130
         capsys.readouterr()
-        message = "the run was begun otherwise: data.batch_size was 8 and is 16; set it back"
+        message = "begun with other settings: data.batch_size was 8 and is 16; set it back"
         refused(capsys, 78, message, config, run, *smaller, "data.batch_size=16")
 
     def test_what_changes_no_step_may_change(self, begun, config, tmp_path, monkeypatch):
-        monkeypatch.setattr(train_command, "make_step", interrupt)
+        monkeypatch.setattr(train_module, "make_step", interrupt)
         run = tmp_path / "run"
         shutil.copytree(begun, run)
         free = ["steps=9", "checkpoint.keep=1", "log.every=5", "data.threads=2", "mesh.fsdp=2"]
@@ -497,7 +498,7 @@ class TestSkippedSteps:
             redirect_stderr(io.StringIO()) as told,
             redirect_stdout(io.StringIO()),
         ):
-            patch.setattr(train_command, "compiled_step", make_skipping_step)
+            patch.setattr(train_module, "compiled_step", make_skipping_step)
             code = train(config, folder / "run")
         return config, folder / "run", code, told.getvalue().splitlines()
 
@@ -518,13 +519,13 @@ class TestSkippedSteps:
     def test_the_examples_are_those_of_the_batch(self, skipping, shards):
         config, run, _, told = skipping
         rows = [row for row in RunDirectory(run).events() if row["event"] == "skipped"]
-        sources, loader = train_command.open_data(load_config(config))
+        loader = train_module.open_data(load_config(config)).training
         for row in rows:
             instruction = loader.batch(row["step"] - 1).instruction[3]
             (name,) = row["examples"]
             example, _, path = name.partition(" of ")
             assert path == str(shards)
-            (found,) = (t for t in (sources[0][i] for i in range(24)) if t.id == example)
+            (found,) = (t for t in (loader.sources[0][i] for i in range(24)) if t.id == example)
             assert found.instruction == instruction
             assert f"warning: step {row['step']} is skipped, not finite: {name}" in told
 
@@ -542,7 +543,7 @@ class TestSkippedSteps:
 
 def test_a_held_out_loss_is_in_the_metrics(config, tmp_path, monkeypatch):
     """Of weights that do not change it is the same at every step, and after a resume."""
-    monkeypatch.setattr(train_command, "make_step", make_cheap_step)
+    monkeypatch.setattr(train_module, "make_step", make_cheap_step)
     use_one_device(monkeypatch)
     held_out = prepare_toy(write_toy(tmp_path / "toy", 16), tmp_path / "held")
     settings = [f"validation.data=[{held_out}]", "validation.loss_every=3"]

@@ -14,7 +14,8 @@ from mre_jax.errors import DataError
 from mre_jax.training.config import load_config
 from mre_jax.training.optimizer import make_optimizer
 from mre_jax.training.parallel import Layout, make_mesh
-from mre_jax.training.run.directory import Identity, RunDirectory
+from mre_jax.training.run.directory import RunDirectory
+from mre_jax.training.run.identity import Identity
 from mre_jax.training.start import Needs, load_start
 from mre_jax.training.state import fresh_state
 from mre_jax.training.validation import Validation, draw_sheet, pack, unpack
@@ -49,7 +50,7 @@ def layout(config):
 
 @pytest.fixture(scope="module")
 def start(config, layout):
-    return load_start(config, layout, Needs())
+    return load_start(config, layout, Needs(edits=True))
 
 
 def first_state(config, start, layout):
@@ -62,7 +63,7 @@ def validation(config, start, layout, folder):
     run = RunDirectory(folder)
     with run.opened(Identity(config, ("d",), "w")):
         pass
-    return Validation(config, start.unet, start.schedule, layout, run)
+    return Validation(config, start, layout, run)
 
 
 def test_a_sharded_state_edits_the_same_each_time(config, start, layout, tmp_path):

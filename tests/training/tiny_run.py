@@ -16,11 +16,10 @@ from mre_jax.models.unet import UNet
 from mre_jax.models.unet_config import UNetConfig
 from mre_jax.training.config import TrainConfig
 from mre_jax.training.inputs import Encoders, Frozen
-from mre_jax.training.network import Network, parameters_of
 from mre_jax.training.optimizer import make_optimizer
 from mre_jax.training.parallel import Layout, make_mesh
 from mre_jax.training.start import compute_of
-from mre_jax.training.state import State, fresh_state
+from mre_jax.training.state import Network, State, fresh_state, parameters_of
 from mre_jax.training.step import Metrics, make_step
 from tests.models.tiny_unet import abstract_unet, make_unet, tiny_config, tiny_reward
 

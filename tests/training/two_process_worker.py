@@ -104,4 +104,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    with guarded():
+        code = main()
+    sys.exit(code)

@@ -9,11 +9,14 @@ import jax
 import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Float32, Int
 
 from mre_jax.training.checkpoints.checkpoint import Checkpoints
+from mre_jax.training.optimizer import promoting
+from mre_jax.training.parallel import AXES, Layout
 from mre_jax.training.run.progress import Progress
+from mre_jax.training.state import State, abstract_state, fresh_state, updated
 
 Loss = Callable[[Any, Any, Array], Float32[Array, ""]]
 """Of (parameters, batch, key)."""
@@ -36,59 +39,52 @@ def fit(
     """Minimises a loss by Adam, the rate rising over 300 steps and falling to a twentieth.
 
     Args:
-        params: initial, a pytree.
-        read: a pytree of NumPy arrays for a step, which the number of devices divides.
+        params: initial parameters, a pytree.
+        read: gives the batch of a step, a pytree of NumPy arrays that the devices divide.
         folder: for checkpoints; a fit that was killed goes on from there.
 
     Returns:
         The moving average of the parameters.
     """
-    mesh = Mesh(np.asarray(jax.devices()), ("data",))
-    everywhere, split = (NamedSharding(mesh, PartitionSpec(*axis)) for axis in ((), ("data",)))
-    warmup = min(300, steps // 2)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, warmup, steps, rate / 20)
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=1e-3)
-    )
+    layout = Layout(Mesh(np.asarray(jax.devices()).reshape(-1, 1), AXES), ())
+    optimizer = _optimizer(rate, steps)
 
-    @jax.jit
-    def fresh(params: Any) -> dict[str, Any]:
-        average = jax.tree.map(lambda x: x + 0, params)
-        return {"params": params, "average": average, "optimizer": optimizer.init(params)}
-
-    def update(state: dict[str, Any], batch: Any, step: Array) -> tuple[dict[str, Any], Array]:
-        key = jax.random.fold_in(jax.random.key(seed), step)
+    def step(state: State, batch: Any, number: Array) -> tuple[State, Array]:
+        key = jax.random.fold_in(jax.random.key(seed), number)
         value, grads = jax.value_and_grad(loss)(state["params"], batch, key)
-        with jax.numpy_dtype_promotion("standard"):  # Optax multiplies its counts with floats.
-            changes, moments = optimizer.update(grads, state["optimizer"], state["params"])
-        params: Any = optax.apply_updates(state["params"], changes)
-        weight = 1 - jax.numpy.minimum(ema_decay, (1 + step) / (10 + step))
-        average = jax.tree.map(lambda a, p: a + weight * (p - a), state["average"], params)
-        return {"params": params, "average": average, "optimizer": moments}, value
+        return updated(state, grads, jax.numpy.isfinite(value), optimizer, ema_decay), value
 
-    run = jax.jit(update, donate_argnums=0)
-    state = fresh(jax.device_put(params, everywhere))
-    abstract = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), state
-    )
+    run = jax.jit(step, donate_argnums=0)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
     checkpoints = Checkpoints(folder, every=_SAVE_EVERY, keep=1)
-    restored = checkpoints.restore_newest(abstract)
-    done = 0 if restored is None else restored.step
-    state = state if restored is None else restored.state
+    restored = checkpoints.restore_newest(abstract_state(shapes, optimizer, layout, ema=True))
+    if restored is None:
+        placed = jax.device_put(params, layout.replicated)
+        state, done = fresh_state(placed, optimizer, layout, ema=True), 0
+    else:
+        state, done = restored.state, restored.step
     losses = []
     with contextlib.closing(Progress(name, steps, done, shown=True)) as progress:
-        for step in range(done, steps):
-            batch = jax.device_put(read(step), split)
-            state, value = run(state, batch, np.int32(step))
+        for number in range(done, steps):
+            batch = jax.device_put(read(number), layout.batch)
+            state, value = run(state, batch, np.int32(number))
             losses.append(value)
             progress.step()
             if len(losses) == _SHOW_EVERY:
-                progress.row(step + 1, {"loss": np.mean(jax.device_get(losses))})
+                progress.row(number + 1, {"loss": float(np.mean(jax.device_get(losses)))})
                 losses = []
-            if checkpoints.due(step + 1) or step + 1 == steps:
-                checkpoints.save(step + 1, state, {})
+            if checkpoints.due(number + 1) or number + 1 == steps:
+                checkpoints.save(number + 1, state, {})
     checkpoints.close()
-    return jax.device_put(state["average"], jax.devices()[0])
+    return jax.device_put(state["ema"], jax.devices()[0])
+
+
+def _optimizer(rate: float, steps: int) -> optax.GradientTransformation:
+    warmup = min(300, steps // 2)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, warmup, steps, rate / 20)
+    return promoting(
+        optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=1e-3))
+    )
 
 
 def draw_rows(

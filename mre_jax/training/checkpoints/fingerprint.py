@@ -108,8 +108,8 @@ def _on_a_mesh(leaf: Any) -> jax.Array:
         mesh = Mesh(np.array([device]), ("all",))
         leaf = jax.device_put(leaf, NamedSharding(mesh, PartitionSpec()))
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return _key_words(leaf.sharding)(leaf)
-    return leaf
+        leaf = _key_words(leaf.sharding)(leaf)
+    return cast(jax.Array, leaf)
 
 
 @functools.lru_cache
@@ -166,7 +166,7 @@ def _mixed(words: UInt32[Array, "..."], position: UInt32[Array, "..."]) -> UInt3
     mixed = words ^ (position * jnp.uint32(0x9E3779B1))
     mixed = (mixed ^ (mixed >> 16)) * jnp.uint32(0x7FEB352D)
     mixed = (mixed ^ (mixed >> 15)) * jnp.uint32(0x846CA68B)
-    return mixed ^ (mixed >> 16)
+    return jnp.bitwise_xor(mixed, mixed >> 16)
 
 
 def _axes(entry: Any) -> tuple[str, ...]:

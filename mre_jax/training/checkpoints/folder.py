@@ -36,7 +36,7 @@ class CheckpointFolder:
     commit_file: bool
 
     def steps(self) -> list[int]:
-        """The steps that are there, sound or not, ascending; without killed saves."""
+        """The steps that are there, valid or not, ascending; without killed saves."""
         found = sorted(int(child.name) for child in self._children() if _is_step(child.name))
         return [step for step in found if not self.commit_file or self.is_committed(step)]
 
@@ -45,7 +45,7 @@ class CheckpointFolder:
         return [step for step in self.steps() if self.is_committed(step)]
 
     def is_committed(self, step: int) -> bool:
-        return (self.path / str(step) / MARKER).exists()
+        return bool((self.path / str(step) / MARKER).exists())
 
     def damaged(self) -> list[str]:
         """Names of the damaged steps that were moved out of the way."""

@@ -30,7 +30,7 @@ def compare_replicas(state: Any, step: int) -> None:
 
 def check_parts(leaves: Sequence[LeafParts], step: int) -> None:
     """`compare_replicas` of a state that is measured already."""
-    found = {leaf.path: strays for leaf in leaves if (strays := _strays(leaf))}
+    found = {leaf.path: outliers for leaf in leaves if (outliers := _outliers(leaf))}
     if not found:
         return
     path, devices = next(iter(found.items()))
@@ -41,17 +41,17 @@ def check_parts(leaves: Sequence[LeafParts], step: int) -> None:
     )
 
 
-def _strays(leaf: LeafParts) -> list[int]:
+def _outliers(leaf: LeafParts) -> list[int]:
     """The devices whose copy of some part is not that of more than half of its devices."""
     copies: dict[Any, dict[int, int]] = {}
     for device, (index, value) in leaf.parts.items():
         copies.setdefault(index, {})[device] = value
-    strays = []
+    outliers = []
     for values in copies.values():
         usual, count = Counter(values.values()).most_common(1)[0]
         alone = 2 * count <= len(values)
-        strays += [device for device, value in values.items() if alone or value != usual]
-    return sorted(strays)
+        outliers += [device for device, value in values.items() if alone or value != usual]
+    return sorted(outliers)
 
 
 def _listed(devices: Sequence[int]) -> str:

@@ -7,6 +7,7 @@
     events.jsonl    what happened when, to the reason of the end
     metrics.jsonl   losses and speed
     checkpoints/    the state
+    model/          the frozen networks, and what else a resume needs of the pretrained model
     validation/     edits
     tensorboard/    the metrics again
 
@@ -15,7 +16,6 @@ directory is no particular run's: a start that failed leaves its record to whate
 """
 
 import contextlib
-import dataclasses
 import datetime
 import json
 import sys
@@ -29,12 +29,13 @@ from mre_jax.errors import ConfigError, DataError, MreError
 from mre_jax.io.files import locked, write_atomically
 from mre_jax.io.growing_file import GrowingFile, plain, rows_so_far
 from mre_jax.training.checkpoints.folder import CheckpointFolder
-from mre_jax.training.config import TrainConfig
 from mre_jax.training.run.environment import git_id, topology, versions
 from mre_jax.training.run.goodput import Goodput, goodput
+from mre_jax.training.run.identity import Difference, Identity, check_same_meta, check_same_run
 
 RUN, CONFIG, EVENTS, METRICS = "run.json", "config.yaml", "events.jsonl", "metrics.jsonl"
-CHECKPOINTS, VALIDATION, TENSORBOARD = "checkpoints", "validation", "tensorboard"
+CHECKPOINTS, MODEL = "checkpoints", "model"
+VALIDATION, TENSORBOARD = "validation", "tensorboard"
 
 KINDS = (
     "job_start",
@@ -50,131 +51,6 @@ KINDS = (
 )
 """Kinds of events, in the order of a run. Those from `restore_done` on carry `step`."""
 
-# What may change when a run goes on: nothing of it changes what the next step computes, but for
-# rounding. Sections end with a dot.
-FREE = (
-    "name",
-    "data.paths",  # their content decides
-    "data.threads",
-    "data.workers",
-    "data.ahead",
-    # What fits the run to other devices: the same sums in another order.
-    "mesh.",
-    "optimizer.accumulation",  # the same batch in more or fewer parts
-    "model.remat",  # the same activations, kept or computed again
-    "model.attention",  # the same function by another kernel
-    "checkpoint.",
-    "validation.",
-    "log.",
-    "guard.",
-)
-FLAG = "--allow-config-change"
-
-
-@dataclasses.dataclass(frozen=True)
-class Identity:
-    """What a run is, wherever and however often it is started.
-
-    Attributes:
-        config: the resolved configuration.
-        data: `Manifest.hash` of each set, in the order of `config.data.paths`.
-        init: hash of the initial weights; None if they were not looked at.
-    """
-
-    config: TrainConfig
-    data: tuple[str, ...]
-    init: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As it stands in `run.json`."""
-        return {
-            "config_hash": self.config.hash,
-            "config": self.config.to_dict(),
-            "data": list(self.data),
-            "init": self.init,
-        }
-
-    def to_meta(self) -> dict[str, Any]:
-        """As it is kept with every checkpoint."""
-        return {"config": self.config.hash, "data": list(self.data), "init": self.init}
-
-    @classmethod
-    def from_dict(cls, mapping: Mapping[str, Any], origin: str) -> "Identity":
-        """The inverse of `to_dict`.
-
-        Raises:
-            DataError: if it is not of that form; `origin` begins the message.
-        """
-        try:
-            config = TrainConfig.from_dict(mapping["config"], origin)
-            return cls(config, tuple(mapping["data"]), mapping["init"])
-        except (KeyError, TypeError, ConfigError) as error:
-            raise DataError(f"{origin} is not of this version's form ({error})") from None
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """A setting that is not what it was.
-
-    Attributes:
-        key: dotted.
-        was, now: its values.
-    """
-
-    key: str
-    was: Any
-    now: Any
-
-    def __str__(self) -> str:
-        return f"{self.key} was {self.was!r} and is {self.now!r}"
-
-
-def check_same_run(previous: Identity, new: Identity, *, allow: bool = False) -> list[Difference]:
-    """Refuses to go on with a run as another one.
-
-    Args:
-        previous: from the run's directory.
-        new: what is asked for now.
-        allow: change what must not change nevertheless.
-
-    Returns:
-        Everything that differs.
-
-    Raises:
-        ConfigError: naming every key that must not change and does, with both values.
-    """
-    differences = [*_differences(previous.config.to_dict(), new.config.to_dict())]
-    differences += _contents(previous.data, previous.init, new)
-    known = previous.init is not None and new.init is not None
-    refused = [
-        difference
-        for difference in differences
-        if not _is_free(difference.key, new.config, known_init=known)
-    ]
-    if not allow:
-        _refuse(refused)
-    return differences
-
-
-def check_same_meta(
-    meta: Mapping[str, Any], new: Identity, *, allow: bool = False
-) -> list[Difference]:
-    """`check_same_run` by what a checkpoint says, for a directory that has lost its run.json.
-
-    Hashes alone do not tell a setting that may change from one that must not.
-
-    Args:
-        meta: of `Identity.to_meta`, kept with the checkpoint.
-    """
-    differences = []
-    if meta.get("config") != new.config.hash:
-        was = str(meta.get("config"))
-        differences.append(Difference("hash of the configuration", was[:12], new.config.hash[:12]))
-    differences += _contents(tuple(meta.get("data", ())), meta.get("init"), new)
-    if not allow:
-        _refuse(differences)
-    return differences
-
 
 class RunDirectory:
     """One process's view of the directory.
@@ -189,6 +65,19 @@ class RunDirectory:
         attempt: number of this start of the run, from 1; 0 before `opened`.
         goodput: account of the run's time up to the end of this attempt; None before it, and on
             processes that do not write.
+
+    Example:
+        >>> import tempfile
+        >>> from mre_jax.training.config import load_config
+        >>> from mre_jax.training.run.identity import Identity
+        >>> config = load_config("configs/reward_ip2p.yaml")
+        >>> run = RunDirectory(tempfile.mkdtemp())
+        >>> with run.opened(Identity(config, ("hash of the data",))):
+        ...     run.event("init_done")
+        >>> [row["event"] for row in run.events()]
+        ['job_start', 'init_done', 'stop']
+        >>> exit_reason(run.events())
+        'done (exit code 0)'
     """
 
     def __init__(self, path: epath.PathLike, *, writes: bool = True):
@@ -204,6 +93,11 @@ class RunDirectory:
     def checkpoints(self) -> epath.Path:
         """Where the state is saved."""
         return self.path / CHECKPOINTS
+
+    @property
+    def model(self) -> epath.Path:
+        """Where the first start leaves what later ones need of the pretrained model."""
+        return self.path / MODEL
 
     @property
     def validation(self) -> epath.Path:
@@ -222,7 +116,7 @@ class RunDirectory:
 
     def exists(self) -> bool:
         """Whether a run was begun here."""
-        return (self.path / RUN).exists()
+        return bool((self.path / RUN).exists())
 
     def identity(self) -> Identity:
         """What the run in this directory is.
@@ -252,7 +146,7 @@ class RunDirectory:
         """Begins the run, or goes on with the one that is there, alone in this directory.
 
         Leaving the block records why: an exception and its exit code, or that all is done, unless
-        `stop` told already.
+        `stop` did already.
 
         Args:
             identity: what is asked for.
@@ -262,7 +156,7 @@ class RunDirectory:
         Raises:
             ConfigError: if the checkpoints of another run are there (see `check_same_run`), a
                 file is in the way, or a permission is missing.
-            DataError: if what is there is not readable, checkpoints do not tell whose they are, or
+            DataError: if what is there is not readable, checkpoints do not say whose they are, or
                 one was finished here and all are gone.
             BusyError: if another process is at this run.
         """
@@ -270,7 +164,7 @@ class RunDirectory:
             self._compare(identity, meta, allow_config_change)
             yield self
             return
-        self._make_folders()
+        self.make_folders()
         with locked(self.path, ".lock"):
             changes = self._compare(identity, meta, allow_config_change)
             self._begin(identity, sys.argv if argv is None else argv, changes)
@@ -320,7 +214,14 @@ class RunDirectory:
         record["attempts"][-1]["end"] = end
         self._write_run(record)
 
-    def _make_folders(self) -> None:
+    def make_folders(self) -> None:
+        """Makes the directory, on the process that writes.
+
+        Raises:
+            ConfigError: if a file is in the way, or a permission is missing.
+        """
+        if not self.writes:
+            return
         try:
             for folder in (self.path, self.validation, self.tensorboard):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -348,7 +249,7 @@ class RunDirectory:
         return []
 
     def _has_checkpoints(self) -> bool:
-        """Whether there are some, sound or not.
+        """Whether there are some, valid or not.
 
         Raises:
             DataError: if there are none although one was finished.
@@ -359,7 +260,7 @@ class RunDirectory:
         finished = committed_step(self.events())
         if finished is not None:
             raise DataError(
-                f"{self.checkpoints}: no checkpoint in it, and {EVENTS} tells of step {finished}; "
+                f"{self.checkpoints}: no checkpoint in it, and {EVENTS} has step {finished}; "
                 "not starting from scratch: bring the folder back (a disk that is not mounted?), "
                 "or give the run another --run"
             )
@@ -415,39 +316,6 @@ def _read_run(path: epath.Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise DataError(f"{file} is damaged (no object)")
     return record
-
-
-def _contents(data: tuple[str, ...], init: str | None, new: Identity) -> Iterator[Difference]:
-    """Data and initial weights that are not what they were."""
-    if data != new.data:
-        was, now = (", ".join(h[:12] for h in hashes) for hashes in (data, new.data))
-        yield Difference("content of data.paths", was, now)
-    if None not in (init, new.init) and init != new.init:
-        yield Difference("content of model.init_from", init, new.init)
-
-
-def _refuse(differences: Sequence[Difference]) -> None:
-    if differences:
-        raise ConfigError(
-            f"the run was begun otherwise: {'; '.join(map(str, differences))}; set it back, start "
-            f"another run, or pass {FLAG}"
-        )
-
-
-def _differences(was: Any, now: Any, key: str = "") -> Iterator[Difference]:
-    if isinstance(was, dict) and isinstance(now, dict):
-        for name in now:
-            yield from _differences(was[name], now[name], f"{key}.{name}" if key else name)
-    elif was != now:
-        yield Difference(key, was, now)
-
-
-def _is_free(key: str, config: TrainConfig, *, known_init: bool) -> bool:
-    if key == "steps":  # the rate of every step depends on it, unless constant
-        return config.optimizer.schedule == "constant"
-    if key in ("model.init_from", "model.base"):  # the content decides, where it is known
-        return known_init
-    return any(key.startswith(free) if free.endswith(".") else key == free for free in FREE)
 
 
 def _reason(error: BaseException) -> tuple[str, int]:

@@ -1,7 +1,9 @@
 """TensorBoard's event files, written without TensorFlow: scalars and pictures.
 
 A file is a TFRecord of `Event` messages (tensorflow/core/util/event.proto), which are few and
-small enough to be put together here, field by field.
+small enough to be put together here, field by field. An event is on the disk when it is added:
+tensorboardX's thread, of 2.6.5, loses up to two minutes to a kill, and a full disk ends the thread,
+after which its queue of ten blocks the run for ever.
 """
 
 import io
@@ -116,7 +118,7 @@ def _double(field: int, value: float) -> bytes:
 def _float(field: int, value: float) -> bytes:
     # NumPy rounds what float32 cannot hold to infinity, where struct raises.
     with np.errstate(over="ignore"):
-        return _varint(field << 3 | 5) + np.float32(value).astype("<f4").tobytes()
+        return _varint(field << 3 | 5) + bytes(np.float32(value).astype("<f4").tobytes())
 
 
 def _string(field: int, value: bytes) -> bytes:

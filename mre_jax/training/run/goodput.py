@@ -25,7 +25,7 @@ class Goodput:
         blocked: waiting for saves and validation.
         lost: in steps that had to be done again.
         down: with no attempt running. The time between an attempt's last event and its kill is in
-            here too, since nothing tells of it.
+            here too, since no event shows it.
         restarts: number of attempts after the first.
     """
 
@@ -112,12 +112,12 @@ def _attempt(events: Sequence[Event], kept: int | None) -> Goodput:
 
 
 def _when(events: Sequence[Event], step: int) -> float:
-    """The time at which `step` steps were done, between the two nearest events that tell."""
-    told = {row["step"]: row["elapsed"] for row in reversed(events) if "step" in row}
-    steps = sorted(told)
+    """The time at which `step` steps were done, between the two nearest events that have a step."""
+    times = {row["step"]: row["elapsed"] for row in reversed(events) if "step" in row}
+    steps = sorted(times)
     if step > steps[-1]:
-        return events[-1]["elapsed"]
-    return float(np.interp(step, steps, [told[s] for s in steps]))
+        return float(events[-1]["elapsed"])
+    return float(np.interp(step, steps, [times[s] for s in steps]))
 
 
 def _first_step(events: Sequence[Event]) -> int | None:

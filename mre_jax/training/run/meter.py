@@ -1,12 +1,16 @@
-"""What a run measures between two rows of its log: losses, speed, and time spent waiting."""
+"""What a run measures: losses, speed and time spent waiting between two rows; a trace."""
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
+from mre_jax.training.config import LogConfig
+from mre_jax.training.run.directory import RunDirectory
 from mre_jax.training.step import Metrics
 
 
@@ -14,14 +18,14 @@ class Meter:
     """Adds up steps until a row is asked for. The first step, which compiles, has no speed.
 
     Args:
-        batch_size: examples a step, of all hosts.
+        batch_size: examples of a step, over all hosts.
         step_flops: floating point operations of a step on one device; None if unknown.
-        peak_flops: of a device a second; None if unknown.
+        peak_flops: operations a second of a device at best; None if unknown.
     """
 
     def __init__(self, batch_size: int, step_flops: float | None, peak_flops: float | None):
         self._batch_size, self._step_flops, self._peak = batch_size, step_flops, peak_flops
-        self._told: list[Metrics] = []
+        self._metrics: list[Metrics] = []
         self._timed = 0
         self._waited = self._paused = 0.0
         self._since: float | None = None
@@ -39,7 +43,7 @@ class Meter:
 
     def add(self, metrics: Metrics) -> None:
         """Adds a step that is done, as arrays of the host."""
-        self._told.append(metrics)
+        self._metrics.append(metrics)
         if self._since is None:
             self._restart()
         else:
@@ -51,19 +55,19 @@ class Meter:
         Losses are means over the steps that changed something, NaN without one; images per second
         are those of all hosts; "data_wait" is the share of the time that no batch was ready.
         """
-        sound = [metrics for metrics in self._told if not metrics.skipped]
-        last = self._told[-1]
+        finite = [metrics for metrics in self._metrics if not metrics.skipped]
+        last = self._metrics[-1]
         row = {
-            "loss": _mean([m.loss for m in sound]),
-            "grad_norm": _mean([m.grad_norm for m in sound]),
+            "loss": _mean([m.loss for m in finite]),
+            "grad_norm": _mean([m.grad_norm for m in finite]),
             "param_norm": float(last.param_norm),
             "learning_rate": float(last.learning_rate),
-            "skipped": len(self._told) - len(sound),
+            "skipped": len(self._metrics) - len(finite),
         }
         row |= self._speed() if self._timed else {}
-        row |= by_bin("loss_time", [(m.time_loss, m.time_count) for m in sound])
-        row |= by_bin("loss_score", [(m.score_loss, m.score_count) for m in sound])
-        self._told = []
+        row |= by_bin("loss_time", [(m.time_loss, m.time_count) for m in finite])
+        row |= by_bin("loss_score", [(m.score_loss, m.score_count) for m in finite])
+        self._metrics = []
         self._restart()
         return row
 
@@ -86,6 +90,41 @@ class Meter:
         self._timed = 0
         self._waited = self._paused = 0.0
         self._since = time.monotonic()
+
+
+class Profiler:
+    """A trace of the steps that `log.profile_at` asks for, in RUN/tensorboard."""
+
+    def __init__(self, log: LogConfig, run: RunDirectory, start: int):
+        """Warns if the run, of which `start` steps are done, is past them."""
+        self._first = log.profile_at
+        self._last = None if self._first is None else self._first + log.profile_steps - 1
+        self._folder = str(run.tensorboard)
+        self._running = False
+        if self._first is not None and self._first <= start and run.writes:
+            print(
+                f"warning: log.profile_at={self._first} is past: the run goes on after step "
+                f"{start}, without a trace",
+                file=sys.stderr,
+            )
+
+    def before(self, step: int) -> None:
+        """Begins the trace if it begins with this step."""
+        if step == self._first:
+            jax.profiler.start_trace(self._folder)
+            self._running = True
+
+    def after(self, step: int, metrics: Metrics) -> None:
+        """Ends the trace if it ends with this step, whose metrics are awaited."""
+        if self._running and step == self._last:
+            jax.block_until_ready(metrics)
+            self.close()
+
+    def close(self) -> None:
+        """Ends the trace if it is still running."""
+        if self._running:
+            self._running = False
+            jax.profiler.stop_trace()
 
 
 def _mean(values: list[Any]) -> float:

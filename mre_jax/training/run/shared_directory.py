@@ -62,4 +62,4 @@ def _holds(file: epath.Path, token: np.ndarray) -> bool:
         if time.monotonic() > end:
             return False
         time.sleep(0.2)
-    return file.read_bytes() == token.tobytes()
+    return bytes(file.read_bytes()) == token.tobytes()

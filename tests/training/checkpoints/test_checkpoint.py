@@ -19,7 +19,8 @@ from orbax.checkpoint._src.path import atomicity
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.training.checkpoints import folder as checkpoint_folder
-from mre_jax.training.checkpoints.checkpoint import Checkpoints, SaveError, restore_params
+from mre_jax.training.checkpoints.checkpoint import Checkpoints, SaveError
+from mre_jax.training.checkpoints.reading import restore_params
 from tests.training.figures import Figures
 from tests.training.states import abstract, make_mesh, make_state, same_bits
 

@@ -16,18 +16,11 @@ from mre_jax.training.config import (
     ValidationConfig,
     load_config,
 )
-from mre_jax.training.overrides import keys
 from mre_jax.training.run import directory as run_directory
 from mre_jax.training.run import environment
-from mre_jax.training.run.directory import (
-    FLAG,
-    KINDS,
-    Identity,
-    RunDirectory,
-    check_same_run,
-    committed_step,
-    exit_reason,
-)
+from mre_jax.training.run.directory import KINDS, RunDirectory, committed_step, exit_reason
+from mre_jax.training.run.identity import FLAG, Identity, check_same_run
+from mre_jax.training.settings import keys
 
 CONFIG = TrainConfig(
     name="small",
@@ -70,6 +63,7 @@ OTHER = {
     "loss.reward_dropout": 0.1,
     "loss.prediction_type": "v_prediction",
     "loss.score_weighting": "linear",
+    "loss.terms": {"squared_error": 2.0},
     "loss.min_snr_gamma": 5.0,
     "optimizer.learning_rate": 1e-4,
     "optimizer.reward_rate_scale": 2.0,
@@ -297,7 +291,7 @@ def test_checkpoints_that_are_gone_are_never_begun_anew(tmp_path):
         run.event("save_commit", step=4)
     for writes in (False, True):
         with (
-            pytest.raises(DataError, match=r"checkpoints: no checkpoint in it, .* of step 4; .*"),
+            pytest.raises(DataError, match=r"checkpoints: no checkpoint in it, .* has step 4; .*"),
             RunDirectory(tmp_path, writes=writes).opened(IDENTITY, allow_config_change=True),
         ):
             pass

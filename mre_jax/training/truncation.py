@@ -11,16 +11,16 @@ from mre_jax.reward.text import Parts, join_rewards, measure_truncation
 from mre_jax.weights.tokens import Tokenizer
 
 SAMPLE = 1000
-"""Instructions, and reward texts, after which the shares are told."""
+"""Instructions, and reward texts, after which the shares are reported."""
 
 
-class TextCuts:
-    """A tokenizer that counts the texts it cuts, instructions and reward texts apart.
+class Truncation:
+    """A tokenizer that counts the texts it truncates, instructions and reward texts apart.
 
     Args:
-        tokenizer: of the checkpoint.
-        perspectives: of the reward texts.
-        reward_cut: of `join_rewards`.
+        tokenizer: the checkpoint's.
+        perspectives: those whose texts are read.
+        reward_cut: as `join_rewards` takes it.
     """
 
     def __init__(
@@ -31,31 +31,31 @@ class TextCuts:
     ):
         self._tokenizer = tokenizer
         self._perspectives, self._reward_cut = tuple(perspectives), reward_cut
-        self._texts = self._cut = 0
+        self._texts = self._truncated = 0
         self._rewards: list[Parts] = []
-        self._told = False
+        self._reported = False
 
     def __call__(self, texts: Sequence[str]) -> Int32[np.ndarray, "b t"]:
-        """Token ids of instructions, cut to the tokenizer's length."""
-        ids, cut = self._tokenizer.counting(texts)
+        """Token ids of instructions, truncated to the tokenizer's length."""
+        ids, truncated = self._tokenizer.counting(texts)
         self._texts += len(texts)
-        self._cut += cut
+        self._truncated += truncated
         return ids
 
     def rewards(self, rewards: Sequence[Parts]) -> Int32[np.ndarray, "b t"]:
         """Token ids of reward texts, of each its parts; brought into the tokenizer's length."""
         texts = join_rewards(rewards, self._tokenizer, self._reward_cut)
-        if not self._told:
+        if not self._reported:
             self._rewards += [parts for parts in rewards if parts]
             if min(len(self._rewards), self._texts) >= SAMPLE:
-                self.tell()
+                self.report()
         return self._tokenizer.counting(texts)[0]
 
-    def tell(self) -> None:
-        """Prints the shares so far, if any text was cut; once."""
-        if self._told:
+    def report(self) -> None:
+        """Prints the shares so far, if any text was too long; once."""
+        if self._reported:
             return
-        self._told = True
+        self._reported = True
         found = measure_truncation(
             self._rewards,
             lambda texts: [len(spans) + 2 for spans in self._tokenizer.spans(texts)],
@@ -63,11 +63,11 @@ class TextCuts:
             perspectives=self._perspectives,
         )
         self._rewards = []
-        if self._cut:
+        if self._truncated:
             print(
-                f"warning: {self._cut} of {self._texts} instructions "
-                f"({self._cut / self._texts:.0%}) have more than {self._tokenizer.length} tokens; "
-                "their ends are cut off",
+                f"warning: {self._truncated} of {self._texts} instructions "
+                f"({self._truncated / self._texts:.0%}) have more than {self._tokenizer.length} "
+                "tokens; their ends are cut off",
                 file=sys.stderr,
             )
         if any(found.cut):

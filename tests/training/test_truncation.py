@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mre_jax.training import text_cuts
-from mre_jax.training.text_cuts import TextCuts
+from mre_jax.training import truncation
+from mre_jax.training.truncation import Truncation
 
 LONG = "a b c d e f g h"
 
@@ -25,10 +25,10 @@ class Letters:
 
 
 def test_instructions_and_perspectives_are_counted_apart(capsys):
-    cuts = TextCuts(Letters())
+    cuts = Truncation(Letters())
     cuts(["short"] * 3 + [LONG * 2])
     cuts.rewards([("a b c", "None", LONG), ("x", "y", "z"), ()])
-    cuts.tell()
+    cuts.report()
     first, second = capsys.readouterr().err.splitlines()
     assert first == (
         "warning: 1 of 4 instructions (25%) have more than 12 tokens; their ends are cut off"
@@ -37,13 +37,13 @@ def test_instructions_and_perspectives_are_counted_apart(capsys):
     assert "following 0.0 % cut, 0.0 % lost; preserving 0.0 % cut" in second
     assert "quality 50.0 % cut, 0.0 % lost" in second
     assert second.endswith("data.reward_cut=share cuts each perspective to its share")
-    cuts.tell()
+    cuts.report()
     assert capsys.readouterr().err == ""
 
 
 def test_by_shares_the_last_perspective_reaches_the_encoder(capsys):
     reward = ("a" * 9, "b" * 9, "c" * 9)
-    ids = {cut: TextCuts(Letters(), reward_cut=cut).rewards([reward]) for cut in ("end", "share")}
+    ids = {cut: Truncation(Letters(), reward_cut=cut).rewards([reward]) for cut in ("end", "share")}
     assert ord("c") not in ids["end"]
     letters = "".join(map(chr, ids["share"][0][1:-1]))
     assert letters.startswith("aa;bbb;ccc")
@@ -51,13 +51,13 @@ def test_by_shares_the_last_perspective_reaches_the_encoder(capsys):
 
 @pytest.mark.parametrize("long", [False, True])
 def test_it_is_told_after_a_sample_of_both_and_only_of_what_was_cut(capsys, monkeypatch, long):
-    monkeypatch.setattr(text_cuts, "SAMPLE", 4)
-    cuts = TextCuts(Letters(), ("quality",))
+    monkeypatch.setattr(truncation, "SAMPLE", 4)
+    cuts = Truncation(Letters(), ("quality",))
     for _ in range(3):
         cuts(["short"] * 2)
         cuts.rewards([(LONG * 2 if long else "ok",)] * 2)
     said = capsys.readouterr().err
     assert said.count("warning: 4 reward texts") == long
     assert "quality 100.0 % cut" in said if long else not said
-    cuts.tell()
+    cuts.report()
     assert capsys.readouterr().err == ""

@@ -1,0 +1,136 @@
+"""The small editor of the toy world, made from nothing.
+
+    OUT/             a diffusers folder that PyTorch loads: tokenizer, text encoder, VAE, UNet
+    OUT/recipe.json  what made it, how long it took, and the exact judges' scores of its edits
+
+It plays InstructPix2Pix's part: an editor trained on flawed triplets, without rewards. Run again
+after a kill it goes on where it was.
+"""
+
+import dataclasses
+import datetime
+import json
+import platform
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mre_jax.diffusion.schedule import NoiseSchedule
+from mre_jax.editing.pipeline import EditPipeline
+from mre_jax.errors import ConfigError
+from mre_jax.io.files import locked, write_atomically
+from mre_jax.io.processes import usable_cores
+from mre_jax.models.vae import AutoencoderKL
+from mre_jax.reward.edit_types import EDIT_TYPES
+from mre_jax.reward.scores import PERSPECTIVES
+from mre_jax.toyworld.pretraining.autoencoder import encode, train_autoencoder
+from mre_jax.toyworld.pretraining.editor import Latents, text_config, train_editor
+from mre_jax.toyworld.pretraining.examples import Examples, all_texts, draw_examples
+from mre_jax.toyworld.pretraining.recipe import Recipe
+from mre_jax.toyworld.pretraining.tokenizer import tokenizer_files
+from mre_jax.toyworld.pretraining.trial import try_editor
+from mre_jax.weights.load import Model, save_model
+from mre_jax.weights.tokens import Tokenizer
+
+RECIPE = "recipe.json"
+_WORK = "unfinished"
+
+
+def pretrain(recipe: Recipe, out: Path) -> dict[str, float]:
+    """Makes the editor, or what is missing of it, in a folder.
+
+    Returns:
+        The exact judges' mean score of its edits by perspective.
+
+    Raises:
+        ConfigError: if the folder holds the beginnings of another recipe, or a batch does not
+            divide over the devices.
+    """
+    devices = jax.device_count()
+    if recipe.batch % devices or recipe.vae_batch % devices:
+        raise ConfigError(f"batch and vae-batch must be multiples of the {devices} devices")
+    work = out / _WORK
+    work.mkdir(parents=True, exist_ok=True)
+    with locked(work, ".lock"):
+        _claim(work / RECIPE, recipe)
+        began = time.monotonic()
+        examples = draw_examples(recipe, usable_cores())
+        pictures = np.concatenate([examples.original[: recipe.examples // 2], examples.edited])
+        vae = train_autoencoder(recipe, pictures, work / "autoencoder")
+        latents = _encode_all(vae, examples)
+        vae.config = dataclasses.replace(
+            vae.config, scaling_factor=round(float(1 / np.std(latents.original)), 4)
+        )
+        files = tokenizer_files(all_texts(examples), recipe.tokens)
+        vocabulary = len(json.loads(files["tokenizer/vocab.json"]))
+        tokenizer = Tokenizer.from_files(files, text_config(recipe, vocabulary))
+        unet, text_encoder = train_editor(
+            recipe,
+            latents,
+            examples.instruction,
+            tokenizer,
+            vocabulary,
+            vae.config.scaling_factor,
+            work / "editor",
+        )
+        ends = {"bos_token_id": vocabulary - 2, "pad_token_id": vocabulary - 1}
+        configs = {"text_encoder": ends}
+        model = Model(unet, vae, text_encoder, files | _scheduler(), configs, str(out), "only")
+        # Half the bytes; a weight's rounding is far below what another seed would change.
+        for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+            shutil.rmtree(out / name, ignore_errors=True)
+        save_model(model, work / "model", dtype="float16", force=True)
+        for part in (work / "model").iterdir():
+            part.rename(out / part.name)
+        scores = _report(recipe, out, time.monotonic() - began)
+    shutil.rmtree(work)
+    return scores
+
+
+def _claim(mark: Path, recipe: Recipe) -> None:
+    wanted = json.dumps(dataclasses.asdict(recipe), indent=1) + "\n"
+    if mark.exists() and mark.read_text() != wanted:
+        raise ConfigError(f"{mark.parent}: begun with another recipe; remove it, or take its own")
+    write_atomically(mark, wanted)
+
+
+def _encode_all(vae: AutoencoderKL, examples: Examples) -> Latents:
+    """Latents of all pictures and of their mirror images."""
+    return Latents(
+        *(
+            np.stack([encode(vae, pictures), encode(vae, pictures[:, :, ::-1])])
+            for pictures in (examples.original, examples.edited)
+        )
+    )
+
+
+def _scheduler() -> dict[str, bytes]:
+    config = {
+        "_class_name": "EulerAncestralDiscreteScheduler",
+        **NoiseSchedule.stable_diffusion().to_dict(),
+    }
+    return {"scheduler/scheduler_config.json": (json.dumps(config, indent=2) + "\n").encode()}
+
+
+def _report(recipe: Recipe, out: Path, seconds: float) -> dict[str, float]:
+    """Scores the folder as it was written, and says what made it."""
+    scores = try_editor(EditPipeline.from_pretrained(out), recipe.size)
+    by_type = {
+        kind: dict(zip(PERSPECTIVES, row.round(2).tolist(), strict=True))
+        for kind, row in zip(EDIT_TYPES, scores, strict=True)
+    }
+    mean = dict(zip(PERSPECTIVES, scores.mean(0).round(2).tolist(), strict=True))
+    record: dict[str, Any] = {
+        "command": "mre toy-pretrain",
+        "recipe": dataclasses.asdict(recipe),
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {len(jax.devices())} {jax.devices()[0].device_kind}",
+        "minutes_of_last_start": round(seconds / 60, 1),
+        "scores": {"mean": mean, **by_type},
+    }
+    write_atomically(out / RECIPE, json.dumps(record, indent=1) + "\n")
+    return mean

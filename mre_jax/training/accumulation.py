@@ -1,0 +1,73 @@
+"""Gradients of a batch that is too large for memory, computed in parts."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+from jaxtyping import Array
+
+from mre_jax.data.batches.batch import Batch
+from mre_jax.training.inputs import Frozen
+from mre_jax.training.parallel import DATA, FSDP, Layout
+from mre_jax.training.state import Parameters
+
+Summary: TypeAlias = tuple[Array, tuple[Array, Array, Array, Array], Array]
+"""The loss of a batch, sums and counts by bin, and whether the loss of each example is finite."""
+
+Gradients: TypeAlias = Callable[[Parameters, Frozen, Batch], tuple[Parameters, Summary]]
+
+
+def accumulated(gradients: Gradients, count: int, layout: Layout) -> Gradients:
+    """`gradients` of a batch in `count` parts, one after another on every device.
+
+    Each place along `data` adds up its own gradients in float32; they are summed over `data` once,
+    after the last part. Parameters that are split over `fsdp` are gathered, and their gradients
+    scattered over it, in every part: that is what splitting them is for.
+    """
+
+    def on_share(params: Parameters, frozen: Frozen, share: Batch) -> tuple[Parameters, Summary]:
+        def add(total: Parameters, part: Batch) -> tuple[Parameters, Summary]:
+            grads, summary = gradients(params, frozen, part)
+            return jax.tree.map(lambda t, g: t + g.astype(t.dtype), total, grads), summary
+
+        zeros = jax.tree.map(lambda x: _pinned(jnp.zeros(x.shape), layout.compute(x).spec), params)
+        total, (values, binned, finite) = jax.lax.scan(add, zeros, _parts(share, count))
+        value, counts = jnp.mean(values), jax.tree.map(lambda x: x.sum(0), binned)
+        total, value, counts = jax.tree.map(lambda x: x[None], (total, value, counts))
+        return total, (value, counts, finite.swapaxes(0, 1).reshape(-1))  # the inverse of `_parts`
+
+    whole, split = PartitionSpec(), PartitionSpec(DATA)
+    on_all = jax.shard_map(
+        on_share,
+        mesh=layout.mesh,
+        in_specs=(whole, whole, split),
+        out_specs=split,
+        axis_names={DATA},
+        check_vma=False,
+    )
+
+    def in_parts(params: Parameters, frozen: Frozen, batch: Batch) -> tuple[Parameters, Summary]:
+        total, (values, binned, finite) = on_all(params, frozen, batch)
+        parts = count * layout.mesh.shape[DATA]
+        grads = jax.tree.map(lambda x: x.sum(0) / parts, total)
+        return grads, (jnp.mean(values), jax.tree.map(lambda x: x.sum(0), binned), finite)
+
+    return in_parts
+
+
+def _parts(share: Batch, count: int) -> Batch:
+    """[b ...] as [count b/count ...]; every device's examples stay on it."""
+
+    def split(x: Array) -> Array:
+        x = x.reshape(len(x) // count, count, *x.shape[1:]).swapaxes(0, 1)
+        return _pinned(x, PartitionSpec(None, FSDP))
+
+    parts: Batch = jax.tree.map(split, share)
+    return parts
+
+
+def _pinned(x: Array, spec: PartitionSpec) -> Array:
+    pinned: Array = jax.lax.with_sharding_constraint(x, spec)
+    return pinned

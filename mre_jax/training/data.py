@@ -1,0 +1,166 @@
+"""The examples of a run: opened, checked, and fitted to the encoders that read them."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+
+from mre_jax.data.batches.augment import Augmentation
+from mre_jax.data.batches.loader import Loader, Reading
+from mre_jax.data.batches.order import positions
+from mre_jax.data.cache.description import check_cache
+from mre_jax.data.extra import require_data_extra
+from mre_jax.data.records.record_source import RecordSource
+from mre_jax.errors import ConfigError, DataError
+from mre_jax.reward.scores import PERSPECTIVES
+from mre_jax.reward.text import reward_parts
+from mre_jax.training.config import TrainConfig
+from mre_jax.training.held_out import open_held_out
+from mre_jax.training.start import Needs, Start
+from mre_jax.training.truncation import Truncation
+
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+    """The loaders of a run.
+
+    Attributes:
+        config: configuration of the run.
+        training: loader of the examples that are trained on.
+        held_out: loader of those that are not; None where no loss on them is asked for.
+        truncation: tokenizer of the training examples; None before `fitted`.
+    """
+
+    config: TrainConfig
+    training: Loader
+    held_out: Loader | None
+    truncation: Truncation | None = None
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """What identifies the content of each set that is trained on."""
+        return tuple(source.manifest.hash for source in self.training.sources)
+
+    @property
+    def needs(self) -> Needs:
+        """The networks that these examples ask."""
+        loaders = [loader for loader in (self.training, self.held_out) if loader is not None]
+        caches = [loader.reads_cache for loader in loaders]
+        return Needs(
+            vae=None in caches,
+            text_encoder=any(cache is None or cache.text is None for cache in caches),
+            edits=bool(self.config.validation.every),
+        )
+
+    def fitted(self, start: Start) -> "RunData":
+        """The same with a tokenizer, if pictures and caches are such as the encoders take.
+
+        Raises:
+            ConfigError: if they are not.
+        """
+        truncation = self.tokenizer(start)
+        return dataclasses.replace(
+            self,
+            training=self._fitted(self.training, start, truncation),
+            held_out=self.held_out and self._fitted(self.held_out, start, self.tokenizer(start)),
+            truncation=truncation,
+        )
+
+    def tokenizer(self, start: Start) -> Truncation:
+        """A tokenizer that counts what it truncates, from 0."""
+        return Truncation(start.tokenizer, perspectives(self.config), self.config.data.reward_cut)
+
+    def report_truncation(self) -> None:
+        """Warns once if texts of the training examples were too long."""
+        if self.truncation is not None:
+            self.truncation.report()
+
+    def names(self, step: int, rows: Sequence[int]) -> list[str]:
+        """The examples in some rows of the batch of a step, counted from 1, for a person."""
+        where = positions(step - 1, self.training.batch_size)[list(rows)]
+        found = self.training.find(where)
+        return [f"{source[record].id} of {source.path}" for source, record in found]
+
+    def __str__(self) -> str:
+        """How many examples there are, and with a reward, if the run asks for rewards."""
+        sources = self.training.sources
+        text = f"{sum(map(len, sources))} examples"
+        if not self.config.model.takes_reward and self.config.loss.score_weighting == "none":
+            return text
+        rewarded = sum(source.rewarded_count for source in sources)
+        return f"{text}, {rewarded} of them with a reward"
+
+    def _fitted(self, loader: Loader, start: Start, truncation: Truncation) -> Loader:
+        data = self.config.data
+        if data.resolution % start.downscale:
+            raise ConfigError(
+                f"data.resolution={data.resolution} must be a multiple of {start.downscale}, "
+                "the pixels that the VAE makes one latent of"
+            )
+        if loader.reads_cache is not None:
+            check_cache(
+                loader.sources,
+                start.hashes,
+                none_for_top=data.none_for_top,
+                perspectives=perspectives(self.config),
+                reward_cut=data.reward_cut,
+            )
+        return dataclasses.replace(loader, tokenize=truncation, tokenize_rewards=truncation.rewards)
+
+
+def open_data(config: TrainConfig) -> RunData:
+    """The sets of a run, as yet without a tokenizer.
+
+    Raises:
+        ConfigError, DataError: for a set that is missing, damaged, or lacks what the run needs.
+    """
+    data = config.data
+    require_data_extra()
+    sources = [RecordSource(path) for path in data.paths]
+    if data.min_score:
+        sources = [source.with_min_score(data.min_score) for source in sources]
+    _check_rewards(config, sources)
+    loader = Loader(
+        sources,
+        batch_size=data.batch_size,
+        seed=config.seed,
+        weights=data.weights,
+        augmentation=Augmentation(
+            data.resolution,
+            resize_to=data.resize,
+            filter=data.filter,
+            flip=data.flip,
+            fit=data.fit,
+        ),
+        dropout=config.loss.dropout,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+        parts_of=functools.partial(
+            reward_parts, none_for_top=data.none_for_top, perspectives=perspectives(config)
+        ),
+        reading=Reading(data.threads, data.workers, data.ahead),
+        cache=data.cache,
+    )
+    held_out = open_held_out(config, loader) if config.validation.loss_every else None
+    return RunData(config, loader, held_out)
+
+
+def perspectives(config: TrainConfig) -> tuple[str, ...]:
+    """Those whose texts are read."""
+    reward = config.model.reward
+    return PERSPECTIVES if reward is None else reward.perspectives
+
+
+def _check_rewards(config: TrainConfig, sources: Sequence[RecordSource]) -> None:
+    asking = {
+        "model.reward=null": config.model.takes_reward,
+        "loss.score_weighting=none": config.loss.score_weighting != "none",
+    }
+    remedies = [remedy for remedy, asks in asking.items() if asks]
+    if remedies and not any(source.rewarded_count for source in sources):
+        paths = ", ".join(str(source.path) for source in sources)
+        raise DataError(
+            f"{paths}: no rewards in it, and {remedies[0].partition('=')[0]} asks for them; "
+            f"prepare it with --rewards, or set {remedies[0]}"
+        )

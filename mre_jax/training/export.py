@@ -1,0 +1,205 @@
+"""The model that a run has trained, as a folder for editing with it."""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from etils import epath
+
+from mre_jax.errors import ConfigError, DataError
+from mre_jax.training.checkpoints.reading import Restored, restore_params
+from mre_jax.training.config import ModelConfig
+from mre_jax.training.pretrained import kept_unet, read_record
+from mre_jax.training.run.directory import RunDirectory
+from mre_jax.training.run.identity import Identity
+from mre_jax.training.start import FROZEN
+from mre_jax.weights.checkpoint import (
+    REWARD_CLASS,
+    Checkpoint,
+    Component,
+    changed,
+    checkpoint_at,
+    with_loras,
+)
+from mre_jax.weights.files.folder import COMPONENTS
+from mre_jax.weights.files.source import TensorInfo, TensorSource
+from mre_jax.weights.lora import Loras, opened_loras, parse_loras
+from mre_jax.weights.names.rule import to_torch, torch_name, torch_shape
+from mre_jax.weights.save import save_checkpoint
+from mre_jax.weights.surroundings import SCHEDULER
+
+FORMATS = ("diffusers", "orbax", "released")
+WEIGHTS = ("ema", "raw")
+EXPORT = "export.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        step: step of the checkpoint.
+        weights: "ema" or "raw".
+        skipped: newer checkpoints that are damaged, a text each.
+        notes: what was merged or replaced, for the user.
+        files: SHA-256 of each file by its path in the folder.
+    """
+
+    step: int
+    weights: str
+    skipped: tuple[str, ...]
+    notes: tuple[str, ...]
+    files: Mapping[str, str]
+
+
+class TrainedTensors(TensorSource):
+    """The parameters of a run's checkpoint as PyTorch's tensors.
+
+    Args:
+        params: arrays by dotted path in our modules.
+        origin: what error messages call them.
+    """
+
+    def __init__(self, params: Mapping[str, np.ndarray], origin: str):
+        self.origin = origin
+        self._params = params
+        self._keys = {torch_name(key.split(".")): key for key in params}
+        self.tensors = {
+            name: TensorInfo(torch_shape(key.split("."), params[key].shape), params[key].dtype)
+            for name, key in self._keys.items()
+        }
+
+    def read(self, name: str) -> np.ndarray:
+        """The tensor `name`."""
+        key = self._keys[name]
+        return to_torch(key.split("."), np.asarray(self._params[key]))[1]
+
+
+def export(
+    run: epath.PathLike,
+    out: epath.PathLike,
+    *,
+    format: str = "diffusers",
+    step: int | None = None,
+    weights: str | None = None,
+    base: epath.PathLike | None = None,
+    lora: Loras = (),
+    dtype: str = "same",
+    force: bool = False,
+) -> Exported:
+    """Writes the model of a run as a folder; the run is not changed, and may be under way.
+
+    All but the UNet (VAE, text encoder, tokenizer, scheduler) is that of the run's
+    `model.init_from`, or, where that is gone, what the run has kept of it.
+
+    Args:
+        run: its directory, local or `gs://...`.
+        out: a new folder, local or `gs://...`.
+        format: "diffusers", "orbax", or "released", which is diffusers' with the released code's
+            names and wants a model of that form.
+        step: of a checkpoint; None is the newest valid one.
+        weights: "ema", the moving average, or "raw"; None is "ema" where the run keeps one.
+        base: a model to use in place of `model.init_from`, where that has moved.
+        lora: LoRA files to merge into the trained UNet and its text encoder, as `load_model` takes
+            them.
+        dtype: "same" (float32), "float32", "float16" or "bfloat16".
+        force: replace `out`.
+
+    Raises:
+        ConfigError: if the run has no such checkpoint or weights, or not that format.
+        DataError: if there is no run, or its checkpoint or the base is missing or damaged.
+    """
+    directory = RunDirectory(run, writes=False)
+    identity = directory.identity()
+    config = identity.config
+    _check_format(format, config.model)
+    weights = weights or ("raw" if config.model.ema_decay is None else "ema")
+    which = "ema" if weights == "ema" else "params"
+    restored = restore_params(directory.checkpoints, step, which)
+    with (
+        opened_loras(parse_loras(lora)) as loras,
+        _surroundings(directory, config.model, base) as model,
+    ):
+        trained = with_loras(_trained(model, identity, restored, weights), loras)
+        files = save_checkpoint(
+            trained,
+            out,
+            format="orbax" if format == "orbax" else "diffusers",
+            dtype=dtype,
+            force=force,
+        )
+    return Exported(restored.step, weights, tuple(restored.skipped), trained.notes, files)
+
+
+@contextlib.contextmanager
+def _surroundings(
+    directory: RunDirectory, model: ModelConfig, base: epath.PathLike | None
+) -> Iterator[Checkpoint]:
+    """The model that the run started from; without the UNet's tensors, if the run kept the rest."""
+    with contextlib.ExitStack() as stack:
+        try:
+            opened = checkpoint_at(
+                model.init_from if base is None else base,
+                base=model.base,
+                in_channels=model.in_channels,
+                components=COMPONENTS,
+            )
+            found = dataclasses.replace(stack.enter_context(opened), notes=())
+        except DataError:
+            record = read_record(directory.model) if base is None else None
+            if record is None:
+                raise
+            kept = stack.enter_context(checkpoint_at(directory.model, components=FROZEN))
+            components = {"unet": kept_unet(record), **kept.components}
+            found = dataclasses.replace(kept, components=components, notes=_note(model))
+        yield found
+
+
+def _note(model: ModelConfig) -> tuple[str, ...]:
+    return (f"{model.init_from} cannot be read: all but the UNet is what the run kept of it",)
+
+
+def _check_format(format: str, model: ModelConfig) -> None:
+    if format not in FORMATS:
+        raise ConfigError(f"format {format!r} is not one of {', '.join(FORMATS)}")
+    reward = model.reward
+    if format == "released" and (reward is None or reward.form != "released"):
+        form = "no reward condition" if reward is None else f"the form {reward.form!r}"
+        raise ConfigError(
+            f"format 'released' wants model.reward.form=released, and this run has {form}; "
+            "take the format diffusers"
+        )
+
+
+def _trained(model: Checkpoint, identity: Identity, restored: Restored, weights: str) -> Checkpoint:
+    """`model` with the UNet, the prediction type and the origin of a run."""
+    config = identity.config
+    source = TrainedTensors(restored.state, f"step {restored.step}")
+    unet = _with_reward(model.components["unet"], config.model)
+    unet = dataclasses.replace(unet, source=source)
+    about = {
+        "name": config.name,
+        "step": restored.step,
+        "weights": weights,
+        "config_hash": config.hash,
+        "data": list(identity.data),
+        "init": identity.init,
+    }
+    files = {**model.files, EXPORT: (json.dumps(about, indent=2) + "\n").encode()}
+    if config.loss.prediction_type is not None:
+        files[SCHEDULER] = _scheduler(model.files, config.loss.prediction_type)
+    components = {**model.components, "unet": unet}
+    return dataclasses.replace(model, components=components, files=files)
+
+
+def _with_reward(unet: Component, model: ModelConfig) -> Component:
+    if model.reward is None or not model.reward.enabled:
+        return unet
+    return changed(unet, _class_name=REWARD_CLASS, reward=model.reward.to_dict())
+
+
+def _scheduler(files: Mapping[str, bytes], prediction_type: str) -> bytes:
+    stated = {**json.loads(files[SCHEDULER]), "prediction_type": prediction_type}
+    return (json.dumps(stated, indent=2) + "\n").encode()

@@ -1,0 +1,255 @@
+"""A run from its first line to its last: data, networks, state, the compiled step, the loop.
+
+    from mre_jax.training.config import load_config
+    from mre_jax.training.train import train
+
+    run = train(load_config("configs/reward_ip2p.yaml", ["steps=100"]), "runs/first")
+    print(run.goodput)
+
+`mre train` does the same after joining the other processes of a pod.
+"""
+
+import dataclasses
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from etils import epath
+from jax.experimental import multihost_utils
+
+from mre_jax.data.batches.device import prefetch
+from mre_jax.data.batches.loader import Loader
+from mre_jax.errors import DataError
+from mre_jax.io.memory import check_fits, too_much_is_an_error
+from mre_jax.training import flops
+from mre_jax.training.checkpoints.checkpoint import Checkpoints
+from mre_jax.training.config import TrainConfig
+from mre_jax.training.data import RunData, open_data
+from mre_jax.training.held_out import HeldOutLoss
+from mre_jax.training.liveness import watched
+from mre_jax.training.loop import Loop
+from mre_jax.training.optimizer import make_optimizer
+from mre_jax.training.parallel import Layout, check_batch, make_mesh
+from mre_jax.training.pretrained import can_resume
+from mre_jax.training.run.directory import RunDirectory
+from mre_jax.training.run.identity import Identity
+from mre_jax.training.run.meter import Meter
+from mre_jax.training.run.metrics_log import MetricsLog
+from mre_jax.training.run.shared_directory import check_shared
+from mre_jax.training.skipped import SkippedSteps
+from mre_jax.training.start import Needs, Start, load_start, resumed_start
+from mre_jax.training.state import State, abstract_state, fresh_state
+from mre_jax.training.step import make_loss, make_step
+from mre_jax.training.validation import Validation
+
+LOADING_SECONDS = 7200.0
+"""What weights, which may have to be downloaded, and compiling may take on the slowest worker."""
+
+MEMORY_REMEDIES = (
+    "lower data.batch_size, compute it in more parts by optimizer.accumulation, recompute "
+    "activations by model.remat=true, or split the parameters over more devices by mesh.fsdp"
+)
+
+
+def train(
+    config: TrainConfig, run: epath.PathLike, *, allow_config_change: bool = False
+) -> RunDirectory:
+    """Trains a run to its last step, from wherever it is. All its processes call this together.
+
+    Args:
+        run: the run's directory, local or `gs://...`; made if it is not there.
+        allow_config_change: go on with a run whose configuration or data were others.
+
+    Returns:
+        The run's directory, which holds its metrics, events and checkpoints.
+
+    Raises:
+        ConfigError, DataError: before anything is compiled, for what does not fit; as `Loop`; and
+            at the end, all being done and saved, for more skipped steps than
+            `config.guard.max_skipped`.
+    """
+    mesh = make_mesh(config.mesh)
+    layout = Layout.of(config.mesh, mesh)
+    check_batch(config.data.batch_size, config.optimizer.accumulation, mesh, jax.process_count())
+    with too_much_is_an_error(MEMORY_REMEDIES):
+        data = open_data(config)
+    directory = RunDirectory(run, writes=jax.process_index() == 0)
+    checkpoints = Checkpoints(directory.checkpoints, **dataclasses.asdict(config.checkpoint))
+    seconds = config.guard.watchdog_seconds
+    if directory.writes:
+        print(f"{run}: {data}")
+    with watched("comparing the workers' directories", seconds, first_seconds=LOADING_SECONDS):
+        if jax.process_count() > 1:
+            directory.make_folders()
+        check_shared(directory.path)
+    with (
+        watched("loading the weights", seconds, first_seconds=LOADING_SECONDS),
+        too_much_is_an_error(MEMORY_REMEDIES),
+    ):
+        start = _started(config, layout, data.needs, directory, checkpoints)
+    data = data.fitted(start)
+    validate = None
+    if config.validation.every:
+        validate = Validation(config, start, layout, directory)
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    abstract = abstract_state(
+        start.unet.abstract, optimizer, layout, ema=config.model.ema_decay is not None
+    )
+    checkpoints.check_space(abstract)
+    identity = Identity(config, data.hashes, start.weights)
+    meta = None if directory.exists() else checkpoints.newest_meta()
+    try:
+        with (
+            directory.opened(identity, meta=meta, allow_config_change=allow_config_change),
+            too_much_is_an_error(MEMORY_REMEDIES),
+        ):
+            start = start.kept_in(directory.model if directory.writes else None)
+            directory.event("init_done")
+            # Waits for the slowest worker to have loaded.
+            with watched("restoring the newest checkpoint", seconds, first_seconds=LOADING_SECONDS):
+                state, done = _restored(start, optimizer, abstract, layout, checkpoints, directory)
+            skipped = SkippedSteps(directory, data.names, done)
+            if done >= config.steps:
+                if directory.writes:
+                    print(f"{run}: all {config.steps} steps are done")
+                _conclude(config, directory, skipped)
+                return directory
+            with watched("compiling the step", seconds, first_seconds=LOADING_SECONDS):
+                step = compiled_step(config, start, optimizer, layout, data, abstract)
+            tensorboard = directory.tensorboard if config.log.tensorboard else None
+            log = None
+            if directory.writes:
+                log = MetricsLog(directory.metrics, tensorboard=tensorboard, start=done)
+            try:
+                loop = Loop(
+                    config,
+                    step=step,
+                    frozen=start.frozen,
+                    batches=lambda *span: prefetch(data.training.batches(*span), mesh),
+                    layout=layout,
+                    run=directory,
+                    checkpoints=checkpoints,
+                    meta=identity.to_meta(),
+                    meter=_meter(config, start),
+                    log=log,
+                    skipped=skipped,
+                    validate=validate,
+                    held_out=_held_out(config, start, layout, data.held_out),
+                )
+                loop(state, done)
+            finally:
+                if log is not None:
+                    data.report_truncation()
+                    log.close()
+            _conclude(config, directory, skipped)
+    finally:
+        if directory.goodput is not None:
+            print(f"{run}: {directory.goodput}")
+    return directory
+
+
+def _started(
+    config: TrainConfig,
+    layout: Layout,
+    needs: Needs,
+    directory: RunDirectory,
+    checkpoints: Checkpoints,
+) -> Start:
+    """What a resume needs from the run itself; from `model.init_from` if it is not there."""
+    resumes = checkpoints.any() and can_resume(directory.model, config.model)
+    if multihost_utils.broadcast_one_to_all(np.int32(resumes)):
+        return resumed_start(directory.model, config, layout, needs)
+    return load_start(config, layout, needs)
+
+
+def _restored(
+    start: Start,
+    optimizer: optax.GradientTransformation,
+    abstract: State,
+    layout: Layout,
+    checkpoints: Checkpoints,
+    directory: RunDirectory,
+) -> tuple[State, int]:
+    """The newest valid state of the run, or the one before its first step."""
+    if checkpoints.committed():
+        for param in start.params.values():  # They would stand in the way of those restored.
+            param.delete()
+    restored = checkpoints.restore_newest(abstract)
+    if restored is None:
+        return fresh_state(start.params, optimizer, layout, ema=bool(abstract["ema"])), 0
+    for reason in restored.skipped:
+        print(f"warning: {reason}; going back to step {restored.step}", file=sys.stderr)
+    directory.event("restore_done", step=restored.step)
+    return restored.state, restored.step
+
+
+def compiled_step(
+    config: TrainConfig,
+    start: Start,
+    optimizer: optax.GradientTransformation,
+    layout: Layout,
+    data: RunData,
+    abstract: State,
+) -> Any:
+    """The program of a step, made before the first batch is read.
+
+    Raises:
+        ConfigError: if it needs more memory than a device has.
+    """
+    step = make_step(config, start.unet, start.encoders, start.schedule, optimizer, layout)
+    loader = data.training
+    tokenizer = data.tokenizer(start)  # of its own: what is read here counts for nothing
+    small = dataclasses.replace(
+        loader,
+        batch_size=loader.hosts,
+        tokenize=tokenizer,
+        tokenize_rewards=tokenizer.rewards,
+    )
+    one = small.batch(0)
+    one = one._replace(positions=one.positions.astype(np.uint32))  # as `to_global`
+    batch = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(
+            (loader.batch_size, *x.shape[1:]), x.dtype, sharding=layout.batch
+        ),
+        one,
+    )
+    with jax.set_mesh(layout.mesh):
+        program = step.lower(abstract, start.frozen, batch).compile()
+    check_fits(program, MEMORY_REMEDIES)
+    return program
+
+
+def _conclude(config: TrainConfig, directory: RunDirectory, skipped: SkippedSteps) -> None:
+    """Says how many steps of a run that is done were skipped, and fails if they are too many."""
+    if not skipped.count:
+        return
+    summary = skipped.summary(config.steps)
+    fits = config.guard.may_skip(skipped.count, config.steps)
+    code = 0 if fits else DataError.exit_code
+    directory.stop(f"done, but {summary}", code, skipped=skipped.count)
+    if not fits:
+        raise DataError(
+            f"{directory.path}: done and saved, but {summary}; mend or leave out these examples, "
+            f"or set guard.max_skipped (now {config.guard.max_skipped:g}) to accept it"
+        )
+    if directory.writes:
+        print(f"warning: {directory.path}: {summary}", file=sys.stderr)
+
+
+def _held_out(
+    config: TrainConfig, start: Start, layout: Layout, loader: Loader | None
+) -> HeldOutLoss | None:
+    if loader is None:
+        return None
+    loss = make_loss(config, start.unet, start.encoders, start.schedule, layout)
+    return HeldOutLoss(config, loader, loss, start.frozen, layout)
+
+
+def _meter(config: TrainConfig, start: Start) -> Meter:
+    """Counts the UNet's operations; the frozen encoders' are not what is trained."""
+    side = config.data.resolution // start.downscale
+    work = flops.training(start.unet_config, side, side) * config.data.batch_size
+    devices = jax.devices()
+    return Meter(config.data.batch_size, work / len(devices), flops.peak(devices[0]))
