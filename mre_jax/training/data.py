@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import jax
 
 from mre_jax.data.batches.augment import Augmentation
-from mre_jax.data.batches.loader import Loader, Reading
+from mre_jax.data.batches.loader import Loader, Reading, require_data_extra
 from mre_jax.data.batches.order import positions
 from mre_jax.data.cache.description import check_cache
-from mre_jax.data.extra import require_data_extra
 from mre_jax.data.records.record_source import RecordSource
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.reward.scores import PERSPECTIVES
