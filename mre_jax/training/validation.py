@@ -26,8 +26,8 @@ from mre_jax.training.parallel import Layout
 from mre_jax.training.run.directory import RunDirectory
 from mre_jax.training.start import compute_of
 from mre_jax.training.state import State
-from mre_jax.weights.checkpoint import checkpoint_at
 from mre_jax.weights.load import Model
+from mre_jax.weights.model import model_at
 from mre_jax.weights.names.rule import load
 
 _GAP, _LINE = 6, 16
@@ -174,7 +174,7 @@ def _load_around(model: ModelConfig) -> Callable[..., Model]:
     """All of an editor but its UNet, which the returned function takes."""
     compute = compute_of(model)
     compute = Compute(compute.dtype, compute.attention)
-    with checkpoint_at(model.init_from, base=model.base) as opened:
+    with model_at(model.init_from, base=model.base) as opened:
         networks: dict[str, Any] = {
             name: load(part.network(compute), part.source, dtype=compute.dtype)
             for name, part in opened.components.items()

@@ -11,9 +11,9 @@ from etils import epath
 from mre_jax.errors import ConfigError
 from mre_jax.io.json_file import read_object
 from mre_jax.weights import verify as verification
-from mre_jax.weights.checkpoint import EDITOR, checkpoint_at
 from mre_jax.weights.lora import LoraLike
-from mre_jax.weights.save import save_checkpoint
+from mre_jax.weights.model import EDITOR, model_at
+from mre_jax.weights.save import save_model
 from mre_jax.weights.tokens import is_tokenizer_file
 
 
@@ -58,8 +58,8 @@ class ConvertReport:
 
     Attributes:
         source: the model that was read.
-        kind: of that, as `Checkpoint` has it.
-        weights: "ema", "raw" or "only", as `Checkpoint` has them.
+        kind: of that, as `PretrainedModel` has it.
+        weights: "ema", "raw" or "only", as `PretrainedModel` has them.
         tensors: how many of each component.
         parameters: how many of each component.
         files: SHA-256 by path in the written folder.
@@ -97,7 +97,7 @@ def convert(spec: ConvertSpec) -> ConvertReport:
     """
     if spec.verify and (spec.format != "diffusers" or "://" in str(spec.dst)):
         raise ConfigError("--verify needs a local folder in the format diffusers")
-    with checkpoint_at(
+    with model_at(
         spec.src,
         base=spec.base,
         lora=spec.lora,
@@ -107,7 +107,7 @@ def convert(spec: ConvertSpec) -> ConvertReport:
     ) as model:
         if "text_encoder" in model.components and any(map(is_tokenizer_file, model.files)):
             model.tokenizer()  # one that does not fit its encoder is found here, not in training
-        files = save_checkpoint(
+        files = save_model(
             model,
             spec.dst,
             format=spec.format,

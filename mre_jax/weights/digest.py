@@ -8,9 +8,9 @@ import numpy as np
 from etils import epath
 
 from mre_jax.io.tensor_hash import TensorHash
-from mre_jax.weights.checkpoint import Checkpoint, checkpoint_at
 from mre_jax.weights.files.source import TensorSource
 from mre_jax.weights.lora import Loras
+from mre_jax.weights.model import PretrainedModel, model_at
 
 
 def weights_hash(
@@ -25,21 +25,24 @@ def weights_hash(
     A folder, its copy in our Orbax form and one with older tensor names have the same hash.
 
     Args:
-        model, base, lora, weights: as `checkpoint_at` takes them.
+        model, base, lora, weights: as `model_at` takes them.
 
     Raises:
         DataError: when the model cannot be read.
     """
-    with checkpoint_at(model, base=base, lora=lora, weights=weights) as opened:
-        return checkpoint_hash(opened)
+    with model_at(model, base=base, lora=lora, weights=weights) as opened:
+        return model_hash(opened)
 
 
-def checkpoint_hash(model: Checkpoint) -> str:
+def model_hash(model: PretrainedModel) -> str:
     """`weights_hash` of a model that is open."""
     return hashed(model)[1].hexdigest()
 
 
-def hashed(model: Checkpoint) -> tuple[Checkpoint, "RunningHash"]:
+checkpoint_hash = model_hash  # the name from before, for the rooms that still read it
+
+
+def hashed(model: PretrainedModel) -> tuple[PretrainedModel, "RunningHash"]:
     """The model, and its `weights_hash`, which is made while its tensors are read.
 
     Whoever loads the components in their order reads each file once.

@@ -1,4 +1,4 @@
-"""Modules from the weights of any supported model, and modules back to a folder."""
+"""Modules from the weights of any supported model, and components from modules."""
 
 import dataclasses
 import json
@@ -12,18 +12,17 @@ from mre_jax.models.clip import CLIPTextModel
 from mre_jax.models.layers import Compute
 from mre_jax.models.unet import UNet
 from mre_jax.models.vae import AutoencoderKL
-from mre_jax.weights.checkpoint import (
-    REWARD_CLASS,
-    Checkpoint,
-    Component,
-    changed,
-    checkpoint_at,
-    require_editor,
-)
 from mre_jax.weights.files.folder import COMPONENTS
 from mre_jax.weights.lora import Loras
+from mre_jax.weights.model import (
+    REWARD_CLASS,
+    Component,
+    PretrainedModel,
+    changed,
+    model_at,
+    require_editor,
+)
 from mre_jax.weights.names.rule import ModuleTensors, Placement, load
-from mre_jax.weights.save import save_checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Model:
         files: the small files of the model folder (tokenizer, scheduler, ...), by path.
         configs: the config.json of each component as it was read, foreign keys included.
         origin: where it came from.
-        weights: "ema", "raw" or "only", as in `Checkpoint`.
+        weights: "ema", "raw" or "only", as in `PretrainedModel`.
         base: where the rest came from, what `origin` lacked.
         lora: merged into the networks.
         notes: what was changed or assumed on loading, for the user.
@@ -50,6 +49,14 @@ class Model:
     base: epath.PathLike | None = None
     lora: Loras = ()
     notes: tuple[str, ...] = ()
+
+    def pretrained(self) -> PretrainedModel:
+        """The networks as they are now, as a model to save or convert."""
+        components = {
+            name: from_module(name, getattr(self, name), self.configs.get(name, {}))
+            for name in COMPONENTS
+        }
+        return PretrainedModel(self.origin, "diffusers", self.weights, components, self.files)
 
 
 def load_unet(path: epath.PathLike, **options: Any) -> UNet:
@@ -105,7 +112,7 @@ def load_component(
     Raises:
         DataError, ConfigError: as `load_unet`.
     """
-    with checkpoint_at(
+    with model_at(
         path,
         base=base,
         lora=lora,
@@ -136,9 +143,7 @@ def load_model(
     Raises:
         DataError, ConfigError: as `load_unet`.
     """
-    with checkpoint_at(
-        path, base=base, lora=lora, weights=weights, components=COMPONENTS
-    ) as opened:
+    with model_at(path, base=base, lora=lora, weights=weights, components=COMPONENTS) as opened:
         require_editor(opened)
         networks: dict[str, Any] = {
             name: load(part.network(compute), part.source, dtype=dtype, placement=placement)
@@ -154,36 +159,6 @@ def load_model(
             lora=lora,
             notes=opened.notes,
         )
-
-
-def save_model(
-    model: Model,
-    target: epath.PathLike,
-    *,
-    format: str = "diffusers",
-    dtype: str = "same",
-    force: bool = False,
-    tokenizer: bool = True,
-) -> dict[str, str]:
-    """Write the networks of `model` as a folder; the arguments are those of `save_checkpoint`.
-
-    Returns:
-        SHA-256 by path in the folder.
-    """
-    components = {
-        name: from_module(name, getattr(model, name), model.configs.get(name, {}))
-        for name in COMPONENTS
-    }
-    checkpoint = Checkpoint(
-        origin=model.origin,
-        kind="diffusers",
-        weights=model.weights,
-        components=components,
-        files=model.files,
-    )
-    return save_checkpoint(
-        checkpoint, target, format=format, dtype=dtype, force=force, tokenizer=tokenizer
-    )
 
 
 def from_module(name: str, module: Any, config: Mapping[str, Any]) -> Component:

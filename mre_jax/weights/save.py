@@ -16,18 +16,19 @@ from tqdm import tqdm
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.files import full_disk_is_an_error, locked
-from mre_jax.weights.checkpoint import (
-    REWARD_CLASS,
-    Checkpoint,
-    Component,
-    changed,
-    require_tokenizer,
-)
 from mre_jax.weights.files.folder import MODEL_INDEX, SAFETY_CHECKER
 from mre_jax.weights.files.orbax_folder import write_orbax
 from mre_jax.weights.files.source import BFLOAT16, Cast, renamed
 from mre_jax.weights.files.writer import canonical_order, write_safetensors
+from mre_jax.weights.load import Model
 from mre_jax.weights.locate import reached
+from mre_jax.weights.model import (
+    REWARD_CLASS,
+    Component,
+    PretrainedModel,
+    changed,
+    require_tokenizer,
+)
 from mre_jax.weights.names.released import to_released
 from mre_jax.weights.names.rule import expected_tensors, parameters
 from mre_jax.weights.names.strict import stream
@@ -42,8 +43,8 @@ DTYPES = {
 }
 
 
-def save_checkpoint(
-    model: Checkpoint,
+def save_model(
+    model: PretrainedModel | Model,
     target: epath.PathLike,
     *,
     format: str = "diffusers",
@@ -56,6 +57,7 @@ def save_checkpoint(
     A reader sees the whole folder or none: it is written beside `target` and renamed at the end.
 
     Args:
+        model: one that is open, or one whose networks are in memory.
         target: a local path or `gs://...`.
         format: "diffusers", which PyTorch loads, or "orbax", our own.
         dtype: of the weights, a key of `DTYPES`.
@@ -75,6 +77,8 @@ def save_checkpoint(
             f"format {format!r} or dtype {dtype!r} is unknown; use one of {', '.join(FORMATS)} and "
             f"one of {', '.join(DTYPES)}"
         )
+    if isinstance(model, Model):
+        model = model.pretrained()
     if tokenizer and not model.lone:
         require_tokenizer(model, ", or leave it out with --no-tokenizer")
     with new_folder(target, force=force) as folder:
@@ -91,6 +95,9 @@ def save_checkpoint(
             for path in sorted(folder.rglob("*"))
             if path.is_file() and "orbax" not in path.parts
         }
+
+
+save_checkpoint = save_model  # the name from before, for the rooms that still read it
 
 
 @contextlib.contextmanager
@@ -126,7 +133,7 @@ def new_folder(target: epath.PathLike, *, force: bool = False) -> Iterator[Path]
         _replace(partial, local)
 
 
-def model_index(model: Checkpoint) -> dict[str, Any]:
+def model_index(model: PretrainedModel) -> dict[str, Any]:
     """The model_index.json: what each part of the folder is, for PyTorch's pipeline."""
     stated = json.loads(model.files.get(MODEL_INDEX, b"{}"))
     folders = {name.split("/")[0] for name in model.files if "/" in name} | set(model.components)
@@ -175,7 +182,7 @@ def _save_component(
     return {path: write_safetensors(path, infos, arrays)}
 
 
-def _save_surroundings(model: Checkpoint, folder: Path) -> None:
+def _save_surroundings(model: PretrainedModel, folder: Path) -> None:
     files, _ = with_scheduler(model.files)
     files[MODEL_INDEX] = (json.dumps(model_index(model), indent=2) + "\n").encode()
     for name, data in files.items():

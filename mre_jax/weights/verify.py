@@ -13,9 +13,9 @@ from flax import nnx
 
 from mre_jax.errors import DataError
 from mre_jax.models.reward import RewardInputs
-from mre_jax.weights.checkpoint import REWARD_CLASS
 from mre_jax.weights.files.folder import ModelFolder
 from mre_jax.weights.load import load_text_encoder, load_unet, load_vae
+from mre_jax.weights.model import REWARD_CLASS
 
 TOLERANCE = 1e-4
 REPORT = "verify.json"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mre_jax.weights.checkpoint import checkpoint_at
 from mre_jax.weights.digest import hashed, weights_hash
 from mre_jax.weights.load import load_model
+from mre_jax.weights.model import model_at
 from mre_jax.weights.names.rule import load
 from tests.weights import tiny
 
@@ -34,7 +34,7 @@ def model(request, pipeline_folder, tmp_path):
 
 
 def loaded_and_hashed(path, base):
-    with checkpoint_at(path, base=base) as opened:
+    with model_at(path, base=base) as opened:
         watched, running = hashed(opened)
         for part in watched.components.values():
             load(part.network(), part.source)
@@ -53,7 +53,7 @@ def test_the_weights_are_read_once_while_they_are_loaded_and_hashed(model):
 
 
 def test_what_was_read_in_another_order_is_hashed_all_the_same(pipeline_folder):
-    with checkpoint_at(pipeline_folder) as opened:
+    with model_at(pipeline_folder) as opened:
         watched, running = hashed(opened)
         for part in reversed(watched.components.values()):
             for name in sorted(part.source.tensors, reverse=True)[:3]:

@@ -12,13 +12,13 @@ from etils import epath
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.weights import locate
 from mre_jax.weights import lora as lora_module
-from mre_jax.weights.checkpoint import checkpoint_at
 from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.files.source import BFLOAT16
 from mre_jax.weights.load import load_model, load_text_encoder, load_unet, load_vae
 from mre_jax.weights.lora import Lora, parse_loras
 from mre_jax.weights.lora_file import LoraFile
 from mre_jax.weights.lora_file import lora_files as lora_files_of
+from mre_jax.weights.model import model_at
 from mre_jax.weights.names.rule import tensors
 from tests.parity import relative_error
 from tests.weights import lora_files, tiny
@@ -35,7 +35,7 @@ QUERY = f"{BLOCK}.attn1.to_q"
 
 @pytest.fixture(scope="module")
 def shapes(pipeline_folder):
-    with checkpoint_at(pipeline_folder) as opened:
+    with model_at(pipeline_folder) as opened:
         return {
             name: {key: info.shape for key, info in part.source.tensors.items()}
             for name, part in opened.components.items()
@@ -71,7 +71,7 @@ def small(tmp_path, shapes):
 
 
 def weights(folder, lora, component="unet", **options):
-    with checkpoint_at(folder, lora=lora, components=(component,), **options) as opened:
+    with model_at(folder, lora=lora, components=(component,), **options) as opened:
         source = opened.components[component].source
         return {name: source.read(name) for name in source.tensors}
 
@@ -337,7 +337,7 @@ def test_a_network_takes_its_part_of_a_file(kohya, layers, pipeline_folder):
         f"merged {kohya} at scale 1: {len(lora_files.UNET)} layers of unet and "
         f"{len(lora_files.TEXT)} layers of text_encoder, rank 2 to 4, alpha 3 to 7",
     )
-    with checkpoint_at(pipeline_folder / "unet", lora=kohya) as opened:
+    with model_at(pipeline_folder / "unet", lora=kohya) as opened:
         left = f"; {len(lora_files.TEXT)} layers of networks that are not here left out"
         assert opened.notes[0].endswith(left)
     with pytest.raises(DataError, match="changes nothing of vae"):

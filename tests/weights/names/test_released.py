@@ -8,8 +8,8 @@ import pytest
 
 from mre_jax.models.unet_config import UNetConfig
 from mre_jax.reward.config import RewardConfig
-from mre_jax.weights.checkpoint import Component
 from mre_jax.weights.files.source import TensorInfo
+from mre_jax.weights.model import Component
 from mre_jax.weights.names.released import find_reward, from_released, to_released
 from mre_jax.weights.names.rule import expected_tensors
 from tests.weights.names.test_rule import Given

@@ -176,7 +176,7 @@ def test_full_size_names_and_shapes_are_diffusers_and_transformers():
     torch = pytest.importorskip("torch")
     diffusers = pytest.importorskip("diffusers")
     transformers = pytest.importorskip("transformers")
-    from mre_jax.weights.checkpoint import Component
+    from mre_jax.weights.model import Component
     from mre_jax.weights.names.older import current_text_encoder, current_vae
 
     clip = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12}
