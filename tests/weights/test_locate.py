@@ -41,11 +41,19 @@ def test_nothing_there_is_said(spec):
             located(spec)
 
 
-@pytest.mark.parametrize("spec", ["https://huggingface.co/org/name", "hf://org/name", "file:///x"])
-def test_an_address_is_refused_with_what_to_write_for_it(spec, pipeline_folder):
-    with pytest.raises(DataError, match="for the hub org/name@REVISION"):
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("https://huggingface.co/org/name", r"is on the web.* as org/name@REVISION"),
+        ("hf://org/name", r"is on the web.* as org/name@REVISION"),
+        ("https://example.org/m.ckpt", r"is on the web, .*; fetch it$"),
+        ("file:///x", r"file:///x.* cannot be reached"),
+    ],
+)
+def test_an_address_is_refused_with_what_to_write_for_it(spec, message, pipeline_folder):
+    with pytest.raises(DataError, match=message):
         located(spec)
-    with pytest.raises(DataError, match="is an address that is not read here"):
+    with pytest.raises(DataError, match=message):
         convert(pipeline_folder, f"{spec}/out")
 
 
