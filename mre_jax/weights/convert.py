@@ -1,7 +1,6 @@
 """A model of any supported kind, brought to a model folder."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -115,16 +114,12 @@ def convert(spec: ConvertSpec) -> ConvertReport:
             force=spec.force,
             tokenizer=spec.tokenizer,
         )
-    shapes = {
-        name: [info.shape for info in component.source.tensors.values()]
-        for name, component in model.components.items()
-    }
     return ConvertReport(
         source=str(spec.src),
         kind=model.kind,
         weights=model.weights,
-        tensors={name: len(found) for name, found in shapes.items()},
-        parameters={name: sum(map(math.prod, found)) for name, found in shapes.items()},
+        tensors={name: len(part.source.tensors) for name, part in model.components.items()},
+        parameters={name: part.parameters for name, part in model.components.items()},
         files=files,
         notes=model.notes,
         relative_error=verification.verify(Path(spec.dst)) if spec.verify else {},

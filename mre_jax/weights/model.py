@@ -67,6 +67,11 @@ class Component:
         return _abstract(module_class, config_class.from_dict(self.config), compute or Compute())
 
     @property
+    def parameters(self) -> int:
+        """How many numbers its tensors hold."""
+        return sum(info.size for info in self.source.tensors.values())
+
+    @property
     def reward(self) -> RewardConfig | None:
         """The reward condition of a UNet."""
         stated = self.config.get("reward")

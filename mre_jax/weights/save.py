@@ -15,13 +15,12 @@ from etils import epath
 from tqdm import tqdm
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.io.files import full_disk_is_an_error, locked
+from mre_jax.io.files import full_disk_is_an_error, locked, reached
 from mre_jax.weights.files.folder import MODEL_INDEX, SAFETY_CHECKER
 from mre_jax.weights.files.orbax_folder import write_orbax
 from mre_jax.weights.files.source import BFLOAT16, Cast, renamed
 from mre_jax.weights.files.writer import canonical_order, write_safetensors
 from mre_jax.weights.load import Model
-from mre_jax.weights.locate import reached
 from mre_jax.weights.model import (
     REWARD_CLASS,
     Component,
@@ -82,7 +81,7 @@ def save_model(
     if tokenizer and not model.lone:
         require_tokenizer(model, ", or leave it out with --no-tokenizer")
     with new_folder(target, force=force) as folder:
-        size = sum(map(_parameters, model.components.values()))
+        size = sum(part.parameters for part in model.components.values())
         written: dict[Path, str] = {}
         with tqdm(total=size, unit=" weights", unit_scale=True, desc=f"writing {target}") as bar:
             for component in model.components.values():
@@ -204,10 +203,6 @@ def _counted(
     for name, array in arrays:
         yield name, array
         bar.update(array.size)
-
-
-def _parameters(component: Component) -> int:
-    return sum(int(np.prod(info.shape)) for info in component.source.tensors.values())
 
 
 def _require_free(target: Path | epath.Path, force: bool) -> None:

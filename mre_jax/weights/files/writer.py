@@ -82,13 +82,12 @@ def _header(tensors: Mapping[str, TensorInfo], order: list[str]) -> bytes:
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name in order:
-        shape, dtype = tensors[name]
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        info = tensors[name]
         entries[name] = {
-            "dtype": DTYPES[dtype],
-            "shape": list(shape),
-            "data_offsets": [offset, offset + size],
+            "dtype": DTYPES[info.dtype],
+            "shape": list(info.shape),
+            "data_offsets": [offset, offset + info.nbytes],
         }
-        offset += size
+        offset += info.nbytes
     header = json.dumps(entries, separators=(",", ":")).encode()
     return header + b" " * (-len(header) % 8)
