@@ -69,6 +69,11 @@ def load_unet(path: epath.PathLike, **options: Any) -> UNet:
     Raises:
         DataError: when the weights are missing, damaged, or do not fit their configuration.
         ConfigError: when the configuration asks for a network that is not supported.
+
+    Example:
+        >>> unet = load_unet(EDITOR_FOLDER, dtype=jnp.bfloat16)
+        >>> unet.conv_in.kernel.shape, str(unet.conv_in.kernel.dtype)
+        ((3, 3, 8, 32), 'bfloat16')
     """
     return load_component("unet", path, **options)
 
@@ -142,6 +147,11 @@ def load_model(
 
     Raises:
         DataError, ConfigError: as `load_unet`.
+
+    Example:
+        >>> model = load_model(EDITOR_FOLDER)
+        >>> model.unet.config.in_channels, model.vae.config.latent_channels, model.weights
+        (8, 4, 'only')
     """
     with model_at(path, base=base, lora=lora, weights=weights, components=COMPONENTS) as opened:
         require_editor(opened)

@@ -109,11 +109,14 @@ class LoraFile:
 
     def _layer(self, name: str, tensors: dict[str, str]) -> Layer:
         component, inside = _located(name)
-        key = inside.replace(".", "_")
-        shapes = self._shapes(name, tensors)
-        whole = [Delta(leaf, (tensors[leaf],), shapes[leaf]) for leaf in _WHOLE if leaf in tensors]
-        if tensors.keys() <= _WHOLE:
-            return Layer(name, component, key, tuple(whole))
+        shapes = self._shapes(tensors)
+        whole = tuple(
+            Delta(leaf, (tensors[leaf],), shapes[leaf])
+            for leaf in ("weight", "bias")
+            if leaf in tensors
+        )
+        if len(whole) == len(tensors):
+            return Layer(name, component, flat(inside), whole)
         rank, shape = self._product(name, shapes)
         settings = _settings_of(component, self._settings)
         stored = tensors.get("alpha")
@@ -122,12 +125,12 @@ class LoraFile:
         # Rank-stabilised LoRA (Kalajdzievski 2023) divides by the root.
         factor = alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
         names = tuple(tensors[part] for part in ("up", "mid", "down") if part in tensors)
-        products = [Delta("weight", names, shape, factor)]
+        deltas = [Delta("weight", names, shape, factor)]
         if "up_bias" in tensors:
-            products.append(Delta("bias", (tensors["up_bias"],), shapes["up_bias"], factor))
-        return Layer(name, component, key, (*products, *whole), rank, alpha)
+            deltas.append(Delta("bias", (tensors["up_bias"],), shapes["up_bias"], factor))
+        return Layer(name, component, flat(inside), (*deltas, *whole), rank, alpha)
 
-    def _shapes(self, layer: str, tensors: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
+    def _shapes(self, tensors: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
         infos = {part: self._source.tensors[name] for part, name in tensors.items()}
         for part, info in infos.items():
             if part != "alpha" and not is_floating(info.dtype):
@@ -177,6 +180,11 @@ class LoraFile:
             raise DataError(
                 f"{self.origin}: its lora_alpha or alpha_pattern is damaged ({error})"
             ) from error
+
+
+def flat(name: str) -> str:
+    """A layer's name as kohya-ss writes it, with underscores for dots."""
+    return name.replace(".", "_")
 
 
 def is_lora(source: TensorSource) -> bool:
@@ -317,7 +325,6 @@ _LOW_RANK = re.compile(
     r"(?:\.[^.]+)?(?P<leaf>\.weight|\.bias)"
 )
 _OTHER = re.compile(r"(?P<layer>.+)\.(?P<part>alpha|diff|diff_b|w_norm|b_norm)")
-_WHOLE = {"weight": None, "bias": None}.keys()
 _PARTS = {
     **dict.fromkeys(("A.weight", "down.weight"), "down"),
     **dict.fromkeys(("B.weight", "up.weight"), "up"),

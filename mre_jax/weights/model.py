@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,14 @@ from mre_jax.models.vae import AutoencoderKL, VAEConfig
 from mre_jax.reward.config import RewardConfig
 from mre_jax.weights.files.folder import COMPONENTS, ModelFolder
 from mre_jax.weights.files.orbax_folder import OrbaxComponent
-from mre_jax.weights.files.source import TensorSource, open_tensors, renamed
+from mre_jax.weights.files.source import TensorSource, open_tensors
 from mre_jax.weights.locate import local_path, needed_files
 from mre_jax.weights.lora import Loras, OpenedLora, merge, opened_loras, parse_loras
 from mre_jax.weights.lora_file import is_lora, refuse_unmerged
 from mre_jax.weights.names import compvis, infer
+from mre_jax.weights.names.aliases import current
 from mre_jax.weights.names.expand import input_channels, with_input_channels
 from mre_jax.weights.names.foreign import what_is
-from mre_jax.weights.names.older import current_text_encoder, current_vae
-from mre_jax.weights.names.released import find_reward, from_released
 from mre_jax.weights.names.wrapped import unprefixed
 from mre_jax.weights.surroundings import with_scheduler, with_window
 from mre_jax.weights.tokens import Tokenizer
@@ -129,6 +128,12 @@ def model_at(
     Raises:
         DataError: when something is missing or damaged, or of another kind.
         ConfigError: for a scale of a LoRA that is not a finite number.
+
+    Example:
+        >>> with model_at(EDITOR_FOLDER) as model:
+        ...     weight = model.components["unet"].source.read("conv_in.weight")
+        >>> weight.shape, list(model.components)
+        ((32, 8, 3, 3), ['unet', 'vae', 'text_encoder'])
     """
     with contextlib.ExitStack() as places:
         loras = places.enter_context(opened_loras(parse_loras(lora)))
@@ -351,12 +356,12 @@ def _component(
     name: str, config: Mapping[str, Any], text: bytes, stored: TensorSource
 ) -> tuple[Component, list[str]]:
     """A component under our names, with a configuration that says what its tensors are; notes."""
-    made = Component(name, config, text, _CURRENT[name](stored))
+    made = Component(name, config, text, current(name, stored))
     if name == "text_encoder" and config.get("architectures") == [_PROJECTING]:
         return changed(made, architectures=["CLIPTextModel"]), []
     if name != "unet":
         return made, []
-    if made.reward is None and (found := find_reward(stored.tensors)) is not None:
+    if made.reward is None and (found := infer.reward_config(stored.tensors)) is not None:
         made = changed(made, _class_name=REWARD_CLASS, reward=found.to_dict())
     takes = input_channels(stored)
     if takes is None or takes == config.get("in_channels", _DEFAULT_CHANNELS):
@@ -409,11 +414,6 @@ _WORDS = {"unet": "the UNet", "vae": "the VAE", "text_encoder": "the text encode
 _SHARED_FOLDERS = ("tokenizer", "feature_extractor")
 _DEFAULT_CHANNELS = 4
 _PROJECTING = "CLIPTextModelWithProjection"
-_CURRENT: dict[str, Callable[[TensorSource], TensorSource]] = {
-    "unet": lambda source: renamed(source, from_released),
-    "vae": current_vae,
-    "text_encoder": current_text_encoder,
-}
 _NETWORKS: dict[str, tuple[Any, Any]] = {
     "unet": (UNetConfig, UNet),
     "vae": (VAEConfig, AutoencoderKL),

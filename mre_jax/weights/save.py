@@ -28,7 +28,7 @@ from mre_jax.weights.model import (
     changed,
     require_tokenizer,
 )
-from mre_jax.weights.names.released import to_released
+from mre_jax.weights.names.aliases import to_released
 from mre_jax.weights.names.rule import expected_tensors, parameters
 from mre_jax.weights.names.strict import stream
 from mre_jax.weights.surroundings import scheduler_config, with_scheduler
@@ -70,6 +70,12 @@ def save_model(
         DataError: when the weights do not fit their configuration, `target` is taken, the disk is
             full, or the tokenizer is missing.
         ConfigError: for an unknown format or dtype, or a configuration that is not supported.
+
+    Example:
+        >>> from mre_jax.weights.model import open_model
+        >>> hashes = save_model(open_model(EDITOR_FOLDER), OUT, dtype="bfloat16")
+        >>> [path for path in hashes if path.startswith("unet/")]
+        ['unet/config.json', 'unet/diffusion_pytorch_model.safetensors']
     """
     if format not in FORMATS or dtype not in DTYPES:
         raise ConfigError(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mre_jax.weights.digest import hashed, weights_hash
+from mre_jax.weights.files import torch_legacy
 from mre_jax.weights.load import load_model
 from mre_jax.weights.model import model_at
 from mre_jax.weights.names.rule import load
@@ -19,9 +20,9 @@ def bytes_read():
     return int(COUNTS.read_text().split()[1])
 
 
-@pytest.fixture(params=["folder", "zip"])
-def model(request, pipeline_folder, tmp_path):
-    """A model in either layout, with what it needs besides, and the size of its weights."""
+@pytest.fixture(params=["folder", "zip", "legacy"])
+def model(request, pipeline_folder, tmp_path, monkeypatch):
+    """A model in each layout, with what it needs besides, and the size of its weights."""
     if request.param == "folder":
         sizes = [path.stat().st_size for path in pipeline_folder.rglob("*.safetensors")]
         return pipeline_folder, None, sum(sizes)
@@ -29,7 +30,9 @@ def model(request, pipeline_folder, tmp_path):
     parts = tiny.make_unet(), tiny.make_vae(), tiny.make_text_encoder()
     state = tiny.original_checkpoint(*parts, average=None)
     path = tmp_path / "model.ckpt"
-    torch.save(state, path)
+    torch.save(state, path, _use_new_zipfile_serialization=request.param == "zip")
+    # As for a file of gigabytes, the pickles are a small part of it.
+    monkeypatch.setattr(torch_legacy, "_PROGRAM_LIMIT", path.stat().st_size // 4)
     return path, pipeline_folder, path.stat().st_size
 
 
