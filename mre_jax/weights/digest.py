@@ -71,7 +71,7 @@ class RunningHash:
         self._hash = TensorHash()
 
     def see(self, source: TensorSource, name: str, array: np.ndarray) -> None:
-        """Takes the tensor `name` in if it is the next; otherwise it is left for later."""
+        """Hashes the tensor `name` if it is the next; if not, it is left for later."""
         if not self._left or self._left[0][1] is not source or self._left[0][2] != name:
             return
         called, _, _ = self._left.popleft()

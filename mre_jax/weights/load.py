@@ -1,13 +1,13 @@
 """Modules from the weights of any supported model, and components from modules."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 from etils import epath
 
+from mre_jax.io.json_file import to_bytes
 from mre_jax.models.clip import CLIPTextModel
 from mre_jax.models.layers import Compute
 from mre_jax.models.unet import UNet
@@ -18,7 +18,6 @@ from mre_jax.weights.model import (
     REWARD_CLASS,
     Component,
     PretrainedModel,
-    changed,
     model_at,
     require_editor,
 )
@@ -182,13 +181,8 @@ def from_module(name: str, module: Any, config: Mapping[str, Any]) -> Component:
     entries = module.config.to_dict()
     if "reward" in entries:
         entries["_class_name"] = REWARD_CLASS
-    component = Component(
-        name,
-        config,
-        (json.dumps(dict(config), indent=2) + "\n").encode(),
-        ModuleTensors(module),
-    )
-    return changed(component, **{**_CLASSES[name], **config, **entries})
+    config = {**config, **_CLASSES[name], **config, **entries}  # keys stay where they were
+    return Component(name, config, to_bytes(config), ModuleTensors(module))
 
 
 _CLASSES: dict[str, dict[str, Any]] = {

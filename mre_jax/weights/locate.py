@@ -90,7 +90,7 @@ def needed_files(names: Collection[str], weights: str | None = None) -> list[str
             chosen = {
                 name for name in files if name.endswith(SMALL_FILES) and ".index." not in name
             }
-            # Those of a component come without their config.json too, to be told so.
+            # Those of a component come without its config.json too, whose absence is then an error.
             is_component = folder in _WITH_WEIGHTS and (folder or "config.json" in files)
             if is_component and folder != unused:
                 chosen |= _weights_of(files, weights)
@@ -100,7 +100,7 @@ def needed_files(names: Collection[str], weights: str | None = None) -> list[str
 
 def _weights_of(files: list[str], weights: str | None) -> set[str]:
     taken, _ = choose(files, weights)
-    # That raw weights lie beside them is what tells a moving average.
+    # Raw weights beside them show that they are a moving average.
     twin, _ = choose(files, "raw") if weights == "ema" else (None, None)
     return {name for found in (taken, twin) if found is not None for name in found.files}
 

@@ -253,11 +253,11 @@ def _note(spec: Lora, placed: Mapping[tuple[str, str], Layer], left: int) -> str
     return f"merged {spec.path} at scale {spec.scale:g}: {layers}{ranks}{alphas}{rest}"
 
 
-def _span(word: str, values: Iterable[float | None]) -> str:
+def _span(name: str, values: Iterable[float | None]) -> str:
     """From the lowest to the highest; "" where a file has full changes alone."""
     numbers = sorted({value for value in values if value is not None})
     ends = " to ".join(f"{number:g}" for number in dict.fromkeys((*numbers[:1], *numbers[-1:])))
-    return f", {word} {ends}" if ends else ""
+    return f", {name} {ends}" if ends else ""
 
 
 def _unet_spellings(module: str) -> Iterator[str]:

@@ -35,9 +35,10 @@ class Delta(NamedTuple):
 
     Attributes:
         leaf: "weight" or "bias".
-        tensors: of the file: "up", perhaps "mid", and "down" of a product; or the change in full.
-        shape: of the change.
-        factor: that either is multiplied by.
+        tensors: names in the file: "up", perhaps "mid", and "down" of a product; or the one of a
+            change in full.
+        shape: shape of the change.
+        factor: what the change is multiplied by.
     """
 
     leaf: str
@@ -54,7 +55,7 @@ class Layer:
         name: the layer, as the file spells it.
         component: the network that the name states; None where it states none.
         key: the layer within the network, with underscores for dots.
-        rank: of the product; None if there is none.
+        rank: inner size of the product; None if there is none.
         alpha: what the product is multiplied by, over the rank.
     """
 
@@ -226,7 +227,7 @@ def _file(path: Path) -> Path:
 
 
 def _settings(source: TensorSource) -> Settings:
-    """How PEFT was told to make the LoRA: from the file's header, or its `adapter_config.json`."""
+    """PEFT's settings of the LoRA: from the file's header, or its `adapter_config.json`."""
     path = Path(source.origin)
     if isinstance(source, SafetensorsFile) and (text := source.metadata.get(_HEADER_ENTRY)):
         try:

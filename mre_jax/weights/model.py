@@ -6,7 +6,6 @@ Opening reads names, shapes and configurations, not the weights.
 import contextlib
 import dataclasses
 import functools
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from etils import epath
 from flax import nnx
 
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.io.json_file import to_bytes
 from mre_jax.models.clip import CLIPTextConfig, CLIPTextModel
 from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.unet import UNet, UNetConfig
@@ -79,12 +79,12 @@ class Component:
 
 @dataclasses.dataclass(frozen=True)
 class PretrainedModel:
-    """A model.
+    """A trained model, opened: its weights are read on demand.
 
     Attributes:
         origin: what error messages call it.
         kind: "diffusers", "released", "orbax" or "compvis".
-        weights: "ema" where a moving average was there and taken, "raw" where it was left,
+        weights: "ema" where the moving average was chosen, "raw" where the other weights were,
             "only" where there was no choice.
         components: by name.
         files: the small files beside them (tokenizer, scheduler, ...), by path in a model folder.
@@ -236,7 +236,7 @@ def changed(component: Component, **entries: Any) -> Component:
     if all(component.config.get(key, _ABSENT) == value for key, value in entries.items()):
         return component
     config = {**component.config, **entries}
-    return dataclasses.replace(component, config=config, text=_json(config))
+    return dataclasses.replace(component, config=config, text=to_bytes(config))
 
 
 def require_editor(model: PretrainedModel) -> None:
@@ -323,7 +323,7 @@ def _open_folder(path: Path, weights: str | None, names: Collection[str]) -> Pre
 
 
 def _open_file(path: Path, weights: str | None, base: Mapping[str, Component]) -> PretrainedModel:
-    """The networks that a file holds; what no shape tells of them is as in `base`."""
+    """The networks that a file holds; what shapes do not show is as in `base`."""
     source = open_tensors(path)
     refuse_unmerged(source)
     if is_lora(source):
@@ -340,7 +340,7 @@ def _open_file(path: Path, weights: str | None, base: Mapping[str, Component]) -
             like=base[name].config if name in base else None,
             scaling_factor=parts.scaling_factor,
         )
-        components[name], changes = _component(name, config, _json(config), stored)
+        components[name], changes = _component(name, config, to_bytes(config), stored)
         notes += changes
     return PretrainedModel(
         origin=str(path),
@@ -403,10 +403,6 @@ def _top(name: str) -> str:
 @functools.lru_cache(maxsize=8)
 def _abstract(module_class: Any, config: Any, compute: Compute) -> nnx.Module:
     return nnx.eval_shape(lambda: module_class(config, compute=compute, rngs=make_rngs(0)))
-
-
-def _json(config: Mapping[str, Any]) -> bytes:
-    return (json.dumps(config, indent=2) + "\n").encode()
 
 
 _ABSENT = object()

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.files import full_disk_is_an_error, locked, reached
+from mre_jax.io.json_file import to_bytes
 from mre_jax.weights.files.folder import MODEL_INDEX, SAFETY_CHECKER
 from mre_jax.weights.files.orbax_folder import write_orbax
 from mre_jax.weights.files.source import BFLOAT16, Cast, renamed
@@ -189,7 +190,7 @@ def _save_component(
 
 def _save_surroundings(model: PretrainedModel, folder: Path) -> None:
     files, _ = with_scheduler(model.files)
-    files[MODEL_INDEX] = (json.dumps(model_index(model), indent=2) + "\n").encode()
+    files[MODEL_INDEX] = to_bytes(model_index(model))
     for name, data in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)

@@ -1,5 +1,6 @@
 """Tiny models on disk, made once a run."""
 
+import shutil
 import warnings
 
 import pytest
@@ -16,6 +17,12 @@ def pipeline_folder(tmp_path_factory):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return tiny.write_pipeline(tmp_path_factory.mktemp("pipeline") / "model")
+
+
+@pytest.fixture
+def folder(pipeline_folder, tmp_path):
+    """A copy that a test may spoil."""
+    return shutil.copytree(pipeline_folder, tmp_path / "model")
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,6 @@ from mre_jax.weights.model import model_at, open_model
 from mre_jax.weights.names.rule import tensors
 
 
-@pytest.fixture
-def folder(pipeline_folder, tmp_path):
-    """A copy that a test may spoil."""
-    return shutil.copytree(pipeline_folder, tmp_path / "model")
-
-
 def test_a_lone_component_and_a_base_are_a_whole_model(pipeline_folder):
     """A trainer leaves `checkpoint-500/unet`; the rest is that of the model it began with."""
     with model_at(pipeline_folder / "unet", base=pipeline_folder) as model:

@@ -251,7 +251,7 @@ def renamed(source: TensorSource, rule: Callable[[str], str | None]) -> View:
 
 
 def open_tensors(path: Path) -> TensorSource:
-    """The source for a weight file, told by its first bytes, since people rename files.
+    """The source for a weight file, recognised by its first bytes, since people rename files.
 
     Raises:
         DataError: when it is neither safetensors nor a PyTorch file, or is damaged, or is another

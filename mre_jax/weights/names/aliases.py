@@ -1,7 +1,7 @@
 """Names that others give to the tensors of a network, and ours for them.
 
-Earlier versions of diffusers and transformers called some otherwise, and so does the public reward
-checkpoint.
+Earlier versions of diffusers and transformers had other names for some, and the public reward
+checkpoint has.
 """
 
 import re

@@ -35,7 +35,7 @@ def config(
         scaling_factor: of a VAE's latents, where it is known.
 
     Raises:
-        DataError: when a tensor is missing that tells a size.
+        DataError: when a tensor is missing whose shape is needed.
     """
     if component == "vae":
         made = vae_config(tensors, origin, scaling_factor)

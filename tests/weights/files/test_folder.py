@@ -16,12 +16,6 @@ from tests.weights import tiny
 from tests.weights.tiny import convert
 
 
-@pytest.fixture
-def folder(pipeline_folder, tmp_path):
-    """A copy that a test may spoil."""
-    return shutil.copytree(pipeline_folder, tmp_path / "model")
-
-
 def test_components_and_small_files_are_found(pipeline_folder):
     folder = ModelFolder.open(pipeline_folder)
     assert set(folder.components) == {"unet", "vae", "text_encoder"} and not folder.lone

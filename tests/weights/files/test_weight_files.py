@@ -1,7 +1,6 @@
 """Weights are found under every name that diffusers and transformers write or have written."""
 
 import json
-import shutil
 import warnings
 
 import numpy as np
@@ -9,23 +8,12 @@ import pytest
 from safetensors.numpy import save_file
 
 from mre_jax.errors import DataError
-from mre_jax.weights.files.source import SafetensorsFile
 from mre_jax.weights.files.weight_files import choose
 from mre_jax.weights.model import open_model
 from tests.weights import tiny
+from tests.weights.tiny import stored
 
 DIFFUSION = "diffusion_pytorch_model"
-
-
-def stored(path):
-    source = SafetensorsFile(path)
-    return {name: source.read(name) for name in source.tensors}
-
-
-@pytest.fixture
-def folder(pipeline_folder, tmp_path):
-    """A copy that a test may spoil."""
-    return shutil.copytree(pipeline_folder, tmp_path / "model")
 
 
 def emptied(folder):

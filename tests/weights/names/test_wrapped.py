@@ -1,33 +1,20 @@
 """Weights that a compiled, distributed or whole module saved are read under their own names."""
 
-import shutil
-
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from mre_jax.errors import DataError
-from mre_jax.weights.files.source import SafetensorsFile
 from mre_jax.weights.model import model_at, open_model
 from mre_jax.weights.names.rule import expected_tensors
 from mre_jax.weights.names.strict import stream
+from tests.weights.tiny import stored
 
 FILES = {
     "unet": "unet/diffusion_pytorch_model.safetensors",
     "vae": "vae/diffusion_pytorch_model.safetensors",
     "text_encoder": "text_encoder/model.safetensors",
 }
-
-
-def stored(path):
-    source = SafetensorsFile(path)
-    return {name: source.read(name) for name in source.tensors}
-
-
-@pytest.fixture
-def folder(pipeline_folder, tmp_path):
-    """A copy that a test may spoil."""
-    return shutil.copytree(pipeline_folder, tmp_path / "model")
 
 
 def assert_same(ours, theirs):
