@@ -32,8 +32,9 @@ from mre_jax.models.attention import check_implementation
 from mre_jax.models.layers import Compute
 from mre_jax.reward.config import RewardConfig
 from mre_jax.weights.digest import weights_hash
-from mre_jax.weights.load import Model, load_model, save_model
+from mre_jax.weights.load import Model, load_model
 from mre_jax.weights.lora import Loras
+from mre_jax.weights.save import save_model
 from mre_jax.weights.surroundings import scheduler_config
 from mre_jax.weights.tokens import Tokenizer
 

@@ -13,17 +13,41 @@ from typing import IO, Self
 import filelock
 from etils import epath
 
-from mre_jax.errors import BusyError, DataError
+from mre_jax.errors import BusyError, DataError, MreError
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
-@epath.register_path_cls(("http://", "https://"))
+@epath.register_path_cls(("http://", "https://", "hf://"))
 class _OnTheWeb:
     """What `epath.Path` makes of an address: its error, wherever a path is wanted."""
 
     def __new__(cls, path: str) -> Self:
-        raise DataError(f"{path[:200]} is on the web, where no file is read or written; fetch it")
+        on_hub = path.startswith(("hf://", "https://huggingface.co/"))
+        hint = " (models are read from the hub as org/name@REVISION, with /FILE for one file)"
+        raise DataError(
+            f"{path[:200]} is on the web, where no file is read or written; fetch it"
+            f"{hint if on_hub else ''}"
+        )
+
+
+@contextlib.contextmanager
+def reached(place: epath.PathLike) -> Iterator[epath.Path]:
+    """A place in a bucket, for a block in which whatever its transport raises is one line.
+
+    Raises:
+        DataError: when the place is of no kind that is known, or cannot be reached.
+    """
+    try:
+        yield epath.Path(place)
+    except MreError:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(
+            f"{place} cannot be reached ({reason}); check its name, the network, and these "
+            "credentials"
+        ) from error
 
 
 def write_atomically(path: epath.PathLike, data: bytes | str) -> None:

@@ -113,6 +113,11 @@ def to_line(row: Mapping[str, Any]) -> str:
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
+def to_bytes(value: Any) -> bytes:
+    """The content of a file of its own that holds `value`, for programs and for people."""
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
 class _RepeatedKeyError(Exception):
     pass
 

@@ -15,19 +15,19 @@ from mre_jax.training.pretrained import kept_unet, read_record
 from mre_jax.training.run.directory import RunDirectory
 from mre_jax.training.run.identity import Identity
 from mre_jax.training.start import FROZEN
-from mre_jax.weights.checkpoint import (
-    REWARD_CLASS,
-    Checkpoint,
-    Component,
-    changed,
-    checkpoint_at,
-    with_loras,
-)
 from mre_jax.weights.files.folder import COMPONENTS
 from mre_jax.weights.files.source import TensorInfo, TensorSource
 from mre_jax.weights.lora import Loras, opened_loras, parse_loras
+from mre_jax.weights.model import (
+    REWARD_CLASS,
+    Component,
+    PretrainedModel,
+    changed,
+    model_at,
+    with_loras,
+)
 from mre_jax.weights.names.rule import to_torch, torch_name, torch_shape
-from mre_jax.weights.save import save_checkpoint
+from mre_jax.weights.save import save_model
 from mre_jax.weights.surroundings import SCHEDULER
 
 FORMATS = ("diffusers", "orbax", "released")
@@ -123,7 +123,7 @@ def export(
         _surroundings(directory, config.model, base) as model,
     ):
         trained = with_loras(_trained(model, identity, restored, weights), loras)
-        files = save_checkpoint(
+        files = save_model(
             trained,
             out,
             format="orbax" if format == "orbax" else "diffusers",
@@ -136,11 +136,11 @@ def export(
 @contextlib.contextmanager
 def _surroundings(
     directory: RunDirectory, model: ModelConfig, base: epath.PathLike | None
-) -> Iterator[Checkpoint]:
+) -> Iterator[PretrainedModel]:
     """The model that the run started from; without the UNet's tensors, if the run kept the rest."""
     with contextlib.ExitStack() as stack:
         try:
-            opened = checkpoint_at(
+            opened = model_at(
                 model.init_from if base is None else base,
                 base=model.base,
                 in_channels=model.in_channels,
@@ -151,7 +151,7 @@ def _surroundings(
             record = read_record(directory.model) if base is None else None
             if record is None:
                 raise
-            kept = stack.enter_context(checkpoint_at(directory.model, components=FROZEN))
+            kept = stack.enter_context(model_at(directory.model, components=FROZEN))
             components = {"unet": kept_unet(record), **kept.components}
             found = dataclasses.replace(kept, components=components, notes=_note(model))
         yield found
@@ -173,7 +173,9 @@ def _check_format(format: str, model: ModelConfig) -> None:
         )
 
 
-def _trained(model: Checkpoint, identity: Identity, restored: Restored, weights: str) -> Checkpoint:
+def _trained(
+    model: PretrainedModel, identity: Identity, restored: Restored, weights: str
+) -> PretrainedModel:
     """`model` with the UNet, the prediction type and the origin of a run."""
     config = identity.config
     source = TrainedTensors(restored.state, f"step {restored.step}")

@@ -16,9 +16,9 @@ from mre_jax.io.tensor_hash import TensorHash
 from mre_jax.models.unet_config import UNetConfig
 from mre_jax.reward.config import RewardConfig
 from mre_jax.training.config import ModelConfig
-from mre_jax.weights.checkpoint import REWARD_CLASS, Checkpoint, Component, changed, expanded
 from mre_jax.weights.files.source import TensorInfo, TensorSource
 from mre_jax.weights.fresh_reward import WithFreshReward
+from mre_jax.weights.model import REWARD_CLASS, Component, PretrainedModel, changed, expanded
 from mre_jax.weights.names.expand import ChannelsError
 
 RECORD = "start.json"
@@ -48,7 +48,7 @@ def unet_component(unet: Component, model: ModelConfig, seed: int) -> Component:
     return dataclasses.replace(made, source=source)
 
 
-def with_channels(model: Checkpoint, in_channels: int) -> Checkpoint:
+def with_channels(model: PretrainedModel, in_channels: int) -> PretrainedModel:
     """The model with a UNet that takes an editor's input channels.
 
     Raises:

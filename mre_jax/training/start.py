@@ -40,14 +40,14 @@ from mre_jax.training.pretrained import (
     with_channels,
 )
 from mre_jax.training.state import Network, Parameters, parameters_of
-from mre_jax.weights.checkpoint import (
-    Checkpoint,
-    Component,
-    checkpoint_at,
-)
 from mre_jax.weights.files.folder import COMPONENTS
+from mre_jax.weights.model import (
+    Component,
+    PretrainedModel,
+    model_at,
+)
 from mre_jax.weights.names.rule import load
-from mre_jax.weights.save import save_checkpoint
+from mre_jax.weights.save import save_model
 from mre_jax.weights.surroundings import scheduler_config
 from mre_jax.weights.tokens import Tokenizer
 
@@ -103,12 +103,12 @@ class Start:
     tokenizer: Tokenizer
     hashes: EncoderHashes
     weights: str
-    kept: Checkpoint | None = None
+    kept: PretrainedModel | None = None
 
     def kept_in(self, folder: epath.PathLike | None) -> "Start":
         """Writes what a resume needs, unless the folder is None, and lets go of it."""
         if self.kept is not None and folder is not None:
-            save_checkpoint(self.kept, folder, force=True)
+            save_model(self.kept, folder, force=True)
         return dataclasses.replace(self, kept=None)
 
 
@@ -121,7 +121,7 @@ def load_start(config: TrainConfig, layout: Layout, needs: Needs) -> Start:
         DataError: if the checkpoint is incomplete or damaged.
     """
     model = config.model
-    with checkpoint_at(model.init_from, base=model.base, components=COMPONENTS) as opened:
+    with model_at(model.init_from, base=model.base, components=COMPONENTS) as opened:
         latents = VAEConfig.from_dict(opened.components["vae"].config).latent_channels
         check_channels(model.in_channels, latents)
         digest = TensorHash()
@@ -163,7 +163,7 @@ def resumed_start(
     if record is None:
         raise DataError(f"{folder}: no {RECORD} in it; see that all workers share the directory")
     hashes = EncoderHashes(**record["hashes"])
-    with checkpoint_at(folder, components=FROZEN) as kept:
+    with model_at(folder, components=FROZEN) as kept:
         unet = kept_unet(record)
         return _assembled(config, layout, needs, unet, kept, hashes, record["weights"])
 
@@ -178,7 +178,7 @@ def _assembled(
     layout: Layout,
     needs: Needs,
     unet: Component,
-    kept: Checkpoint,
+    kept: PretrainedModel,
     hashes: EncoderHashes,
     weights: str,
 ) -> Start:
@@ -211,7 +211,7 @@ def _assembled(
     )
 
 
-def _read_once(model: Checkpoint, digest: TensorHash) -> Checkpoint:
+def _read_once(model: PretrainedModel, digest: TensorHash) -> PretrainedModel:
     """The model whose tensors are read once: the UNet's are hashed, the others are kept."""
     components = dict(model.components)
     for name, component in components.items():

@@ -1,7 +1,6 @@
 """A model of any supported kind, brought to a model folder."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -11,9 +10,9 @@ from etils import epath
 from mre_jax.errors import ConfigError
 from mre_jax.io.json_file import read_object
 from mre_jax.weights import verify as verification
-from mre_jax.weights.checkpoint import EDITOR, checkpoint_at
 from mre_jax.weights.lora import LoraLike
-from mre_jax.weights.save import save_checkpoint
+from mre_jax.weights.model import EDITOR, model_at
+from mre_jax.weights.save import save_model
 from mre_jax.weights.tokens import is_tokenizer_file
 
 
@@ -58,8 +57,8 @@ class ConvertReport:
 
     Attributes:
         source: the model that was read.
-        kind: of that, as `Checkpoint` has it.
-        weights: "ema", "raw" or "only", as `Checkpoint` has them.
+        kind: of that, as `PretrainedModel` has it.
+        weights: "ema", "raw" or "only", as `PretrainedModel` has them.
         tensors: how many of each component.
         parameters: how many of each component.
         files: SHA-256 by path in the written folder.
@@ -97,7 +96,7 @@ def convert(spec: ConvertSpec) -> ConvertReport:
     """
     if spec.verify and (spec.format != "diffusers" or "://" in str(spec.dst)):
         raise ConfigError("--verify needs a local folder in the format diffusers")
-    with checkpoint_at(
+    with model_at(
         spec.src,
         base=spec.base,
         lora=spec.lora,
@@ -107,7 +106,7 @@ def convert(spec: ConvertSpec) -> ConvertReport:
     ) as model:
         if "text_encoder" in model.components and any(map(is_tokenizer_file, model.files)):
             model.tokenizer()  # one that does not fit its encoder is found here, not in training
-        files = save_checkpoint(
+        files = save_model(
             model,
             spec.dst,
             format=spec.format,
@@ -115,16 +114,12 @@ def convert(spec: ConvertSpec) -> ConvertReport:
             force=spec.force,
             tokenizer=spec.tokenizer,
         )
-    shapes = {
-        name: [info.shape for info in component.source.tensors.values()]
-        for name, component in model.components.items()
-    }
     return ConvertReport(
         source=str(spec.src),
         kind=model.kind,
         weights=model.weights,
-        tensors={name: len(found) for name, found in shapes.items()},
-        parameters={name: sum(map(math.prod, found)) for name, found in shapes.items()},
+        tensors={name: len(part.source.tensors) for name, part in model.components.items()},
+        parameters={name: part.parameters for name, part in model.components.items()},
         files=files,
         notes=model.notes,
         relative_error=verification.verify(Path(spec.dst)) if spec.verify else {},

@@ -3,8 +3,8 @@
 from etils import epath
 
 from mre_jax.io.tensor_hash import tensor_hash
-from mre_jax.weights.checkpoint import Checkpoint, checkpoint_at
 from mre_jax.weights.lora import Loras
+from mre_jax.weights.model import PretrainedModel, model_at
 
 
 def weights_hash(
@@ -19,16 +19,16 @@ def weights_hash(
     A folder, its copy in our Orbax form and one with older tensor names have the same hash.
 
     Args:
-        model, base, lora, weights: as `checkpoint_at` takes them.
+        model, base, lora, weights: as `model_at` takes them.
 
     Raises:
         DataError: when the model cannot be read.
     """
-    with checkpoint_at(model, base=base, lora=lora, weights=weights) as opened:
-        return checkpoint_hash(opened)
+    with model_at(model, base=base, lora=lora, weights=weights) as opened:
+        return model_hash(opened)
 
 
-def checkpoint_hash(model: Checkpoint) -> str:
+def model_hash(model: PretrainedModel) -> str:
     """`weights_hash` of a model that is open."""
     return tensor_hash(
         (f"{component.name}.{name}", component.source.read(name))

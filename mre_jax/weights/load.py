@@ -1,29 +1,27 @@
-"""Modules from the weights of any supported model, and modules back to a folder."""
+"""Modules from the weights of any supported model, and components from modules."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 from etils import epath
 
+from mre_jax.io.json_file import to_bytes
 from mre_jax.models.clip import CLIPTextModel
 from mre_jax.models.layers import Compute
 from mre_jax.models.unet import UNet
 from mre_jax.models.vae import AutoencoderKL
-from mre_jax.weights.checkpoint import (
-    REWARD_CLASS,
-    Checkpoint,
-    Component,
-    changed,
-    checkpoint_at,
-    require_editor,
-)
 from mre_jax.weights.files.folder import COMPONENTS
 from mre_jax.weights.lora import Loras
+from mre_jax.weights.model import (
+    REWARD_CLASS,
+    Component,
+    PretrainedModel,
+    model_at,
+    require_editor,
+)
 from mre_jax.weights.names.rule import ModuleTensors, Placement, load
-from mre_jax.weights.save import save_checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Model:
         files: the small files of the model folder (tokenizer, scheduler, ...), by path.
         configs: the config.json of each component as it was read, foreign keys included.
         origin: where it came from.
-        weights: "ema", "raw" or "only", as in `Checkpoint`.
+        weights: "ema", "raw" or "only", as in `PretrainedModel`.
         base: where the rest came from, what `origin` lacked.
         lora: merged into the networks.
         notes: what was changed or assumed on loading, for the user.
@@ -51,6 +49,14 @@ class Model:
     lora: Loras = ()
     notes: tuple[str, ...] = ()
 
+    def pretrained(self) -> PretrainedModel:
+        """The networks as they are now, as a model to save or convert."""
+        components = {
+            name: from_module(name, getattr(self, name), self.configs.get(name, {}))
+            for name in COMPONENTS
+        }
+        return PretrainedModel(self.origin, "diffusers", self.weights, components, self.files)
+
 
 def load_unet(path: epath.PathLike, **options: Any) -> UNet:
     """The UNet of a model folder, of a file in the original layout, or of a lone `unet` folder.
@@ -62,6 +68,11 @@ def load_unet(path: epath.PathLike, **options: Any) -> UNet:
     Raises:
         DataError: when the weights are missing, damaged, or do not fit their configuration.
         ConfigError: when the configuration asks for a network that is not supported.
+
+    Example:
+        >>> unet = load_unet(EDITOR_FOLDER, dtype=jnp.bfloat16)
+        >>> unet.conv_in.kernel.shape, str(unet.conv_in.kernel.dtype)
+        ((3, 3, 8, 32), 'bfloat16')
     """
     return load_component("unet", path, **options)
 
@@ -105,7 +116,7 @@ def load_component(
     Raises:
         DataError, ConfigError: as `load_unet`.
     """
-    with checkpoint_at(
+    with model_at(
         path,
         base=base,
         lora=lora,
@@ -135,10 +146,13 @@ def load_model(
 
     Raises:
         DataError, ConfigError: as `load_unet`.
+
+    Example:
+        >>> model = load_model(EDITOR_FOLDER)
+        >>> model.unet.config.in_channels, model.vae.config.latent_channels, model.weights
+        (8, 4, 'only')
     """
-    with checkpoint_at(
-        path, base=base, lora=lora, weights=weights, components=COMPONENTS
-    ) as opened:
+    with model_at(path, base=base, lora=lora, weights=weights, components=COMPONENTS) as opened:
         require_editor(opened)
         networks: dict[str, Any] = {
             name: load(part.network(compute), part.source, dtype=dtype, placement=placement)
@@ -156,36 +170,6 @@ def load_model(
         )
 
 
-def save_model(
-    model: Model,
-    target: epath.PathLike,
-    *,
-    format: str = "diffusers",
-    dtype: str = "same",
-    force: bool = False,
-    tokenizer: bool = True,
-) -> dict[str, str]:
-    """Write the networks of `model` as a folder; the arguments are those of `save_checkpoint`.
-
-    Returns:
-        SHA-256 by path in the folder.
-    """
-    components = {
-        name: from_module(name, getattr(model, name), model.configs.get(name, {}))
-        for name in COMPONENTS
-    }
-    checkpoint = Checkpoint(
-        origin=model.origin,
-        kind="diffusers",
-        weights=model.weights,
-        components=components,
-        files=model.files,
-    )
-    return save_checkpoint(
-        checkpoint, target, format=format, dtype=dtype, force=force, tokenizer=tokenizer
-    )
-
-
 def from_module(name: str, module: Any, config: Mapping[str, Any]) -> Component:
     """A component whose tensors are a module's parameters.
 
@@ -197,13 +181,8 @@ def from_module(name: str, module: Any, config: Mapping[str, Any]) -> Component:
     entries = module.config.to_dict()
     if "reward" in entries:
         entries["_class_name"] = REWARD_CLASS
-    component = Component(
-        name,
-        config,
-        (json.dumps(dict(config), indent=2) + "\n").encode(),
-        ModuleTensors(module),
-    )
-    return changed(component, **{**_CLASSES[name], **config, **entries})
+    config = {**config, **_CLASSES[name], **config, **entries}  # keys stay where they were
+    return Component(name, config, to_bytes(config), ModuleTensors(module))
 
 
 _CLASSES: dict[str, dict[str, Any]] = {

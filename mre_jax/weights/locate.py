@@ -11,6 +11,7 @@ from etils import epath
 from huggingface_hub import list_repo_files, snapshot_download
 
 from mre_jax.errors import DataError, MreError
+from mre_jax.io.files import reached
 from mre_jax.weights.files.folder import (
     AVERAGE,
     COMPONENTS,
@@ -63,31 +64,6 @@ def local_path(spec: epath.PathLike, select: Select | None = None) -> Iterator[P
         raise DataError(f"{text} does not exist; give a folder, a weight file or org/name@REVISION")
 
 
-@contextlib.contextmanager
-def reached(place: epath.PathLike) -> Iterator[epath.Path]:
-    """A place in a bucket, for a block in which whatever its transport raises is one line.
-
-    Raises:
-        DataError: when the place is of no kind that is known, or cannot be reached.
-    """
-    text = str(place)
-    if text.startswith(_ADDRESSES):
-        raise DataError(
-            f"{text} is an address that is not read here; give a local path, gs://..., or for the "
-            "hub org/name@REVISION, with /FILE after it for one of its files"
-        )
-    try:
-        yield epath.Path(text)
-    except MreError:
-        raise
-    except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise DataError(
-            f"{text} cannot be reached ({reason}); check its name, the network, and these "
-            "credentials"
-        ) from error
-
-
 def needed_files(names: Collection[str], weights: str | None = None) -> list[str]:
     """Those of a folder's files that a model, or a component, is opened from.
 
@@ -114,7 +90,7 @@ def needed_files(names: Collection[str], weights: str | None = None) -> list[str
             chosen = {
                 name for name in files if name.endswith(SMALL_FILES) and ".index." not in name
             }
-            # Those of a component come without their config.json too, to be told so.
+            # Those of a component come without its config.json too, whose absence is then an error.
             is_component = folder in _WITH_WEIGHTS and (folder or "config.json" in files)
             if is_component and folder != unused:
                 chosen |= _weights_of(files, weights)
@@ -124,7 +100,7 @@ def needed_files(names: Collection[str], weights: str | None = None) -> list[str
 
 def _weights_of(files: list[str], weights: str | None) -> set[str]:
     taken, _ = choose(files, weights)
-    # That raw weights lie beside them is what tells a moving average.
+    # Raw weights beside them show that they are a moving average.
     twin, _ = choose(files, "raw") if weights == "ema" else (None, None)
     return {name for found in (taken, twin) if found is not None for name in found.files}
 
@@ -219,6 +195,5 @@ def _cached(repository: str, revision: str, error: Exception) -> str:
 _REPOSITORY = r"(?P<repository>[\w.-]+/[\w.-]+)"
 _PINNED = re.compile(_REPOSITORY + r"@(?P<revision>[0-9a-f]{40})(?:/(?P<inside>.+))?")
 _UNPINNED = re.compile(r"(?!\.)" + _REPOSITORY + r"(@[\w./-]+)?")
-_ADDRESSES = ("http://", "https://", "hf://", "file://")
 
 _WITH_WEIGHTS = ("", *COMPONENTS, AVERAGE, SAFETY_CHECKER)

@@ -14,7 +14,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +22,9 @@ import numpy as np
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.weights.files.source import WEIGHT_SUFFIXES, Change, TensorSource, View
 from mre_jax.weights.locate import local_path
-from mre_jax.weights.lora_file import Delta, Layer, LoraFile, lora_files
+from mre_jax.weights.lora_file import Delta, Layer, LoraFile, flat, lora_files
+from mre_jax.weights.names.aliases import to_released
 from mre_jax.weights.names.compvis import sized_unet_rule
-from mre_jax.weights.names.released import to_released
 from mre_jax.weights.names.strict import Faults
 
 LoraLike = str | os.PathLike | tuple[str | os.PathLike, float]
@@ -52,19 +51,15 @@ class OpenedLora(NamedTuple):
     file: LoraFile
 
 
-class Placed(NamedTuple):
-    """A file's layer and the module that it changes."""
-
-    component: str
-    module: str
-    layer: Layer
-
-
 def parse_loras(given: Loras) -> tuple[Lora, ...]:
     """LoRA files as a caller or the command line names them.
 
     Raises:
         ConfigError: for a scale that is not a finite number, or for something else than `LoraLike`.
+
+    Example:
+        >>> parse_loras(["style.safetensors:0.5", ("org/name@REVISION/x.safetensors", -1)])[0]
+        Lora(path='style.safetensors', scale=0.5)
     """
     return tuple(map(_parsed, [given] if isinstance(given, (str, os.PathLike)) else given))
 
@@ -108,16 +103,14 @@ def merge(
             raise DataError(f"{file.origin} changes nothing of {', '.join(sources)}; leave it out")
         notes.append(_note(spec, placed, left=len(file.layers) - len(placed)))
         # Adding a zero would turn -0 into 0.
-        for component, module, layer in placed if spec.scale else ():
+        for (component, module), layer in placed.items() if spec.scale else ():
             for delta in layer.deltas:
                 scaled = delta._replace(factor=spec.scale * delta.factor)
                 value = functools.partial(file.value, scaled)
                 deltas[component].setdefault(f"{module}.{delta.leaf}", []).append(value)
     files = " and ".join(spec.path for spec, _ in loras)
-    return {
-        name: _changed(source, deltas[name], f"{source.origin} with {files}")
-        for name, source in sources.items()
-    }, notes
+    merged = {name: _changed(source, deltas[name], files) for name, source in sources.items()}
+    return merged, notes
 
 
 class _Network:
@@ -127,7 +120,7 @@ class _Network:
         self.tensors = source.tensors
         modules = {name.rpartition(".")[0] for name in source.tensors}
         self._modules = {
-            _key(spelling): module
+            flat(spelling): module
             for module in modules
             for spelling in _SPELLINGS[component](module)
         }
@@ -175,10 +168,12 @@ def _split(text: str) -> tuple[str, str]:
     return path, scale
 
 
-def _placed(file: LoraFile, networks: Mapping[str, _Network], origin: str) -> list[Placed]:
-    """Where each layer belongs, but for those of a component that is not there."""
+def _placed(
+    file: LoraFile, networks: Mapping[str, _Network], origin: str
+) -> dict[tuple[str, str], Layer]:
+    """The layers by component and module, but for those of a component that is not there."""
     faults = Faults()
-    placed: dict[tuple[str, str], Placed] = {}
+    placed: dict[tuple[str, str], Layer] = {}
     for layer in file.layers:
         if layer.component in _SPELLINGS and layer.component not in networks:
             continue
@@ -186,14 +181,14 @@ def _placed(file: LoraFile, networks: Mapping[str, _Network], origin: str) -> li
         if where is None or where in placed:
             faults.unexpected.append(layer.name if where is None else f"{layer.name} (twice)")
             continue
-        placed[where] = Placed(*where, layer)
+        placed[where] = layer
         faults.misshaped += networks[where[0]].misfits(where[1], layer.deltas)
     if faults:
         raise DataError(
             f"{file.origin} does not fit {origin}: {faults}. {_family(file)}Take a LoRA that was "
             "trained on a model of this one's kind"
         )
-    return list(placed.values())
+    return placed
 
 
 def _find(layer: Layer, networks: Mapping[str, _Network]) -> tuple[str, str] | None:
@@ -226,9 +221,9 @@ def _matrix(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _changed(
-    source: TensorSource, deltas: Mapping[str, Sequence[Callable[[], np.ndarray]]], origin: str
+    source: TensorSource, deltas: Mapping[str, Sequence[Callable[[], np.ndarray]]], files: str
 ) -> TensorSource:
-    """`source` with the sums of `deltas` added to its tensors, called `origin`."""
+    """`source` with the sums of `deltas`, which are those of `files`, added to its tensors."""
     if not deltas:
         return source
     changes = {
@@ -236,7 +231,7 @@ def _changed(
         for name, values in deltas.items()
     }
     view = View(source, {name: name for name in source.tensors}, changes)
-    view.origin = origin
+    view.origin = f"{source.origin} with {files}"
     return view
 
 
@@ -249,26 +244,20 @@ def _added(deltas: Iterable[Callable[[], np.ndarray]], weight: np.ndarray) -> np
         return total.astype(weight.dtype)
 
 
-def _note(spec: Lora, placed: Sequence[Placed], left: int) -> str:
-    counts = Counter(layer.component for layer in placed)
+def _note(spec: Lora, placed: Mapping[tuple[str, str], Layer], left: int) -> str:
+    counts = Counter(component for component, _ in placed)
     layers = " and ".join(f"{counts[name]} layers of {name}" for name in _SPELLINGS if counts[name])
-    products = [layer for _, _, layer in placed if layer.rank is not None]
-    numbers = [
-        f", {word} {_span([getattr(layer, word) for layer in products])}"
-        for word in ("rank", "alpha")
-        if products
-    ]
+    ranks = _span("rank", [layer.rank for layer in placed.values()])
+    alphas = _span("alpha", [layer.alpha for layer in placed.values()])
     rest = f"; {left} layers of networks that are not here left out" if left else ""
-    return f"merged {spec.path} at scale {spec.scale:g}: {layers}{''.join(numbers)}{rest}"
+    return f"merged {spec.path} at scale {spec.scale:g}: {layers}{ranks}{alphas}{rest}"
 
 
-def _span(values: Collection[float]) -> str:
-    low, high = min(values), max(values)
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
-
-
-def _key(name: str) -> str:
-    return name.replace(".", "_")
+def _span(name: str, values: Iterable[float | None]) -> str:
+    """From the lowest to the highest; "" where a file has full changes alone."""
+    numbers = sorted({value for value in values if value is not None})
+    ends = " to ".join(f"{number:g}" for number in dict.fromkeys((*numbers[:1], *numbers[-1:])))
+    return f", {name} {ends}" if ends else ""
 
 
 def _unet_spellings(module: str) -> Iterator[str]:
@@ -293,17 +282,12 @@ def _original_keys(modules: Collection[str]) -> Callable[[str], str]:
 
     layers, levels = count(r"down_blocks\.0\.resnets\.(\d+)\."), count(r"down_blocks\.(\d+)\.")
     rule = sized_unet_rule(layers, levels)
-    return lambda key: _key((rule(f"{_dotted(key)}.weight") or "").removesuffix(".weight"))
+    return lambda key: flat((rule(f"{_dotted(key)}.weight") or "").removesuffix(".weight"))
 
 
 def _dotted(key: str) -> str:
     """The key with dots about its numbers."""
-    words = key.split("_")
-    dots = [a.isdigit() or b.isdigit() for a, b in pairwise(words)]
-    return "".join(
-        word + separator
-        for word, separator in zip(words, [*("." if dot else "_" for dot in dots), ""], strict=True)
-    )
+    return re.sub(r"_?(?<![^_])(\d+)(?![^_])_?", r".\1.", key).replace("..", ".").strip(".")
 
 
 _SPELLINGS: dict[str, Callable[[str], Iterator[str]]] = {

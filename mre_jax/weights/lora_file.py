@@ -35,9 +35,10 @@ class Delta(NamedTuple):
 
     Attributes:
         leaf: "weight" or "bias".
-        tensors: of the file: "up", perhaps "mid", and "down" of a product; or the change in full.
-        shape: of the change.
-        factor: that either is multiplied by.
+        tensors: names in the file: "up", perhaps "mid", and "down" of a product; or the one of a
+            change in full.
+        shape: shape of the change.
+        factor: what the change is multiplied by.
     """
 
     leaf: str
@@ -54,7 +55,7 @@ class Layer:
         name: the layer, as the file spells it.
         component: the network that the name states; None where it states none.
         key: the layer within the network, with underscores for dots.
-        rank: of the product; None if there is none.
+        rank: inner size of the product; None if there is none.
         alpha: what the product is multiplied by, over the rank.
     """
 
@@ -109,11 +110,14 @@ class LoraFile:
 
     def _layer(self, name: str, tensors: dict[str, str]) -> Layer:
         component, inside = _located(name)
-        key = inside.replace(".", "_")
-        shapes = self._shapes(name, tensors)
-        whole = [Delta(leaf, (tensors[leaf],), shapes[leaf]) for leaf in _WHOLE if leaf in tensors]
-        if tensors.keys() <= _WHOLE:
-            return Layer(name, component, key, tuple(whole))
+        shapes = self._shapes(tensors)
+        whole = tuple(
+            Delta(leaf, (tensors[leaf],), shapes[leaf])
+            for leaf in ("weight", "bias")
+            if leaf in tensors
+        )
+        if len(whole) == len(tensors):
+            return Layer(name, component, flat(inside), whole)
         rank, shape = self._product(name, shapes)
         settings = _settings_of(component, self._settings)
         stored = tensors.get("alpha")
@@ -122,12 +126,12 @@ class LoraFile:
         # Rank-stabilised LoRA (Kalajdzievski 2023) divides by the root.
         factor = alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
         names = tuple(tensors[part] for part in ("up", "mid", "down") if part in tensors)
-        products = [Delta("weight", names, shape, factor)]
+        deltas = [Delta("weight", names, shape, factor)]
         if "up_bias" in tensors:
-            products.append(Delta("bias", (tensors["up_bias"],), shapes["up_bias"], factor))
-        return Layer(name, component, key, (*products, *whole), rank, alpha)
+            deltas.append(Delta("bias", (tensors["up_bias"],), shapes["up_bias"], factor))
+        return Layer(name, component, flat(inside), (*deltas, *whole), rank, alpha)
 
-    def _shapes(self, layer: str, tensors: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
+    def _shapes(self, tensors: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
         infos = {part: self._source.tensors[name] for part, name in tensors.items()}
         for part, info in infos.items():
             if part != "alpha" and not is_floating(info.dtype):
@@ -179,6 +183,11 @@ class LoraFile:
             ) from error
 
 
+def flat(name: str) -> str:
+    """A layer's name as kohya-ss writes it, with underscores for dots."""
+    return name.replace(".", "_")
+
+
 def is_lora(source: TensorSource) -> bool:
     """Whether these tensors are a LoRA's, or of one of its relatives."""
     return any(_LOW_RANK.fullmatch(name) or _KIND.search(name) for name in source.tensors)
@@ -218,7 +227,7 @@ def _file(path: Path) -> Path:
 
 
 def _settings(source: TensorSource) -> Settings:
-    """How PEFT was told to make the LoRA: from the file's header, or its `adapter_config.json`."""
+    """PEFT's settings of the LoRA: from the file's header, or its `adapter_config.json`."""
     path = Path(source.origin)
     if isinstance(source, SafetensorsFile) and (text := source.metadata.get(_HEADER_ENTRY)):
         try:
@@ -317,7 +326,6 @@ _LOW_RANK = re.compile(
     r"(?:\.[^.]+)?(?P<leaf>\.weight|\.bias)"
 )
 _OTHER = re.compile(r"(?P<layer>.+)\.(?P<part>alpha|diff|diff_b|w_norm|b_norm)")
-_WHOLE = {"weight": None, "bias": None}.keys()
 _PARTS = {
     **dict.fromkeys(("A.weight", "down.weight"), "down"),
     **dict.fromkeys(("B.weight", "up.weight"), "up"),

@@ -15,20 +15,21 @@ from etils import epath
 from tqdm import tqdm
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.io.files import full_disk_is_an_error, locked
-from mre_jax.weights.checkpoint import (
-    REWARD_CLASS,
-    Checkpoint,
-    Component,
-    changed,
-    require_tokenizer,
-)
+from mre_jax.io.files import full_disk_is_an_error, locked, reached
+from mre_jax.io.json_file import to_bytes
 from mre_jax.weights.files.folder import MODEL_INDEX, SAFETY_CHECKER
 from mre_jax.weights.files.orbax_folder import write_orbax
 from mre_jax.weights.files.source import BFLOAT16, Cast, renamed
 from mre_jax.weights.files.writer import canonical_order, write_safetensors
-from mre_jax.weights.locate import reached
-from mre_jax.weights.names.released import to_released
+from mre_jax.weights.load import Model
+from mre_jax.weights.model import (
+    REWARD_CLASS,
+    Component,
+    PretrainedModel,
+    changed,
+    require_tokenizer,
+)
+from mre_jax.weights.names.aliases import to_released
 from mre_jax.weights.names.rule import expected_tensors, parameters
 from mre_jax.weights.names.strict import stream
 from mre_jax.weights.surroundings import scheduler_config, with_scheduler
@@ -42,8 +43,8 @@ DTYPES = {
 }
 
 
-def save_checkpoint(
-    model: Checkpoint,
+def save_model(
+    model: PretrainedModel | Model,
     target: epath.PathLike,
     *,
     format: str = "diffusers",
@@ -56,6 +57,7 @@ def save_checkpoint(
     A reader sees the whole folder or none: it is written beside `target` and renamed at the end.
 
     Args:
+        model: one that is open, or one whose networks are in memory.
         target: a local path or `gs://...`.
         format: "diffusers", which PyTorch loads, or "orbax", our own.
         dtype: of the weights, a key of `DTYPES`.
@@ -69,16 +71,24 @@ def save_checkpoint(
         DataError: when the weights do not fit their configuration, `target` is taken, the disk is
             full, or the tokenizer is missing.
         ConfigError: for an unknown format or dtype, or a configuration that is not supported.
+
+    Example:
+        >>> from mre_jax.weights.model import open_model
+        >>> hashes = save_model(open_model(EDITOR_FOLDER), OUT, dtype="bfloat16")
+        >>> [path for path in hashes if path.startswith("unet/")]
+        ['unet/config.json', 'unet/diffusion_pytorch_model.safetensors']
     """
     if format not in FORMATS or dtype not in DTYPES:
         raise ConfigError(
             f"format {format!r} or dtype {dtype!r} is unknown; use one of {', '.join(FORMATS)} and "
             f"one of {', '.join(DTYPES)}"
         )
+    if isinstance(model, Model):
+        model = model.pretrained()
     if tokenizer and not model.lone:
         require_tokenizer(model, ", or leave it out with --no-tokenizer")
     with new_folder(target, force=force) as folder:
-        size = sum(map(_parameters, model.components.values()))
+        size = sum(part.parameters for part in model.components.values())
         written: dict[Path, str] = {}
         with tqdm(total=size, unit=" weights", unit_scale=True, desc=f"writing {target}") as bar:
             for component in model.components.values():
@@ -126,7 +136,7 @@ def new_folder(target: epath.PathLike, *, force: bool = False) -> Iterator[Path]
         _replace(partial, local)
 
 
-def model_index(model: Checkpoint) -> dict[str, Any]:
+def model_index(model: PretrainedModel) -> dict[str, Any]:
     """The model_index.json: what each part of the folder is, for PyTorch's pipeline."""
     stated = json.loads(model.files.get(MODEL_INDEX, b"{}"))
     folders = {name.split("/")[0] for name in model.files if "/" in name} | set(model.components)
@@ -175,9 +185,9 @@ def _save_component(
     return {path: write_safetensors(path, infos, arrays)}
 
 
-def _save_surroundings(model: Checkpoint, folder: Path) -> None:
+def _save_surroundings(model: PretrainedModel, folder: Path) -> None:
     files, _ = with_scheduler(model.files)
-    files[MODEL_INDEX] = (json.dumps(model_index(model), indent=2) + "\n").encode()
+    files[MODEL_INDEX] = to_bytes(model_index(model))
     for name, data in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)
@@ -197,10 +207,6 @@ def _counted(
     for name, array in arrays:
         yield name, array
         bar.update(array.size)
-
-
-def _parameters(component: Component) -> int:
-    return sum(int(np.prod(info.shape)) for info in component.source.tensors.values())
 
 
 def _require_free(target: Path | epath.Path, force: bool) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mre_jax.errors import DataError
+from mre_jax.io.json_file import to_bytes
 
 SCHEDULER = "scheduler/scheduler_config.json"
 
@@ -62,7 +63,7 @@ def scheduler_config(files: Mapping[str, bytes], origin: str) -> dict[str, Any]:
 def with_window(files: Mapping[str, bytes], positions: int) -> tuple[dict[str, bytes], str | None]:
     """The files of a model whose tokenizer says how long a text may be, and a note if it did not.
 
-    Without that transformers fills and cuts no text (it takes the limit to be 1e30).
+    Without it transformers neither pads nor truncates (it takes the limit to be 1e30).
 
     Args:
         files: by path in the model folder.
@@ -83,9 +84,8 @@ def with_window(files: Mapping[str, bytes], positions: int) -> tuple[dict[str, b
     if 0 < length < _ENDLESS:
         return dict(files), None
     stated = {"tokenizer_class": "CLIPTokenizer", **stated, "model_max_length": positions}
-    text = (json.dumps(stated, indent=2) + "\n").encode()
     note = f"the tokenizer says no length: the text encoder's {positions} tokens are taken"
-    return {**files, _TOKENIZER: text}, note
+    return {**files, _TOKENIZER: to_bytes(stated)}, note
 
 
 _ENDLESS = 1e9

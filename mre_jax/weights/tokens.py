@@ -1,4 +1,4 @@
-"""Prompts and reward texts as CLIP token ids, with a word about what did not fit."""
+"""Prompts and reward texts as CLIP token ids, with a warning where one was truncated."""
 
 import tempfile
 import warnings
@@ -15,7 +15,7 @@ from mre_jax.weights.surroundings import with_window
 
 
 class Tokenizer:
-    """A checkpoint's CLIP tokenizer that never cuts a text in silence.
+    """A model's CLIP tokenizer that never truncates a text in silence.
 
     Args:
         tokenizer: of transformers.
@@ -26,6 +26,13 @@ class Tokenizer:
 
     Raises:
         DataError: if the tokenizer makes tokens or rows that the encoder cannot read.
+
+    Example:
+        >>> from mre_jax.weights.model import open_model
+        >>> tokenizer = open_model(EDITOR_FOLDER).tokenizer()
+        >>> ids = tokenizer(["make the sky red", "None; None; None"])
+        >>> ids.shape, str(ids.dtype)
+        ((2, 16), 'int32')
     """
 
     def __init__(self, tokenizer: Any, encoder: CLIPTextConfig):
@@ -63,7 +70,7 @@ class Tokenizer:
         return cls(tokenizer, encoder)
 
     def __call__(self, texts: Sequence[str], what: str = "prompt") -> Int[np.ndarray, "b t"]:
-        """Token ids of each text, padded to `length`; a longer text is cut with a warning.
+        """Token ids of each text, padded to `length`; a longer text is truncated with a warning.
 
         Args:
             texts: any number of them.
@@ -81,7 +88,7 @@ class Tokenizer:
         return self._fit(rows)
 
     def counting(self, texts: Sequence[str]) -> tuple[Int[np.ndarray, "b t"], int]:
-        """Token ids as by a call, and how many texts were cut, in place of a warning each."""
+        """Token ids as by a call, and how many texts were truncated, in place of warnings."""
         rows = self._rows(texts)
         return self._fit(rows), sum(len(row) > self.length for row in rows)
 
@@ -113,7 +120,7 @@ class Tokenizer:
             )
 
     def _fit(self, rows: list[list[int]]) -> Int[np.ndarray, "b t"]:
-        """Cut to `length`, with the end token last."""
+        """Truncated to `length`, with the end token last."""
         return np.array([[*row[: self.length - 1], row[-1]] for row in rows], np.int32)
 
 

@@ -12,10 +12,11 @@ from einops import rearrange
 from flax import nnx
 
 from mre_jax.errors import DataError
+from mre_jax.io.json_file import to_bytes
 from mre_jax.models.reward import RewardInputs
-from mre_jax.weights.checkpoint import REWARD_CLASS
 from mre_jax.weights.files.folder import ModelFolder
 from mre_jax.weights.load import load_text_encoder, load_unet, load_vae
+from mre_jax.weights.model import REWARD_CLASS
 
 TOLERANCE = 1e-4
 REPORT = "verify.json"
@@ -42,7 +43,7 @@ def verify(folder: Path) -> dict[str, float]:
         ) from error
     opened = ModelFolder.open(folder)
     errors: dict[str, float] = {}
-    # Accelerators multiply float32 with fewer bits unless told otherwise.
+    # Accelerators multiply float32 with fewer bits by default.
     with jax.default_device(jax.devices("cpu")[0]):
         for name, path in opened.components.items():
             ours, theirs = _CHECKS[name](path)
@@ -57,7 +58,7 @@ def verify(folder: Path) -> dict[str, float]:
             "transformers": transformers.__version__,
         },
     }
-    (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+    (folder / REPORT).write_bytes(to_bytes(report))
     return errors
 
 

@@ -24,8 +24,8 @@ from mre_jax.training.run import directory as run_directory
 from mre_jax.training.run.directory import RunDirectory
 from mre_jax.training.run.identity import Identity
 from mre_jax.training.state import Network, parameters_of
-from mre_jax.weights.checkpoint import REWARD_CLASS, open_checkpoint
 from mre_jax.weights.load import load_unet
+from mre_jax.weights.model import REWARD_CLASS, open_model
 
 pytest.importorskip("torch")
 from tests.tiny_editor import make_tiny_editor
@@ -139,7 +139,7 @@ def test_step_and_raw_weights_can_be_chosen(trained, tmp_path):
 
 def test_the_rest_is_that_of_the_model_it_began_with(trained, base, tmp_path):
     export(trained(PAPER)[0], tmp_path / "model")
-    before, after = open_checkpoint(base), open_checkpoint(tmp_path / "model")
+    before, after = open_model(base), open_model(tmp_path / "model")
     assert after.files["tokenizer/vocab.json"] == before.files["tokenizer/vocab.json"]
     name = "scheduler/scheduler_config.json"
     assert after.files[name] == before.files[name]
@@ -187,7 +187,7 @@ def test_other_forms_have_no_released_names(trained, tmp_path):
 
 def test_the_prediction_type_of_the_training_is_written(trained, tmp_path):
     export(trained(None, prediction_type="v_prediction")[0], tmp_path / "model")
-    written = open_checkpoint(tmp_path / "model").files["scheduler/scheduler_config.json"]
+    written = open_model(tmp_path / "model").files["scheduler/scheduler_config.json"]
     assert NoiseSchedule.from_dict(json.loads(written)).prediction_type == "v_prediction"
 
 
@@ -240,9 +240,7 @@ def test_the_command_says_what_it_wrote(trained, tmp_path, capsys):
     assert "wrote step 4 (ema weights)" in capsys.readouterr().out
     dtypes = {
         str(variable.dtype)
-        for variable in open_checkpoint(tmp_path / "model")
-        .components["unet"]
-        .source.tensors.values()
+        for variable in open_model(tmp_path / "model").components["unet"].source.tensors.values()
     }
     assert dtypes == {"bfloat16"}
 

@@ -14,9 +14,9 @@ from mre_jax.training.config import load_config
 from mre_jax.training.parallel import Layout, make_mesh
 from mre_jax.training.pretrained import unet_component
 from mre_jax.training.start import Needs, load_start
-from mre_jax.weights.checkpoint import REWARD_CLASS, changed, open_checkpoint
 from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.load import load_text_encoder, load_unet
+from mre_jax.weights.model import REWARD_CLASS, changed, open_model
 from mre_jax.weights.names.rule import parameters
 from tests.training.train_files import write_config
 
@@ -93,7 +93,7 @@ def test_the_configuration_may_ask_for_another_target(config, layout, start):
 
 @pytest.fixture(scope="module")
 def plain(editor):
-    return open_checkpoint(editor, components=("unet",)).components["unet"]
+    return open_model(editor, components=("unet",)).components["unet"]
 
 
 class TestUNetComponent:

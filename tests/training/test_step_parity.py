@@ -12,7 +12,7 @@ import pytest
 
 from mre_jax.training.inputs import Draw
 from mre_jax.training.state import parameters_of
-from mre_jax.weights.names.released import from_released
+from mre_jax.weights.names.aliases import from_released
 from tests.models.tiny_unet import make_unet, tiny_reward
 from tests.parity import load_torch, randomize_torch, relative_error
 from tests.training.tiny_run import BATCH, SCALING_FACTOR, SMALL, TinyRun

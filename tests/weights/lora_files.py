@@ -10,8 +10,9 @@ from safetensors.numpy import save_file
 from tests.weights import tiny
 
 BLOCK = "down_blocks.0.attentions.0.transformer_blocks.0"
+QUERY = f"{BLOCK}.attn1.to_q"
 ATTENTION = (
-    *(f"{BLOCK}.attn1.to_q", f"{BLOCK}.attn2.to_k", f"{BLOCK}.attn1.to_out.0"),
+    *(QUERY, f"{BLOCK}.attn2.to_k", f"{BLOCK}.attn1.to_out.0"),
     "up_blocks.1.attentions.1.transformer_blocks.0.attn2.to_v",
 )
 DENSE = (f"{BLOCK}.ff.net.0.proj", f"{BLOCK}.ff.net.2", "down_blocks.0.resnets.0.time_emb_proj")

@@ -11,18 +11,18 @@ from flax import nnx
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.models.layers import Compute
-from mre_jax.weights.checkpoint import open_checkpoint
 from mre_jax.weights.digest import weights_hash
-from mre_jax.weights.load import load_model, load_text_encoder, load_unet, load_vae, save_model
+from mre_jax.weights.load import load_model, load_text_encoder, load_unet, load_vae
+from mre_jax.weights.model import open_model
 from mre_jax.weights.names.rule import tensors
-from mre_jax.weights.save import save_checkpoint
+from mre_jax.weights.save import save_model
 
 LOADERS = {"unet": load_unet, "vae": load_vae, "text_encoder": load_text_encoder}
 
 
 @pytest.mark.parametrize("component", LOADERS)
 def test_a_component_loads_from_its_model_or_its_own_folder(pipeline_folder, component):
-    source = open_checkpoint(pipeline_folder).components[component].source
+    source = open_model(pipeline_folder).components[component].source
     for path in (pipeline_folder, pipeline_folder / component):
         loaded = dict(tensors(LOADERS[component](path)))
         assert loaded.keys() == source.tensors.keys()
@@ -80,4 +80,4 @@ def test_the_hash_sees_every_change(pipeline_folder):
 
 def test_an_unknown_format_is_refused(pipeline_folder, tmp_path):
     with pytest.raises(ConfigError, match="'int4'"):
-        save_checkpoint(open_checkpoint(pipeline_folder), tmp_path / "out", dtype="int4")
+        save_model(open_model(pipeline_folder), tmp_path / "out", dtype="int4")

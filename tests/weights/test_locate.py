@@ -7,8 +7,8 @@ from etils import epath
 
 from mre_jax.errors import DataError
 from mre_jax.weights import locate
-from mre_jax.weights.checkpoint import checkpoint_at
 from mre_jax.weights.locate import local_path, needed_files
+from mre_jax.weights.model import model_at
 from tests.weights.tiny import convert
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -41,11 +41,19 @@ def test_nothing_there_is_said(spec):
             located(spec)
 
 
-@pytest.mark.parametrize("spec", ["https://huggingface.co/org/name", "hf://org/name", "file:///x"])
-def test_an_address_is_refused_with_what_to_write_for_it(spec, pipeline_folder):
-    with pytest.raises(DataError, match="for the hub org/name@REVISION"):
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("https://huggingface.co/org/name", r"is on the web.* as org/name@REVISION"),
+        ("hf://org/name", r"is on the web.* as org/name@REVISION"),
+        ("https://example.org/m.ckpt", r"is on the web, .*; fetch it$"),
+        ("file:///x", r"file:///x.* cannot be reached"),
+    ],
+)
+def test_an_address_is_refused_with_what_to_write_for_it(spec, message, pipeline_folder):
+    with pytest.raises(DataError, match=message):
         located(spec)
-    with pytest.raises(DataError, match="is an address that is not read here"):
+    with pytest.raises(DataError, match=message):
         convert(pipeline_folder, f"{spec}/out")
 
 
@@ -237,7 +245,7 @@ def test_a_bucket_is_staged_and_cleaned_up(tmp_path, monkeypatch):
         located("gs://bucket/files")
     with pytest.raises(DataError, match=r"^gs://bucket/model/unet holds weights and no config"):
         (source / "unet/config.json").rename(source / "unet/diffusion_pytorch_model.bin")
-        with checkpoint_at("gs://bucket/model"):
+        with model_at("gs://bucket/model"):
             pytest.fail("opened")
 
 
@@ -248,5 +256,5 @@ def test_what_a_bucket_lent_is_noted_under_its_name(pipeline_folder, tmp_path, m
         locate.epath, "Path", lambda path: real(str(path).replace("gs://bucket", bucket))
     )
     base = f"gs://bucket/{pipeline_folder.name}"
-    with checkpoint_at(pipeline_folder / "unet", base=base) as model:
+    with model_at(pipeline_folder / "unet", base=base) as model:
         assert model.notes[0].endswith(f"taken from {base}")

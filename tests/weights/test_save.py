@@ -9,8 +9,8 @@ import pytest
 from etils import epath
 
 from mre_jax.errors import BusyError, DataError
-from mre_jax.weights.checkpoint import open_checkpoint
-from mre_jax.weights.save import model_index, new_folder, save_checkpoint
+from mre_jax.weights.model import open_model
+from mre_jax.weights.save import model_index, new_folder, save_model
 
 
 def fill(folder):
@@ -118,7 +118,7 @@ def test_the_safety_checker_is_copied_and_foreign_entries_survive(pipeline_folde
     index |= {"_class_name": "StableDiffusionPipeline", "safety_checker": checker}
     index |= {"image_encoder": ["transformers", "CLIPVisionModel"], "_name_or_path": "somewhere"}
     (source / "model_index.json").write_text(json.dumps(index))
-    save_checkpoint(open_checkpoint(source), tmp_path / "out")
+    save_model(open_model(source), tmp_path / "out")
     assert (tmp_path / "out/safety_checker/model.safetensors").read_bytes() == b"opaque"
     written = json.loads((tmp_path / "out/model_index.json").read_text())
     assert written["_class_name"] == "StableDiffusionInstructPix2PixPipeline"
@@ -135,14 +135,14 @@ def test_unknown_configuration_keys_survive(pipeline_folder, tmp_path):
         path = source / component / "config.json"
         config = json.loads(path.read_text()) | {"mid_block_add_attention": True, "unknown": [1]}
         path.write_text(json.dumps(config))
-    save_checkpoint(open_checkpoint(source, in_channels=8), tmp_path / "out")
+    save_model(open_model(source, in_channels=8), tmp_path / "out")
     for component in ("unet", "vae"):
         path = f"{component}/config.json"
         assert (tmp_path / "out" / path).read_bytes() == (source / path).read_bytes()
 
 
 def test_the_index_needs_no_source(original_file):
-    model = open_checkpoint(original_file)
+    model = open_model(original_file)
     index = model_index(model)
     assert index["scheduler"] == ["diffusers", "EulerAncestralDiscreteScheduler"]
     assert index["tokenizer"] == [None, None] and index["safety_checker"] == [None, None]
@@ -155,13 +155,13 @@ def test_a_scheduler_that_names_no_class_is_given_the_one_that_samples(pipeline_
     config = json.loads(path.read_text())
     del config["_class_name"]
     path.write_text(json.dumps(config))
-    index = model_index(open_checkpoint(source))
+    index = model_index(open_model(source))
     assert index["scheduler"] == ["diffusers", "EulerAncestralDiscreteScheduler"]
 
 
 def test_code_beside_a_tokenizer_is_not_handed_on(pipeline_folder, tmp_path):
     source = shutil.copytree(pipeline_folder, tmp_path / "source")
     (source / "tokenizer/tokenization.py").write_text("import os")
-    save_checkpoint(open_checkpoint(source), tmp_path / "out")
+    save_model(open_model(source), tmp_path / "out")
     assert not (tmp_path / "out/tokenizer/tokenization.py").exists()
     assert (tmp_path / "out/tokenizer/tokenizer_config.json").exists()

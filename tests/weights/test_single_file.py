@@ -6,10 +6,10 @@ from safetensors.numpy import load_file, save_file
 
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.errors import DataError
-from mre_jax.weights.checkpoint import open_checkpoint
 from mre_jax.weights.files.folder import COMPONENTS
 from mre_jax.weights.files.torch_zip import PickledCheckpoint, state_dict
 from mre_jax.weights.load import load_unet, load_vae
+from mre_jax.weights.model import open_model
 from mre_jax.weights.names.rule import expected_tensors, tensors
 from tests.weights import tiny
 from tests.weights.tiny import convert
@@ -48,7 +48,7 @@ def as_torch(state):
 
 
 def assert_equal_networks(model, pipeline_folder):
-    reference = open_checkpoint(pipeline_folder)
+    reference = open_model(pipeline_folder)
     for name in COMPONENTS:
         ours, theirs = model.components[name].source, reference.components[name].source
         assert ours.tensors.keys() == theirs.tensors.keys()
@@ -91,7 +91,7 @@ def test_a_file_is_completed_from_its_base(kind, whole, pipeline_folder, tmp_pat
     make, lacking = FILES[kind]
     path = tmp_path / "model.safetensors"
     save_file(make(whole, pipeline_folder), path)
-    model = open_checkpoint(path, base=pipeline_folder)
+    model = open_model(path, base=pipeline_folder)
     assert_equal_networks(model, pipeline_folder)
     assert any(", ".join([*lacking, "tokenizer"]) in note for note in model.notes) or lacking
     if lacking:
@@ -120,7 +120,7 @@ def test_a_network_of_a_file_loads_without_the_others(whole, pipeline_folder, tm
 def test_what_no_edit_reads_is_left_out_with_a_note(name, whole, pipeline_folder, tmp_path):
     path = tmp_path / "model.safetensors"
     save_file({**whole, name: np.ones((2, 2), np.float32)}, path)
-    model = open_checkpoint(path)
+    model = open_model(path)
     assert_equal_networks(model, pipeline_folder)
     assert "1 tensors that are not used left out" in model.notes[0]
 
@@ -129,8 +129,8 @@ def test_what_shapes_do_not_show_is_as_in_the_base(tmp_path):
     """Another number of heads has the same tensors, and other pictures."""
     base = tiny.write_pipeline(tmp_path / "base", tiny.make_unet(attention_head_dim=4))
     path = base / "unet/diffusion_pytorch_model.safetensors"
-    assert open_checkpoint(path, base=base).components["unet"].config["attention_head_dim"] == 4
-    alone = open_checkpoint(path, components=("unet",))
+    assert open_model(path, base=base).components["unet"].config["attention_head_dim"] == 4
+    alone = open_model(path, components=("unet",))
     assert alone.components["unet"].config["attention_head_dim"] == 8
 
 
@@ -142,19 +142,19 @@ def test_a_reward_unet_in_a_file_has_the_condition_of_its_base(tmp_path):
     unet = tiny.randomized(RewardUNet2DConditionModel, **tiny.UNET, reward=reward.to_dict())
     unet.save_pretrained(tmp_path / "unet")
     path = tmp_path / "unet/diffusion_pytorch_model.safetensors"
-    component = open_checkpoint(path, base=tmp_path, components=("unet",)).components["unet"]
+    component = open_model(path, base=tmp_path, components=("unet",)).components["unet"]
     assert component.reward == reward
     assert expected_tensors(component.network()).keys() == component.source.tensors.keys()
 
 
 def test_a_unet_of_diffusers_has_the_schedule_of_its_base(pipeline_folder, whole, tmp_path):
     """It was trained on; a file of the original layout has the original's."""
-    base = open_checkpoint(pipeline_folder).files["scheduler/scheduler_config.json"]
+    base = open_model(pipeline_folder).files["scheduler/scheduler_config.json"]
     unet = pipeline_folder / "unet/diffusion_pytorch_model.safetensors"
-    ours = open_checkpoint(unet, base=pipeline_folder)
+    ours = open_model(unet, base=pipeline_folder)
     assert ours.files["scheduler/scheduler_config.json"] == base
     save_file(whole, tmp_path / "whole.safetensors")
-    original = open_checkpoint(tmp_path / "whole.safetensors", base=pipeline_folder)
+    original = open_model(tmp_path / "whole.safetensors", base=pipeline_folder)
     assert b'"scaled_linear"' in original.files["scheduler/scheduler_config.json"]
     assert "no scheduler: InstructPix2Pix's is used" in original.notes
 
@@ -193,7 +193,7 @@ def test_another_kind_of_file_is_called_by_its_name(what, tmp_path, pipeline_fol
     path = tmp_path / "file.safetensors"
     save_file({name: array.astype(np.float32) for name, array in FOREIGN[what].items()}, path)
     with pytest.raises(DataError, match=what) as error:
-        open_checkpoint(path, base=pipeline_folder)
+        open_model(path, base=pipeline_folder)
     assert "\n" not in str(error.value) and str(path) in str(error.value)
 
 
@@ -215,7 +215,7 @@ def test_what_is_no_weight_file_is_said_in_one_line(content, what, suffix, tmp_p
     path = (tmp_path / "model").with_suffix(suffix)
     path.write_bytes(content)
     with pytest.raises(DataError, match=what) as error:
-        open_checkpoint(path)
+        open_model(path)
     assert "\n" not in str(error.value) and str(path) in str(error.value)
 
 
@@ -244,7 +244,7 @@ def test_a_whole_model_may_be_a_dict_for_each_network(pipeline_folder, tmp_path)
     path = tmp_path / "all.ckpt"
     networks = {name: as_torch(diffusers_names(pipeline_folder, name)) for name in COMPONENTS}
     torch.save({**networks, "global_step": torch.tensor(3)}, path)
-    assert_equal_networks(open_checkpoint(path, base=pipeline_folder), pipeline_folder)
+    assert_equal_networks(open_model(path, base=pipeline_folder), pipeline_folder)
 
 
 def test_two_sets_of_weights_in_one_pickle_are_refused(pipeline_folder, tmp_path):
@@ -252,7 +252,7 @@ def test_two_sets_of_weights_in_one_pickle_are_refused(pipeline_folder, tmp_path
     unet = as_torch(diffusers_names(pipeline_folder, "unet"))
     torch.save({"model": unet, "ema": dict(unet)}, path)
     with pytest.raises(DataError, match=r"several times, under 'ema\.', 'model\.'; keep one"):
-        open_checkpoint(path, base=pipeline_folder)
+        open_model(path, base=pipeline_folder)
 
 
 def test_a_pickle_that_holds_itself_is_read_to_its_end(tmp_path):
@@ -280,7 +280,7 @@ def test_a_pickle_that_holds_itself_is_read_to_its_end(tmp_path):
 def test_pickles_of_other_kinds_are_named(content, kind, tmp_path):
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(DataError, match=kind) as error:
-        open_checkpoint(tmp_path / "other.pt")
+        open_model(tmp_path / "other.pt")
     assert "\n" not in str(error.value)
 
 
@@ -307,7 +307,7 @@ ONE = np.ones((2, 2), np.float32)
 def test_models_of_other_kinds_are_refused_by_name(names, kind, tmp_path):
     save_file(dict.fromkeys(names, ONE), tmp_path / "other.safetensors")
     with pytest.raises(DataError, match=kind):
-        open_checkpoint(tmp_path / "other.safetensors")
+        open_model(tmp_path / "other.safetensors")
 
 
 @pytest.mark.parametrize(("width", "kind"), [(1024, "Diffusion 2"), (2048, "Diffusion XL")])
@@ -316,7 +316,7 @@ def test_a_unet_that_reads_another_familys_texts_is_refused_by_name(width, kind,
     name = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
     save_file({name: np.ones((2, width), np.float32)}, tmp_path / "unet.safetensors")
     with pytest.raises(DataError, match=kind):
-        open_checkpoint(tmp_path / "unet.safetensors")
+        open_model(tmp_path / "unet.safetensors")
 
 
 @pytest.mark.parametrize(("channels", "kind"), [(5, "depth"), (7, "upscaler"), (9, "inpainting")])
@@ -337,6 +337,6 @@ def test_a_file_is_what_its_first_bytes_say(name, pipeline_folder, tmp_path):
     """People rename files; a pickle is executed under no name."""
     unet = diffusers_names(pipeline_folder, "unet")
     save_file(unet, tmp_path / name)
-    assert_equal_networks(open_checkpoint(tmp_path / name, base=pipeline_folder), pipeline_folder)
+    assert_equal_networks(open_model(tmp_path / name, base=pipeline_folder), pipeline_folder)
     torch.save(as_torch(unet), tmp_path / name)
-    assert_equal_networks(open_checkpoint(tmp_path / name, base=pipeline_folder), pipeline_folder)
+    assert_equal_networks(open_model(tmp_path / name, base=pipeline_folder), pipeline_folder)

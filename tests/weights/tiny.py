@@ -4,7 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mre_jax.weights import convert as conversion
+from mre_jax.weights.files.source import SafetensorsFile
+from mre_jax.weights.model import model_at
 
 UNET = {
     "sample_size": 8,
@@ -39,6 +43,19 @@ TEXT = {
 
 def convert(*paths: Any, **options: Any) -> conversion.ConvertReport:
     return conversion.convert(conversion.ConvertSpec(*paths, **options))
+
+
+def stored(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file."""
+    source = SafetensorsFile(path)
+    return {name: source.read(name) for name in source.tensors}
+
+
+def weights(folder: Any, lora: Any, component: str = "unet") -> dict[str, np.ndarray]:
+    """The tensors of a network with a LoRA merged into them."""
+    with model_at(folder, lora=lora, components=(component,)) as opened:
+        source = opened.components[component].source
+        return {name: source.read(name) for name in source.tensors}
 
 
 def make_unet(**changes: Any) -> Any:

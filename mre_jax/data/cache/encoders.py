@@ -24,9 +24,9 @@ from mre_jax.io.devices import batch_mesh, copied, on_parts, split
 from mre_jax.io.tensor_hash import tensor_hash
 from mre_jax.models.clip import CLIPTextModel
 from mre_jax.models.vae import AutoencoderKL
-from mre_jax.weights.checkpoint import Checkpoint, checkpoint_at
 from mre_jax.weights.files.source import TensorSource
 from mre_jax.weights.lora import Loras
+from mre_jax.weights.model import PretrainedModel, model_at
 from mre_jax.weights.names.rule import load
 from mre_jax.weights.tokens import Tokenizer
 
@@ -63,7 +63,7 @@ class CacheEncoders:
         """Loads them; what had to be changed or assumed is said in warnings.
 
         Args:
-            model, base, lora: as `checkpoint_at` takes them.
+            model, base, lora: as `model_at` takes them.
             text: whether texts are encoded too.
             devices: devices that share the work; by default all of this host.
 
@@ -73,15 +73,15 @@ class CacheEncoders:
         self._mesh = batch_mesh(devices)
         self.devices = self._mesh.size
         self.tokenizer: Tokenizer | None = None
-        with checkpoint_at(model, base=base, lora=lora, components=_components(text)) as checkpoint:
-            for note in checkpoint.notes:
+        with model_at(model, base=base, lora=lora, components=_components(text)) as opened:
+            for note in opened.notes:
                 warnings.warn(f"{model}: {note}", stacklevel=3)
-            self.hashes = hashes_of(checkpoint)
+            self.hashes = hashes_of(opened)
             if text:
-                self.tokenizer = checkpoint.tokenizer()
+                self.tokenizer = opened.tokenizer()
             loaded: list[Any] = [
                 load(part.network(), part.source, placement=copied(self._mesh))
-                for part in checkpoint.components.values()
+                for part in opened.components.values()
             ]
         self._vae_config = loaded[0].config
         self._graphs, self._states = zip(*map(nnx.split, loaded), strict=True)
@@ -124,14 +124,14 @@ def encoder_hashes(
     """What identifies the encoders of a model, whatever its layout.
 
     Args:
-        model, base: as `checkpoint_at` takes them.
+        model, base: as `model_at` takes them.
         text: whether to hash text encoder and tokenizer too.
 
     Raises:
         DataError: if it cannot be read, or has no tokenizer.
     """
-    with checkpoint_at(model, base=base, components=_components(text)) as checkpoint:
-        return hashes_of(checkpoint)
+    with model_at(model, base=base, components=_components(text)) as opened:
+        return hashes_of(opened)
 
 
 def tokenize_quietly(
@@ -147,15 +147,15 @@ def _components(text: bool) -> tuple[str, ...]:
     return ("vae", "text_encoder") if text else ("vae",)
 
 
-def hashes_of(checkpoint: Checkpoint) -> EncoderHashes:
+def hashes_of(model: PretrainedModel) -> EncoderHashes:
     """`encoder_hashes` of a model that is open; of the VAE alone where only that is."""
-    vae = checkpoint.components["vae"].source
+    vae = model.components["vae"].source
     chosen = (name for name in vae.tensors if name.startswith(_ENCODING))
     hashes = EncoderHashes(_digest(vae, chosen))
-    if "text_encoder" not in checkpoint.components:
+    if "text_encoder" not in model.components:
         return hashes
-    source = checkpoint.components["text_encoder"].source
-    tokenizer = checkpoint.tokenizer()
+    source = model.components["text_encoder"].source
+    tokenizer = model.tokenizer()
     ids, _ = tokenize_quietly(tokenizer, _PROBES)
     return hashes._replace(
         text_encoder=_digest(source, source.tensors),

@@ -33,7 +33,8 @@ from mre_jax.toyworld.pretraining.examples import Examples, all_texts, draw_exam
 from mre_jax.toyworld.pretraining.recipe import Recipe
 from mre_jax.toyworld.pretraining.tokenizer import tokenizer_files
 from mre_jax.toyworld.pretraining.trial import try_editor
-from mre_jax.weights.load import Model, save_model
+from mre_jax.weights.load import Model
+from mre_jax.weights.save import save_model
 from mre_jax.weights.tokens import Tokenizer
 
 RECIPE = "recipe.json"

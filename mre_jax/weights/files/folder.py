@@ -135,7 +135,7 @@ class ModelFolder:
 
     @property
     def unet_weights(self) -> str:
-        """What the UNet's weights are: "ema", "raw", or "only" where nothing tells."""
+        """What the UNet's weights are: "ema", "raw", or "only" where nothing says."""
         folder = self.components.get("unet")
         if folder == self.path / AVERAGE:
             return "ema"

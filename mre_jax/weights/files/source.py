@@ -5,7 +5,9 @@ memory of one tensor, whatever the size of the file.
 """
 
 import abc
+import itertools
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +27,16 @@ class TensorInfo(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: np.dtype
+
+    @property
+    def size(self) -> int:
+        """Elements of the tensor."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor in a file."""
+        return self.size * self.dtype.itemsize
 
 
 class TensorSource(abc.ABC):
@@ -58,34 +70,36 @@ class SafetensorsFile(TensorSource):
         self.origin = str(path)
         self._path = path
         try:
-            # Opening checks the whole header: sizes, overlaps and the length of the file.
+            # Opening checks the whole header: sizes, gaps, overlaps and the length of the file.
             with safe_open(path, framework="numpy") as file:
-                names = file.offset_keys()
-            with path.open("rb") as raw:
-                length = int.from_bytes(raw.read(8), "little")
-                header = json.loads(raw.read(length))
-        except (SafetensorError, OSError, ValueError) as error:
+                slices = {name: file.get_slice(name) for name in file.offset_keys()}
+                self.metadata: Mapping[str, str] = file.metadata() or {}
+            end = path.stat().st_size
+        except (SafetensorError, OSError) as error:
             raise DataError(
                 f"{path} is not a readable safetensors file ({error}); fetch it again"
             ) from error
-        foreign = sorted({header[name]["dtype"] for name in names} - _NAMED_DTYPES.keys())
+        dtypes = {name: stored.get_dtype() for name, stored in slices.items()}
+        foreign = sorted(set(dtypes.values()) - _NAMED_DTYPES.keys())
         if foreign:
             raise DataError(
                 f"{path} holds tensors of dtype {', '.join(foreign)}, which are not supported; "
                 "save them as float32, float16 or bfloat16"
             )
         self.tensors = {
-            name: TensorInfo(tuple(header[name]["shape"]), _NAMED_DTYPES[header[name]["dtype"]])
-            for name in names
+            name: TensorInfo(tuple(stored.get_shape()), _NAMED_DTYPES[dtypes[name]])
+            for name, stored in slices.items()
         }
-        self.metadata: Mapping[str, str] = header.get("__metadata__", {})
-        self._starts = {name: 8 + length + header[name]["data_offsets"][0] for name in names}
+        # The tensors fill the rest of the file in this order.
+        sizes = [info.nbytes for info in self.tensors.values()]
+        starts = itertools.accumulate(sizes, initial=end - sum(sizes))
+        self._starts = dict(zip(self.tensors, starts, strict=False))
 
     def read(self, name: str) -> np.ndarray:
         """The tensor `name`, read and not mapped: a map would hold the whole file in memory."""
-        shape, dtype = self.tensors[name]
-        count = int(np.prod(shape, dtype=np.int64))
-        return np.fromfile(self._path, dtype, count, offset=self._starts[name]).reshape(shape)
+        info = self.tensors[name]
+        flat = np.fromfile(self._path, info.dtype, info.size, offset=self._starts[name])
+        return flat.reshape(info.shape)
 
 
 class ShardedTensors(TensorSource):
@@ -237,7 +251,7 @@ def renamed(source: TensorSource, rule: Callable[[str], str | None]) -> View:
 
 
 def open_tensors(path: Path) -> TensorSource:
-    """The source for a weight file, told by its first bytes, since people rename files.
+    """The source for a weight file, recognised by its first bytes, since people rename files.
 
     Raises:
         DataError: when it is neither safetensors nor a PyTorch file, or is damaged, or is another

@@ -5,17 +5,14 @@ then the data without gaps (https://huggingface.co/docs/safetensors). Since shap
 any tensor is read, the header goes first and the rest is appended.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
-from mre_jax.io.files import full_disk_is_an_error
+from mre_jax.io.files import open_atomically
 from mre_jax.io.tensor_hash import as_bytes
 from mre_jax.weights.files.source import DTYPES, TensorInfo
 
@@ -40,26 +37,11 @@ def write_safetensors(
     """
     order = canonical_order(tensors)
     digest = hashlib.sha256()
-    with _replacing(path) as file:
+    with open_atomically(path) as file:
         for piece in _pieces(tensors, order, arrays):
             file.write(piece)
             digest.update(piece)
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with full_disk_is_an_error(path):
-            with partial.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _pieces(
@@ -82,13 +64,12 @@ def _header(tensors: Mapping[str, TensorInfo], order: list[str]) -> bytes:
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name in order:
-        shape, dtype = tensors[name]
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        info = tensors[name]
         entries[name] = {
-            "dtype": DTYPES[dtype],
-            "shape": list(shape),
-            "data_offsets": [offset, offset + size],
+            "dtype": DTYPES[info.dtype],
+            "shape": list(info.shape),
+            "data_offsets": [offset, offset + info.nbytes],
         }
-        offset += size
+        offset += info.nbytes
     header = json.dumps(entries, separators=(",", ":")).encode()
     return header + b" " * (-len(header) % 8)

@@ -15,7 +15,7 @@ import numpy as np
 
 from mre_jax.errors import DataError
 from mre_jax.weights.files.source import Change, TensorSource, View, renamed
-from mre_jax.weights.names.older import current_text_encoder, current_vae
+from mre_jax.weights.names.aliases import current
 from mre_jax.weights.names.strict import shortened
 from mre_jax.weights.names.wrapped import ANCHORS, prefix_of, unwrapped
 
@@ -86,7 +86,7 @@ def split(source: TensorSource, weights: str | None = None) -> CompVis:
     return CompVis(
         unet=unet,
         vae=_vae(parts["vae"]) if "vae" in parts else None,
-        text_encoder=None if text_encoder is None else current_text_encoder(text_encoder),
+        text_encoder=None if text_encoder is None else current("text_encoder", text_encoder),
         weights=taken,
         scaling_factor=_scaling_factor(source),
         original=original,
@@ -201,7 +201,7 @@ def _averaged(
 
 def _vae(stored: View) -> TensorSource:
     if not any(name.startswith(("encoder.mid.", "decoder.mid.")) for name in stored.tensors):
-        return current_vae(stored)
+        return current("vae", stored)
     vae = _ruled(stored, vae_rule)
     # The projections of attention are 1x1 convolutions there and dense layers here.
     changes = {

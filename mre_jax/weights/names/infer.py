@@ -4,12 +4,16 @@ What shapes do not show is that of the SD1.x family: the number of attention hea
 groups of the normalisations (32), and CLIP's heads of width 64 with quick-GELU.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mre_jax.errors import DataError
+from mre_jax.reward.config import RewardConfig
+from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.weights.files.source import TensorInfo
+from mre_jax.weights.names.aliases import from_released
 
 Tensors = Mapping[str, TensorInfo]
 
@@ -31,7 +35,7 @@ def config(
         scaling_factor: of a VAE's latents, where it is known.
 
     Raises:
-        DataError: when a tensor is missing that tells a size.
+        DataError: when a tensor is missing whose shape is needed.
     """
     if component == "vae":
         made = vae_config(tensors, origin, scaling_factor)
@@ -132,6 +136,34 @@ def text_encoder_config(tensors: Tensors, origin: str) -> dict[str, Any]:
         "projection_dim": width,
         "vocab_size": vocabulary,
     }
+
+
+def reward_config(tensors: Tensors) -> RewardConfig | None:
+    """The reward condition that the tensors of a UNet under released names belong to.
+
+    Returns:
+        None when there are no such tensors.
+    """
+    ours = {from_released(name): info for name, info in tensors.items()}
+    parts = {name.split(".")[1] for name in ours if name not in tensors}
+    if not parts:
+        return None
+    score_inputs = [
+        info.shape[1]
+        for name, info in ours.items()
+        if name.endswith((".score_time.linear_1.weight", ".score_token.linear_1.weight"))
+        and len(info.shape) == 2
+    ]
+    reward = RewardConfig(
+        form="released",
+        score=not parts.isdisjoint(("score_time", "score_token")),
+        text=not parts.isdisjoint(("text_time", "text_token")),
+        attention="encoder" in parts,
+        addition=not parts.isdisjoint(("score_time", "text_time")),
+    )
+    if not score_inputs:
+        return reward
+    return dataclasses.replace(reward, score_width=score_inputs[0] // len(PERSPECTIVES))
 
 
 def _count(names: Iterable[str], pattern: str) -> int:

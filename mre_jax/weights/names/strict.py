@@ -1,6 +1,6 @@
 """Every tensor a model has is in the file, and every tensor in the file is used: no guessing.
 
-What does not fit is collected and told in one error, so that a user sees the whole picture at once.
+What does not fit is collected in one error, so that a user sees the whole picture at once.
 """
 
 import dataclasses

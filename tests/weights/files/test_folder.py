@@ -9,17 +9,11 @@ from safetensors.numpy import save_file
 
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.errors import DataError
-from mre_jax.weights.checkpoint import open_checkpoint
 from mre_jax.weights.files.folder import ModelFolder
 from mre_jax.weights.load import load_model
+from mre_jax.weights.model import open_model
 from tests.weights import tiny
 from tests.weights.tiny import convert
-
-
-@pytest.fixture
-def folder(pipeline_folder, tmp_path):
-    """A copy that a test may spoil."""
-    return shutil.copytree(pipeline_folder, tmp_path / "model")
 
 
 def test_components_and_small_files_are_found(pipeline_folder):
@@ -35,13 +29,13 @@ def test_components_and_small_files_are_found(pipeline_folder):
 def test_a_missing_part_is_named_with_its_folder(folder, component):
     shutil.rmtree(folder / component)
     with pytest.raises(DataError, match=f"{folder} lacks {component}/.*--base"):
-        open_checkpoint(folder)
+        open_model(folder)
 
 
 def test_what_is_missing_comes_from_the_base(folder, pipeline_folder):
     shutil.rmtree(folder / "vae")
     shutil.rmtree(folder / "tokenizer")
-    model = open_checkpoint(folder, base=pipeline_folder)
+    model = open_model(folder, base=pipeline_folder)
     assert model.components["vae"].source.origin.startswith(str(pipeline_folder))
     assert "tokenizer/vocab.json" in model.files
     assert model.notes == (f"vae, tokenizer taken from {pipeline_folder}",)
@@ -49,14 +43,14 @@ def test_what_is_missing_comes_from_the_base(folder, pipeline_folder):
 
 @pytest.mark.parametrize("component", ["unet", "vae", "text_encoder"])
 def test_a_component_stands_alone(pipeline_folder, component):
-    model = open_checkpoint(pipeline_folder / component)
+    model = open_model(pipeline_folder / component)
     assert model.lone and list(model.components) == [component] and not model.files
 
 
 def test_weights_that_are_missing_are_named(folder):
     (folder / "unet/diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(DataError, match=r"unet holds no weights .* it has config\.json; wanted"):
-        open_checkpoint(folder)
+        open_model(folder)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "\x00"])
@@ -64,7 +58,7 @@ def test_weights_that_are_missing_are_named(folder):
 def test_a_damaged_configuration_is_named(folder, text, name):
     (folder / f"{name}.json").write_text(text)
     with pytest.raises(DataError, match=rf"{name}\.json: (not JSON|want a JSON object)"):
-        open_checkpoint(folder)
+        open_model(folder)
 
 
 def test_a_foreign_folder_is_refused(tmp_path):
@@ -87,13 +81,13 @@ def test_the_checkpoint_of_a_training_run_gives_its_average(folder, tmp_path):
     config |= {"decay": 0.9999, "optimization_step": 10000, "min_decay": 0.0}
     (folder / "unet_ema/config.json").write_text(json.dumps(config))
     for weights, part in ((None, "unet_ema"), ("ema", "unet_ema"), ("raw", "unet")):
-        model = open_checkpoint(folder, weights=weights)
+        model = open_model(folder, weights=weights)
         assert model.weights == (weights or "ema")
         assert model.components["unet"].source.origin.split("/")[-2] == part
         model.components["unet"].network()
     shutil.rmtree(folder / "unet_ema")
     with pytest.raises(DataError, match=r"holds no EMA weights; use --weights raw"):
-        open_checkpoint(folder, weights="ema")
+        open_model(folder, weights="ema")
 
 
 def stored_tensors(path):
@@ -119,12 +113,12 @@ def test_older_names_are_read(folder):
     text = {f"text_model.{name}": array for name, array in stored_tensors(text_path).items()}
     positions = {"text_model.embeddings.position_ids": np.arange(16)[None]}
     save_file({**text, **positions}, text_path)
-    model = open_checkpoint(folder)
+    model = open_model(folder)
     assert model.components["vae"].source.tensors.keys() == new.keys()
     assert model.components["text_encoder"].source.tensors.keys() == text.keys()
     save_file({**old, **new}, path)
     with pytest.raises(DataError, match="twice, as"):
-        open_checkpoint(folder)
+        open_model(folder)
 
 
 def test_pickled_and_sharded_weights_are_read(folder):
@@ -135,14 +129,14 @@ def test_pickled_and_sharded_weights_are_read(folder):
         folder / "unet/diffusion_pytorch_model.bin",
     )
     (folder / "unet/diffusion_pytorch_model.safetensors").unlink()
-    source = open_checkpoint(folder).components["unet"].source
+    source = open_model(folder).components["unet"].source
     assert source.origin.endswith(".bin")
     np.testing.assert_array_equal(source.read("conv_in.weight"), state["conv_in.weight"])
     (folder / "unet/diffusion_pytorch_model.bin").unlink()
     unet = tiny.make_unet()
     unet.save_pretrained(folder / "unet", max_shard_size="1MB")
     assert len(list((folder / "unet").glob("*.safetensors"))) > 1
-    source = open_checkpoint(folder).components["unet"].source
+    source = open_model(folder).components["unet"].source
     assert source.tensors.keys() == state.keys()
 
 
@@ -161,7 +155,7 @@ def rewritten(path, **entries):
 def test_a_component_of_another_class_is_named(folder, component, entries, said):
     rewritten(folder / component / "config.json", **entries)
     with pytest.raises(DataError, match=rf"{component}/config\.json is of the class {said}"):
-        open_checkpoint(folder)
+        open_model(folder)
 
 
 @pytest.mark.parametrize(
@@ -175,9 +169,9 @@ def test_a_component_of_another_class_is_named(folder, component, entries, said)
 def test_a_pipeline_of_another_family_is_named(folder, pipeline, part):
     rewritten(folder / "model_index.json", _class_name=pipeline, **{part: ["diffusers", "X"]})
     with pytest.raises(DataError, match=f"is a {pipeline}, with {part}: no pipeline of the Stable"):
-        open_checkpoint(folder)
+        open_model(folder)
     rewritten(folder / "model_index.json", **{part: [None, None]})
-    open_checkpoint(folder)
+    open_model(folder)
 
 
 def test_a_clip_with_a_projection_is_read_without_it(folder, tmp_path):
@@ -187,7 +181,7 @@ def test_a_clip_with_a_projection_is_read_without_it(folder, tmp_path):
     model = tiny.randomized(transformers.CLIPTextModelWithProjection, config)
     shutil.rmtree(folder / "text_encoder")
     model.save_pretrained(folder / "text_encoder")
-    opened = open_checkpoint(folder)
+    opened = open_model(folder)
     assert opened.notes == (
         "text_encoder: 1 tensors that are not used left out, such as text_projection.weight",
     )
@@ -206,7 +200,7 @@ def test_a_clip_with_a_projection_is_read_without_it(folder, tmp_path):
 
 def test_the_weights_tell_how_many_channels_the_unet_takes(folder):
     rewritten(folder / "unet/config.json", in_channels=4)
-    model = open_checkpoint(folder)
+    model = open_model(folder)
     assert model.components["unet"].config["in_channels"] == 8
     assert model.notes == ("unet: takes 8 input channels, though its config.json says otherwise",)
     load_model(folder)
@@ -228,7 +222,7 @@ def test_what_is_no_editor_is_named(pipeline_folder, folder, channels, said):
 def test_an_addition_beside_the_weights_is_mentioned(folder):
     (folder / "pytorch_lora_weights.safetensors").touch()
     (folder / "unet/learned_embeds.bin").touch()
-    assert open_checkpoint(folder).notes == (
+    assert open_model(folder).notes == (
         "pytorch_lora_weights.safetensors is a LoRA, merged only where --lora names it",
         "unet/learned_embeds.bin is a textual inversion embedding, which is not used",
     )
@@ -264,10 +258,10 @@ def test_weights_without_their_configuration_are_not_overlooked(folder, componen
         shutil.copytree(folder / "unet", folder / component)
     (folder / component / "config.json").unlink()
     with pytest.raises(DataError, match=f"{component} holds weights and no config.json"):
-        open_checkpoint(folder, base=pipeline_folder)
+        open_model(folder, base=pipeline_folder)
     (folder / component / "config.json").symlink_to("../blobs/gone")
     with pytest.raises(DataError, match="a link to nothing"):
-        open_checkpoint(folder)
+        open_model(folder)
 
 
 @pytest.mark.parametrize("name", ["vae/config.json", "tokenizer/merges.txt"])
@@ -275,7 +269,7 @@ def test_a_pointer_in_place_of_a_small_file_is_named(folder, name):
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
     (folder / name).write_text(pointer)
     with pytest.raises(DataError, match=f"{name}: a Git LFS pointer"):
-        open_checkpoint(folder)
+        open_model(folder)
 
 
 def test_a_model_without_scheduler_has_that_of_instruct_pix2pix(folder, tmp_path):
@@ -283,11 +277,11 @@ def test_a_model_without_scheduler_has_that_of_instruct_pix2pix(folder, tmp_path
     place = folder / "scheduler/scheduler_config.json"
     stored = place.read_bytes()
     place.rename(folder / "scheduler/config.json")
-    model = open_checkpoint(folder)
+    model = open_model(folder)
     assert model.files["scheduler/scheduler_config.json"] == stored
     assert model.notes == ("scheduler/config.json read as scheduler/scheduler_config.json",)
     shutil.rmtree(folder / "scheduler")
-    assert open_checkpoint(folder, components=("unet",)).notes == ()
+    assert open_model(folder, components=("unet",)).notes == ()
     with pytest.warns(UserWarning, match="no scheduler: InstructPix2Pix's is used"):
         pipeline = EditPipeline.from_pretrained(folder)
     assert pipeline.notes == ("no scheduler: InstructPix2Pix's is used",)

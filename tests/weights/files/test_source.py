@@ -47,14 +47,19 @@ def damaged(content):
     yield "unknown dtype", content.replace(b"BF16", b"XX16")
     yield "offsets", content.replace(b"[0,24]", b"[0,99]")
     yield "trailing bytes", content + b"xx"
+    yield "gap", content.replace(b"[56,58]", b"[58,60]") + b"xx"
+    yield "overlap", content.replace(b"[24,48]", b"[16,40]")
+    yield "no JSON", content[:8] + b"x" + content[9:]
+    yield "not UTF-8", content.replace(b'"a"', b'"\xff"')
 
 
 def test_a_damaged_safetensors_file_is_named(file):
     for kind, content in damaged(file.read_bytes()):
         file.write_bytes(content)
-        with pytest.raises(DataError, match=r"model\.safetensors is not a readable"):
+        with pytest.raises(DataError, match=r"model\.safetensors is not a readable") as error:
             SafetensorsFile(file)
             pytest.fail(kind)
+        assert "\n" not in str(error.value), kind
 
 
 def test_a_missing_file_is_named(tmp_path):

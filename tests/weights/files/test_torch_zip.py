@@ -18,6 +18,7 @@ import pytest
 from mre_jax.errors import DataError
 from mre_jax.weights.files.source import PickledFile
 from mre_jax.weights.files.torch_zip import PickledCheckpoint
+from tests.weights.files.damage import damaged
 
 torch = pytest.importorskip("torch")
 
@@ -222,14 +223,9 @@ def test_damage_anywhere_is_a_data_error_or_harmless(tmp_path):
     state = {"a": torch.randn(5, 5), "b": torch.randn(7).to(torch.bfloat16)}
     buffer = io.BytesIO()
     torch.save({"state_dict": state, "step": np.float32(3)}, buffer)
-    whole, random = buffer.getvalue(), np.random.default_rng(0)
+    whole = buffer.getvalue()
     path = tmp_path / "x.ckpt"
-    for attempt in range(400):
-        content = bytearray(whole)
-        if attempt % 2:
-            content = content[: random.integers(len(content))]
-        else:
-            content[random.integers(len(content))] ^= 1 << random.integers(8)
+    for _, content in damaged(whole):
         path.write_bytes(content)
         try:
             source = PickledFile(path)

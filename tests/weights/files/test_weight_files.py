@@ -1,7 +1,6 @@
 """Weights are found under every name that diffusers and transformers write or have written."""
 
 import json
-import shutil
 import warnings
 
 import numpy as np
@@ -9,23 +8,12 @@ import pytest
 from safetensors.numpy import save_file
 
 from mre_jax.errors import DataError
-from mre_jax.weights.checkpoint import open_checkpoint
-from mre_jax.weights.files.source import SafetensorsFile
 from mre_jax.weights.files.weight_files import choose
+from mre_jax.weights.model import open_model
 from tests.weights import tiny
+from tests.weights.tiny import stored
 
 DIFFUSION = "diffusion_pytorch_model"
-
-
-def stored(path):
-    source = SafetensorsFile(path)
-    return {name: source.read(name) for name in source.tensors}
-
-
-@pytest.fixture
-def folder(pipeline_folder, tmp_path):
-    """A copy that a test may spoil."""
-    return shutil.copytree(pipeline_folder, tmp_path / "model")
 
 
 def emptied(folder):
@@ -49,7 +37,7 @@ def test_what_the_libraries_save_is_read(folder, component, variant, safe, shard
     place = emptied(folder / component)
     model.save_pretrained(place, variant=variant, max_shard_size=shard, **options)
     assert (len(list(place.glob("*-of-*"))) > 1) is (shard != "10GB")
-    source = open_checkpoint(folder).components[component].source
+    source = open_model(folder).components[component].source
     prefix = "text_model." if component == "text_encoder" else ""
     theirs = {prefix + name: tensor.numpy() for name, tensor in model.state_dict().items()}
     assert source.tensors.keys() == theirs.keys()
@@ -81,7 +69,7 @@ def test_shards_under_the_names_of_other_years(folder, library, shard, index):
         else:
             save_file(part, place / file)
     (place / index.format(library)).write_text(json.dumps({"weight_map": placed}))
-    source = open_checkpoint(folder).components["unet"].source
+    source = open_model(folder).components["unet"].source
     assert source.tensors.keys() == state.keys()
     for name in names:
         np.testing.assert_array_equal(source.read(name), state[name])
@@ -124,7 +112,7 @@ def test_other_files_are_no_weights(folder, name):
     assert choose([name]) == (None, [])
     (emptied(folder / "unet") / name).touch()
     with pytest.raises(DataError, match=f"unet holds no weights that can be read: .*{name}"):
-        open_checkpoint(folder)
+        open_model(folder)
 
 
 def test_a_whole_file_is_taken_in_place_of_shards_of_the_same_kind():
@@ -135,7 +123,7 @@ def test_a_whole_file_is_taken_in_place_of_shards_of_the_same_kind():
 
 def test_a_choice_is_noted(folder):
     tiny.make_unet().save_pretrained(folder / "unet", variant="fp16")
-    assert open_checkpoint(folder).notes == (
+    assert open_model(folder).notes == (
         f"unet: {DIFFUSION}.safetensors taken, not {DIFFUSION}.fp16.safetensors",
     )
 
@@ -146,18 +134,18 @@ def test_a_variant_without_average_is_the_raw_weights(folder):
     raw = {name: array + 1 for name, array in average.items()}
     save_file(raw, folder / f"unet/{DIFFUSION}.non_ema.safetensors")
     for weights, state in ((None, average), ("ema", average), ("raw", raw)):
-        model = open_checkpoint(folder, weights=weights)
+        model = open_model(folder, weights=weights)
         assert model.weights == (weights or "ema")
         array = model.components["unet"].source.read("conv_in.bias")
         np.testing.assert_array_equal(array, state["conv_in.bias"])
     (folder / f"unet/{DIFFUSION}.safetensors").unlink()
-    assert open_checkpoint(folder).weights == "raw"
+    assert open_model(folder).weights == "raw"
     with pytest.raises(DataError, match="holds no EMA weights"):
-        open_checkpoint(folder, weights="ema")
+        open_model(folder, weights="ema")
     path = folder / f"unet/{DIFFUSION}"
     path.with_suffix(".non_ema.safetensors").rename(path.with_suffix(".ema.safetensors"))
     with pytest.raises(DataError, match="holds EMA weights only"):
-        open_checkpoint(folder, weights="raw")
+        open_model(folder, weights="raw")
 
 
 def test_a_shard_that_is_missing_is_named(folder):
@@ -165,7 +153,7 @@ def test_a_shard_that_is_missing_is_named(folder):
     lost = min((folder / "unet").glob("*-of-*"))
     lost.unlink()
     with pytest.raises(DataError, match=f"names the shard {lost.name}, which is missing"):
-        open_checkpoint(folder)
+        open_model(folder)
 
 
 def test_shards_may_be_links_as_in_the_hubs_cache(folder, tmp_path):
@@ -174,7 +162,7 @@ def test_shards_may_be_links_as_in_the_hubs_cache(folder, tmp_path):
         blob = tmp_path / f"{number:064x}"
         path.rename(blob)
         path.symlink_to(blob)
-    assert "conv_in.bias" in open_checkpoint(folder).components["unet"].source.tensors
+    assert "conv_in.bias" in open_model(folder).components["unet"].source.tensors
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import sys
 import ml_dtypes
 import numpy as np
 import pytest
+from etils import epath
 from safetensors import safe_open
 from safetensors.numpy import load_file, save
 
@@ -88,7 +89,7 @@ class FullDisk(io.FileIO):
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("pathlib.Path.open", lambda path, mode: FullDisk(path, mode))
+    monkeypatch.setattr(type(epath.Path()), "open", lambda path, mode: FullDisk(path, mode))
     with pytest.raises(DataError, match=r"x\.safetensors: no space left"):
         write(tmp_path / "x.safetensors", TENSORS)
     assert not list(tmp_path.iterdir())

@@ -176,8 +176,8 @@ def test_full_size_names_and_shapes_are_diffusers_and_transformers():
     torch = pytest.importorskip("torch")
     diffusers = pytest.importorskip("diffusers")
     transformers = pytest.importorskip("transformers")
-    from mre_jax.weights.checkpoint import Component
-    from mre_jax.weights.names.older import current_text_encoder, current_vae
+    from mre_jax.weights.model import Component
+    from mre_jax.weights.names.aliases import current
 
     clip = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12}
     clip |= {"num_attention_heads": 12}
@@ -187,20 +187,19 @@ def test_full_size_names_and_shapes_are_diffusers_and_transformers():
     unet = {"in_channels": 8, "cross_attention_dim": 768}
     with torch.device("meta"):
         references = {
-            "unet": (diffusers.UNet2DConditionModel(**unet), unet, lambda source: source),
-            "vae": (diffusers.AutoencoderKL(**vae), vae, current_vae),
+            "unet": (diffusers.UNet2DConditionModel(**unet), unet),
+            "vae": (diffusers.AutoencoderKL(**vae), vae),
             "text_encoder": (
                 transformers.CLIPTextModel(transformers.CLIPTextConfig(**clip)),
                 clip,
-                current_text_encoder,
             ),
         }
-    for name, (theirs, config, current) in references.items():
+    for name, (theirs, config) in references.items():
         state = {
             key: np.broadcast_to(np.float32(0), tensor.shape)
             for key, tensor in theirs.state_dict().items()
         }
-        named = current(Given(state)).tensors
+        named = current(name, Given(state)).tensors
         network = Component(name, config, b"", Given({})).network()
         ours = {key: tuple(s.shape) for key, s in expected_tensors(network).items()}
         assert ours == {key: info.shape for key, info in named.items()}, name

@@ -1,33 +1,20 @@
 """Weights that a compiled, distributed or whole module saved are read under their own names."""
 
-import shutil
-
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from mre_jax.errors import DataError
-from mre_jax.weights.checkpoint import checkpoint_at, open_checkpoint
-from mre_jax.weights.files.source import SafetensorsFile
+from mre_jax.weights.model import model_at, open_model
 from mre_jax.weights.names.rule import expected_tensors
 from mre_jax.weights.names.strict import stream
+from tests.weights.tiny import stored
 
 FILES = {
     "unet": "unet/diffusion_pytorch_model.safetensors",
     "vae": "vae/diffusion_pytorch_model.safetensors",
     "text_encoder": "text_encoder/model.safetensors",
 }
-
-
-def stored(path):
-    source = SafetensorsFile(path)
-    return {name: source.read(name) for name in source.tensors}
-
-
-@pytest.fixture
-def folder(pipeline_folder, tmp_path):
-    """A copy that a test may spoil."""
-    return shutil.copytree(pipeline_folder, tmp_path / "model")
 
 
 def assert_same(ours, theirs):
@@ -52,9 +39,9 @@ def assert_same(ours, theirs):
 def test_a_prefix_of_all_names_is_taken_off(folder, pipeline_folder, component, prefix, said):
     path = folder / FILES[component]
     save_file({prefix + name: array for name, array in stored(path).items()}, path)
-    model = open_checkpoint(folder)
+    model = open_model(folder)
     assert model.notes == (f"{component}: names read without {said}",)
-    theirs = open_checkpoint(pipeline_folder).components[component].source
+    theirs = open_model(pipeline_folder).components[component].source
     assert_same(model.components[component].source, theirs)
 
 
@@ -63,8 +50,8 @@ def test_a_wrapper_inside_the_names_is_taken_off(folder, pipeline_folder):
     path = folder / FILES["unet"]
     names = {name: name.replace("mid_block.", "mid_block._orig_mod.") for name in stored(path)}
     save_file({names[name]: array for name, array in stored(path).items()}, path)
-    theirs = open_checkpoint(pipeline_folder).components["unet"].source
-    assert_same(open_checkpoint(folder).components["unet"].source, theirs)
+    theirs = open_model(pipeline_folder).components["unet"].source
+    assert_same(open_model(folder).components["unet"].source, theirs)
 
 
 def test_clip_may_stand_without_its_prefix(folder, pipeline_folder):
@@ -72,9 +59,9 @@ def test_clip_may_stand_without_its_prefix(folder, pipeline_folder):
     plain = {name.removeprefix("text_model."): array for name, array in stored(path).items()}
     for prefix in ("", "text_model."):
         save_file({prefix + name: array for name, array in plain.items()}, path)
-        model = open_checkpoint(folder)
+        model = open_model(folder)
         assert model.notes == ()
-        theirs = open_checkpoint(pipeline_folder).components["text_encoder"].source
+        theirs = open_model(pipeline_folder).components["text_encoder"].source
         assert_same(model.components["text_encoder"].source, theirs)
 
 
@@ -83,7 +70,7 @@ def test_other_parts_of_a_model_that_was_saved_as_one_are_left_out_by_a_note(fol
     state = {f"unet.{name}": array for name, array in stored(path).items()}
     others = {name: np.ones(3, np.float32) for name in ("vae.encoder.bias", "loss.logvar")}
     save_file(state | others, path)
-    notes = open_checkpoint(folder).notes
+    notes = open_model(folder).notes
     assert notes[1] == "unet: 2 tensors that are not used left out, such as loss.logvar"
 
 
@@ -92,7 +79,7 @@ def test_what_does_not_fit_without_its_prefix_is_told_with_it(folder):
     state = {f"module.{name}": array for name, array in stored(path).items()}
     del state["module.conv_in.bias"]
     save_file(state, path)
-    component = open_checkpoint(folder).components["unet"]
+    component = open_model(folder).components["unet"]
     with pytest.raises(DataError) as error:
         list(stream(expected_tensors(component.network()), component.source))
     assert "(its names without 'module.')" in str(error.value)
@@ -104,7 +91,7 @@ def test_a_tensor_with_and_without_the_prefix_is_refused(folder):
     state = {f"net.{name}": array for name, array in stored(path).items()}
     save_file(state | {"conv_in.bias": state["net.conv_in.bias"]}, path)
     with pytest.raises(DataError, match=r"holds conv_in\.bias twice"):
-        open_checkpoint(folder)
+        open_model(folder)
 
 
 def test_one_network_under_two_prefixes_is_refused(folder):
@@ -113,13 +100,13 @@ def test_one_network_under_two_prefixes_is_refused(folder):
     twice = {f"{p}.{name}": array for p in ("online", "ema_model") for name, array in state.items()}
     save_file(twice, path)
     with pytest.raises(DataError, match=r"several times, under 'ema_model\.', 'online\.'"):
-        open_checkpoint(folder)
+        open_model(folder)
 
 
 def test_a_mismatch_is_short(folder):
     path = folder / FILES["unet"]
     save_file({f"x{name}": array for name, array in stored(path).items()}, path)
-    component = open_checkpoint(folder).components["unet"]
+    component = open_model(folder).components["unet"]
     with pytest.raises(DataError) as error:
         list(stream(expected_tensors(component.network()), component.source))
     assert " more; " in str(error.value) and len(str(error.value)) < 700
@@ -128,6 +115,6 @@ def test_a_mismatch_is_short(folder):
 def test_a_base_may_be_wrapped_too(folder, pipeline_folder):
     path = folder / FILES["vae"]
     save_file({f"module.{name}": array for name, array in stored(path).items()}, path)
-    theirs = open_checkpoint(pipeline_folder).components["vae"].source
-    with checkpoint_at(pipeline_folder / "unet", base=folder) as model:
+    theirs = open_model(pipeline_folder).components["vae"].source
+    with model_at(pipeline_folder / "unet", base=folder) as model:
         assert_same(model.components["vae"].source, theirs)

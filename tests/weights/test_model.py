@@ -6,22 +6,16 @@ import numpy as np
 import pytest
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.weights.checkpoint import checkpoint_at, open_checkpoint
 from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.files.folder import COMPONENTS
 from mre_jax.weights.load import load_component, load_model
+from mre_jax.weights.model import model_at, open_model
 from mre_jax.weights.names.rule import tensors
-
-
-@pytest.fixture
-def folder(pipeline_folder, tmp_path):
-    """A copy that a test may spoil."""
-    return shutil.copytree(pipeline_folder, tmp_path / "model")
 
 
 def test_a_lone_component_and_a_base_are_a_whole_model(pipeline_folder):
     """A trainer leaves `checkpoint-500/unet`; the rest is that of the model it began with."""
-    with checkpoint_at(pipeline_folder / "unet", base=pipeline_folder) as model:
+    with model_at(pipeline_folder / "unet", base=pipeline_folder) as model:
         assert set(model.components) == set(COMPONENTS) and not model.lone
         assert "tokenizer/vocab.json" in model.files
     loaded = load_model(pipeline_folder / "unet", base=pipeline_folder)
@@ -44,4 +38,4 @@ def test_a_component_comes_from_the_base_where_the_model_lacks_it(folder, pipeli
 
 def test_weights_that_are_neither_are_refused(pipeline_folder):
     with pytest.raises(ConfigError, match="weights 'both' is neither 'ema' nor 'raw'"):
-        open_checkpoint(pipeline_folder, weights="both")
+        open_model(pipeline_folder, weights="both")

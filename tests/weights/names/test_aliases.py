@@ -8,9 +8,10 @@ import pytest
 
 from mre_jax.models.unet_config import UNetConfig
 from mre_jax.reward.config import RewardConfig
-from mre_jax.weights.checkpoint import Component
 from mre_jax.weights.files.source import TensorInfo
-from mre_jax.weights.names.released import find_reward, from_released, to_released
+from mre_jax.weights.model import Component
+from mre_jax.weights.names.aliases import from_released, to_released
+from mre_jax.weights.names.infer import reward_config
 from mre_jax.weights.names.rule import expected_tensors
 from tests.weights.names.test_rule import Given
 
@@ -34,7 +35,7 @@ def test_every_name_goes_there_and_back(public):
 
 
 def test_the_condition_is_recognised_and_the_network_fits(public):
-    reward = find_reward(public)
+    reward = reward_config(public)
     assert reward == RewardConfig(form="released")
     config = {**UNetConfig().to_dict(), "reward": reward.to_dict()}
     expected = expected_tensors(Component("unet", config, b"", Given({})).network())
@@ -44,7 +45,7 @@ def test_the_condition_is_recognised_and_the_network_fits(public):
 
 def test_a_plain_unet_has_no_reward(public):
     plain = {name: info for name, info in public.items() if from_released(name) == name}
-    assert find_reward(plain) is None
+    assert reward_config(plain) is None
     assert len(plain) == 686
 
 
@@ -59,7 +60,7 @@ def test_a_plain_unet_has_no_reward(public):
 )
 def test_parts_that_are_missing_are_switched_off(public, gone, switched_off):
     left = {name: info for name, info in public.items() if name.split(".")[0] not in gone}
-    reward = find_reward(left)
+    reward = reward_config(left)
     off = {key for key in ("score", "text", "attention", "addition") if not getattr(reward, key)}
     assert off == switched_off
 

@@ -6,8 +6,7 @@ Opening reads names, shapes and configurations, not the weights.
 import contextlib
 import dataclasses
 import functools
-import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from etils import epath
 from flax import nnx
 
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.io.json_file import to_bytes
 from mre_jax.models.clip import CLIPTextConfig, CLIPTextModel
 from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.unet import UNet, UNetConfig
@@ -22,15 +22,14 @@ from mre_jax.models.vae import AutoencoderKL, VAEConfig
 from mre_jax.reward.config import RewardConfig
 from mre_jax.weights.files.folder import COMPONENTS, ModelFolder
 from mre_jax.weights.files.orbax_folder import OrbaxComponent
-from mre_jax.weights.files.source import TensorSource, open_tensors, renamed
+from mre_jax.weights.files.source import TensorSource, open_tensors
 from mre_jax.weights.locate import local_path, needed_files
 from mre_jax.weights.lora import Loras, OpenedLora, merge, opened_loras, parse_loras
 from mre_jax.weights.lora_file import is_lora, refuse_unmerged
 from mre_jax.weights.names import compvis, infer
+from mre_jax.weights.names.aliases import current
 from mre_jax.weights.names.expand import input_channels, with_input_channels
 from mre_jax.weights.names.foreign import what_is
-from mre_jax.weights.names.older import current_text_encoder, current_vae
-from mre_jax.weights.names.released import find_reward, from_released
 from mre_jax.weights.names.wrapped import unprefixed
 from mre_jax.weights.surroundings import with_scheduler, with_window
 from mre_jax.weights.tokens import Tokenizer
@@ -67,6 +66,11 @@ class Component:
         return _abstract(module_class, config_class.from_dict(self.config), compute or Compute())
 
     @property
+    def parameters(self) -> int:
+        """How many numbers its tensors hold."""
+        return sum(info.size for info in self.source.tensors.values())
+
+    @property
     def reward(self) -> RewardConfig | None:
         """The reward condition of a UNet."""
         stated = self.config.get("reward")
@@ -74,13 +78,13 @@ class Component:
 
 
 @dataclasses.dataclass(frozen=True)
-class Checkpoint:
-    """A model.
+class PretrainedModel:
+    """A trained model, opened: its weights are read on demand.
 
     Attributes:
         origin: what error messages call it.
         kind: "diffusers", "released", "orbax" or "compvis".
-        weights: "ema" where a moving average was there and taken, "raw" where it was left,
+        weights: "ema" where the moving average was chosen, "raw" where the other weights were,
             "only" where there was no choice.
         components: by name.
         files: the small files beside them (tokenizer, scheduler, ...), by path in a model folder.
@@ -105,37 +109,43 @@ class Checkpoint:
 
 
 @contextlib.contextmanager
-def checkpoint_at(
+def model_at(
     model: epath.PathLike,
     *,
     base: epath.PathLike | None = None,
     lora: Loras = (),
     **options: Any,
-) -> Iterator[Checkpoint]:
-    """`open_checkpoint` of a model wherever it is; its weights can be read inside the `with`.
+) -> Iterator[PretrainedModel]:
+    """`open_model` of a model wherever it is; its weights can be read inside the `with`.
 
     Args:
         model: a local path, `org/name@REVISION` or `gs://...`.
         base: a model for what `model` lacks, in any of these places too.
         lora: LoRA files to merge, in any of these places: "FILE", "FILE:SCALE", (FILE, SCALE) or
             several.
-        options: those of `open_checkpoint`.
+        options: those of `open_model`.
 
     Raises:
         DataError: when something is missing or damaged, or of another kind.
         ConfigError: for a scale of a LoRA that is not a finite number.
+
+    Example:
+        >>> with model_at(EDITOR_FOLDER) as model:
+        ...     weight = model.components["unet"].source.read("conv_in.weight")
+        >>> weight.shape, list(model.components)
+        ((32, 8, 3, 3), ['unet', 'vae', 'text_encoder'])
     """
     with contextlib.ExitStack() as places:
         loras = places.enter_context(opened_loras(parse_loras(lora)))
         needed = functools.partial(needed_files, weights=options.get("weights"))
         path = places.enter_context(local_path(model, needed))
         below = None if base is None else places.enter_context(local_path(base))
-        opened = open_checkpoint(path, base=below, loras=loras, **options)
+        opened = open_model(path, base=below, loras=loras, **options)
         notes = tuple(note.replace(str(below), str(base)) for note in opened.notes)
         yield dataclasses.replace(opened, notes=notes)
 
 
-def open_checkpoint(
+def open_model(
     path: Path,
     *,
     weights: str | None = None,
@@ -144,7 +154,7 @@ def open_checkpoint(
     base: Path | None = None,
     components: Collection[str] | None = None,
     loras: Sequence[OpenedLora] = (),
-) -> Checkpoint:
+) -> PretrainedModel:
     """Recognises and opens a model folder, a component's folder, or a file in the original layout.
 
     Args:
@@ -183,7 +193,7 @@ def open_checkpoint(
     return opened if in_channels is None else expanded(opened, in_channels)
 
 
-def with_loras(model: Checkpoint, loras: Sequence[OpenedLora]) -> Checkpoint:
+def with_loras(model: PretrainedModel, loras: Sequence[OpenedLora]) -> PretrainedModel:
     """The model with LoRAs merged into its weights as they are read.
 
     Raises:
@@ -200,8 +210,8 @@ def with_loras(model: Checkpoint, loras: Sequence[OpenedLora]) -> Checkpoint:
     return dataclasses.replace(model, components=components, notes=(*model.notes, *notes))
 
 
-def expanded(model: Checkpoint, in_channels: int) -> Checkpoint:
-    """The model with a UNet that takes `in_channels`, as `open_checkpoint` has them.
+def expanded(model: PretrainedModel, in_channels: int) -> PretrainedModel:
+    """The model with a UNet that takes `in_channels`, as `open_model` has them.
 
     Raises:
         ChannelsError: when it takes more.
@@ -226,10 +236,10 @@ def changed(component: Component, **entries: Any) -> Component:
     if all(component.config.get(key, _ABSENT) == value for key, value in entries.items()):
         return component
     config = {**component.config, **entries}
-    return dataclasses.replace(component, config=config, text=_json(config))
+    return dataclasses.replace(component, config=config, text=to_bytes(config))
 
 
-def require_editor(model: Checkpoint) -> None:
+def require_editor(model: PretrainedModel) -> None:
     """Refuses what cannot edit a picture.
 
     Raises:
@@ -249,7 +259,7 @@ def require_editor(model: Checkpoint) -> None:
     require_tokenizer(model)
 
 
-def require_tokenizer(model: Checkpoint, advice: str = "") -> None:
+def require_tokenizer(model: PretrainedModel, advice: str = "") -> None:
     """Refuses a model without one.
 
     Raises:
@@ -262,7 +272,7 @@ def require_tokenizer(model: Checkpoint, advice: str = "") -> None:
         )
 
 
-def _surrounded(model: Checkpoint) -> Checkpoint:
+def _surrounded(model: PretrainedModel) -> PretrainedModel:
     """The model with the small files that it cannot do without."""
     files, note = with_scheduler(model.files)
     # Who asks for one network alone does not hear of the scheduler.
@@ -275,14 +285,14 @@ def _surrounded(model: Checkpoint) -> Checkpoint:
 
 
 def _open(
-    path: Path, weights: str | None, names: Collection[str], base: Checkpoint | None = None
-) -> Checkpoint:
+    path: Path, weights: str | None, names: Collection[str], base: PretrainedModel | None = None
+) -> PretrainedModel:
     if path.is_file():
         return _open_file(path, weights, {} if base is None else base.components)
     return _open_folder(path, weights, names)
 
 
-def _open_folder(path: Path, weights: str | None, names: Collection[str]) -> Checkpoint:
+def _open_folder(path: Path, weights: str | None, names: Collection[str]) -> PretrainedModel:
     folder = ModelFolder.open(path, weights)
     components, notes = {}, [*folder.unused()]
     for name in names:
@@ -300,7 +310,7 @@ def _open_folder(path: Path, weights: str | None, names: Collection[str]) -> Che
         kind = "released"
     if any(isinstance(folder.tensors(name), OrbaxComponent) for name in components):
         kind = "orbax"
-    return Checkpoint(
+    return PretrainedModel(
         origin=str(path),
         kind=kind,
         weights="raw" if weights == "raw" else folder.unet_weights,
@@ -312,8 +322,8 @@ def _open_folder(path: Path, weights: str | None, names: Collection[str]) -> Che
     )
 
 
-def _open_file(path: Path, weights: str | None, base: Mapping[str, Component]) -> Checkpoint:
-    """The networks that a file holds; what no shape tells of them is as in `base`."""
+def _open_file(path: Path, weights: str | None, base: Mapping[str, Component]) -> PretrainedModel:
+    """The networks that a file holds; what shapes do not show is as in `base`."""
     source = open_tensors(path)
     refuse_unmerged(source)
     if is_lora(source):
@@ -330,9 +340,9 @@ def _open_file(path: Path, weights: str | None, base: Mapping[str, Component]) -
             like=base[name].config if name in base else None,
             scaling_factor=parts.scaling_factor,
         )
-        components[name], changes = _component(name, config, _json(config), stored)
+        components[name], changes = _component(name, config, to_bytes(config), stored)
         notes += changes
-    return Checkpoint(
+    return PretrainedModel(
         origin=str(path),
         kind="compvis" if parts.original else "diffusers",
         weights=parts.weights,
@@ -346,12 +356,12 @@ def _component(
     name: str, config: Mapping[str, Any], text: bytes, stored: TensorSource
 ) -> tuple[Component, list[str]]:
     """A component under our names, with a configuration that says what its tensors are; notes."""
-    made = Component(name, config, text, _CURRENT[name](stored))
+    made = Component(name, config, text, current(name, stored))
     if name == "text_encoder" and config.get("architectures") == [_PROJECTING]:
         return changed(made, architectures=["CLIPTextModel"]), []
     if name != "unet":
         return made, []
-    if made.reward is None and (found := find_reward(stored.tensors)) is not None:
+    if made.reward is None and (found := infer.reward_config(stored.tensors)) is not None:
         made = changed(made, _class_name=REWARD_CLASS, reward=found.to_dict())
     takes = input_channels(stored)
     if takes is None or takes == config.get("in_channels", _DEFAULT_CHANNELS):
@@ -360,7 +370,7 @@ def _component(
     return changed(made, in_channels=takes), [said]
 
 
-def _completed(model: Checkpoint, base: Checkpoint) -> Checkpoint:
+def _completed(model: PretrainedModel, base: PretrainedModel) -> PretrainedModel:
     """`model` with the networks, the tokenizer and the feature extractor that it lacks.
 
     The safety checker of `base` stays away: it belongs to another model. So does the scheduler,
@@ -395,20 +405,11 @@ def _abstract(module_class: Any, config: Any, compute: Compute) -> nnx.Module:
     return nnx.eval_shape(lambda: module_class(config, compute=compute, rngs=make_rngs(0)))
 
 
-def _json(config: Mapping[str, Any]) -> bytes:
-    return (json.dumps(config, indent=2) + "\n").encode()
-
-
 _ABSENT = object()
 _WORDS = {"unet": "the UNet", "vae": "the VAE", "text_encoder": "the text encoder"}
 _SHARED_FOLDERS = ("tokenizer", "feature_extractor")
 _DEFAULT_CHANNELS = 4
 _PROJECTING = "CLIPTextModelWithProjection"
-_CURRENT: dict[str, Callable[[TensorSource], TensorSource]] = {
-    "unet": lambda source: renamed(source, from_released),
-    "vae": current_vae,
-    "text_encoder": current_text_encoder,
-}
 _NETWORKS: dict[str, tuple[Any, Any]] = {
     "unet": (UNetConfig, UNet),
     "vae": (VAEConfig, AutoencoderKL),
