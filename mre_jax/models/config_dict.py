@@ -50,6 +50,13 @@ def check_divides(key: str, divisor: int, of: str, width: int) -> None:
         raise ConfigError(f"{key} {divisor} does not divide {of} {width}")
 
 
+def check_model_type(mapping: Mapping[str, Any], expected: str) -> None:
+    """Raises ConfigError if a config.json says that it is of another network than `expected`."""
+    model_type = mapping.get("model_type") or expected
+    if model_type != expected:
+        raise ConfigError(f"model_type {model_type!r} is not supported; it must be {expected!r}")
+
+
 def _check_type(key: str, value: Any, expected: type) -> None:
     accepted = (int, float) if expected is float else expected
     is_bool = isinstance(value, bool)

@@ -12,7 +12,7 @@ from mre_jax.data.cache.encoders import hashes_of
 from mre_jax.diffusion.native_sampler import native_sampler
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.errors import ConfigError
-from mre_jax.models.clip import CLIPTextModel
+from mre_jax.models.clip_text import CLIPTextModel
 from mre_jax.models.layers import Compute
 from mre_jax.models.unet_config import UNetConfig
 from mre_jax.models.vae import VAEConfig
