@@ -46,7 +46,7 @@ class Networks(NamedTuple):
 class RewardBatch(NamedTuple):
     """A reward per example, its text as token ids."""
 
-    scores: Float32[HostArray, "b perspectives"]
+    scores: Float32[HostArray, "b p"]
     text_ids: Int32[HostArray, "b t"]
 
 

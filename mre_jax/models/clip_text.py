@@ -118,6 +118,16 @@ class CLIPTextModel(nnx.Module):
 
     Raises:
         ConfigError: for texts longer than `config.max_position_embeddings`.
+
+    Example:
+        >>> config = CLIPTextConfig(vocab_size=99, hidden_size=24, num_hidden_layers=1)
+        >>> encoder = nnx.eval_shape(
+        ...     lambda: CLIPTextModel(config, compute=Compute(), rngs=nnx.Rngs(0))
+        ... )
+        >>> ids = jnp.array([[97, 5, 98]])
+        >>> output = nnx.eval_shape(lambda encoder: encoder(ids), encoder)
+        >>> output.last_hidden_state.shape, output.pooler_output.shape
+        ((1, 3, 24), (1, 24))
     """
 
     def __init__(self, config: CLIPTextConfig, *, compute: Compute, rngs: nnx.Rngs):

@@ -129,6 +129,15 @@ class CLIPVisionModel(nnx.Module):
 
     Raises:
         ConfigError: for images of another size than `config.image_size`.
+
+    Example:
+        >>> config = CLIPVisionConfig(hidden_size=32, num_hidden_layers=1, image_size=28)
+        >>> encoder = nnx.eval_shape(
+        ...     lambda: CLIPVisionModel(config, compute=Compute(), rngs=nnx.Rngs(0))
+        ... )
+        >>> pixels = jnp.zeros((1, 28, 28, 3))
+        >>> nnx.eval_shape(lambda encoder: encoder(pixels), encoder).last_hidden_state.shape
+        (1, 5, 32)
     """
 
     def __init__(self, config: CLIPVisionConfig, *, compute: Compute, rngs: nnx.Rngs):

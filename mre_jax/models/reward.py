@@ -62,7 +62,7 @@ class RewardInputs(NamedTuple):
             means that all examples have one.
     """
 
-    scores: Num[Array, "b perspectives"]
+    scores: Num[Array, "b p"]
     text_states: Float[Array, "b t d"]
     text_pooled: Float[Array, "b d"]
     present: Bool[Array, "b"] | None = None

@@ -59,6 +59,11 @@ class UNetConfig:
 
     Raises:
         ConfigError: if the sizes do not fit together.
+
+    Example:
+        >>> config = UNetConfig.from_dict({"in_channels": 8, "cross_attention_dim": 768})
+        >>> config.heads, config.time_width
+        ((8, 8, 8, 8), 1280)
     """
 
     sample_size: int | tuple[int, int] | None = 64

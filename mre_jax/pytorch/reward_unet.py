@@ -195,12 +195,12 @@ class RewardUNet2DConditionModel(UNet2DConditionModel):
         form = config.reward.form
         if form not in _FORMS:
             raise ConfigError(f"reward.form {form!r} has no counterpart in PyTorch yet")
-        reward = _FORMS[form](config, config.reward)
-        self._reward = (reward,)
+        condition = _FORMS[form](config, config.reward)
+        self._reward = (condition,)
         if form == "released":
-            _attach_released(self, reward)
+            _attach_released(self, condition)
         else:
-            self.reward = reward
+            self.reward = condition
 
     # diffusers reads the names of the settings here.
     __init__.__signature__ = inspect.Signature(  # type: ignore[attr-defined]

@@ -160,7 +160,7 @@ def read_masks(paths: Sequence[Path], size: tuple[int, int]) -> Bool[np.ndarray,
     return edited
 
 
-def _hole(path: Path) -> Bool[np.ndarray, "h w"]:
+def _hole(path: Path) -> Bool[np.ndarray, "H W"]:
     picture = read_image(path)  # which checks the file, and lays it on white
     with Image.open(path) as image:
         if image.has_transparency_data:
