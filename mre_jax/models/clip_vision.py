@@ -13,7 +13,7 @@ from mre_jax.errors import ConfigError
 from mre_jax.models.clip_encoder import Encoder, EncoderConfig, norm, projection
 from mre_jax.models.layers import Compute, conv, embedding
 
-_VIT_B_32 = {
+_VIT_B_32: dict[str, Any] = {
     "hidden_size": 768,
     "intermediate_size": 3072,
     "projection_dim": 512,
