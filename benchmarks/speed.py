@@ -26,7 +26,7 @@ from mre_jax.diffusion.noise import item_keys
 from mre_jax.diffusion.sampling import plan_sampling
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.program import EditBatch, Networks, edit
-from mre_jax.models.clip import CLIPTextConfig, CLIPTextModel
+from mre_jax.models.clip_text import CLIPTextConfig, CLIPTextModel
 from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.unet import UNet, UNetConfig
 from mre_jax.models.vae import AutoencoderKL, VAEConfig

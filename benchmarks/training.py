@@ -38,7 +38,7 @@ from mre_jax.data.batches.device import prefetch
 from mre_jax.data.batches.loader import Loader
 from mre_jax.data.cache.description import Cache, TextCache
 from mre_jax.diffusion.schedule import NoiseSchedule
-from mre_jax.models.clip import CLIPTextConfig, CLIPTextModel
+from mre_jax.models.clip_text import CLIPTextConfig, CLIPTextModel
 from mre_jax.models.unet import UNet, UNetConfig
 from mre_jax.models.vae import AutoencoderKL, VAEConfig
 from mre_jax.reward.config import RewardConfig

@@ -26,13 +26,18 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
+import tests.shapes  # noqa: F401 (the hook looks it up)
+
 # A slow example on a busy machine is no failure.
 hypothesis.settings.register_profile("mre_jax", deadline=None)
 hypothesis.settings.load_profile("mre_jax")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-# Where arrays meet. What users call checks its arguments itself, and is tested doing so.
+# Whole signatures where arrays meet. In the other rooms what users call checks its arguments
+# itself, and is tested doing so: there the shapes alone are checked.
 install_import_hook(["mre_jax.models", "mre_jax.diffusion"], "beartype.beartype")
+SHAPED = ("data", "editing", "evaluation", "io", "toyworld", "training", "weights")
+install_import_hook([f"mre_jax.{room}" for room in SHAPED], "tests.shapes.check_arrays")
 
 
 @pytest.fixture(autouse=True)

@@ -33,7 +33,7 @@ def min_snr_weight(
 
 
 def score_weight(
-    scores: Float[Array, "b perspectives"], present: Bool[Array, " b"], top: float = 5.0
+    scores: Float[Array, "b p"], present: Bool[Array, " b"], top: float = 5.0
 ) -> Float32[Array, " b"]:
     """The mean of an example's scores over the middle of the scale; 1 without scores."""
     return jnp.where(present, jnp.mean(scores, axis=-1) / (top / 2), 1.0).astype(jnp.float32)

@@ -22,7 +22,7 @@ from mre_jax.diffusion.guidance import Guidance, combine, stack_branches, tile_b
 from mre_jax.diffusion.noise import initial_latents
 from mre_jax.diffusion.sampling import Plan, is_finite, sample
 from mre_jax.io.devices import on_parts
-from mre_jax.models.clip import CLIPTextModel, CLIPTextOutput
+from mre_jax.models.clip_text import CLIPTextModel, CLIPTextOutput
 from mre_jax.models.reward import RewardInputs
 from mre_jax.models.unet import UNet
 from mre_jax.models.vae import AutoencoderKL
@@ -46,7 +46,7 @@ class Networks(NamedTuple):
 class RewardBatch(NamedTuple):
     """A reward per example, its text as token ids."""
 
-    scores: Float32[HostArray, "b perspectives"]
+    scores: Float32[HostArray, "b p"]
     text_ids: Int32[HostArray, "b t"]
 
 

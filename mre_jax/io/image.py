@@ -108,8 +108,8 @@ def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
         raise DataError(f"{name}: no way from {image.mode} to RGB; save it as RGB") from None
 
 
-def to_array(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
-    """The pixels of an RGB picture."""
+def to_array(image: Image.Image) -> UInt8[np.ndarray, "H W c"]:
+    """The pixels of an RGB or RGBA picture."""
     return np.asarray(image)
 
 

@@ -64,6 +64,11 @@ def attention(
 
     Raises:
         ConfigError: for an unknown implementation.
+
+    Example:
+        >>> query, context = jnp.ones((1, 4, 2, 8)), jnp.ones((1, 7, 2, 8))
+        >>> attention(query, context, context).shape
+        (1, 4, 2, 8)
     """
     check_implementation(implementation)
     name = jax.default_backend() if implementation == "auto" else implementation

@@ -1,8 +1,9 @@
 """Between our frozen configurations and the config.json files of diffusers and transformers."""
 
 import dataclasses
+import types
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from mre_jax.errors import ConfigError
 
@@ -24,8 +25,8 @@ def read_config(
         supported: keys that would change the network, with the one value that is built here.
 
     Raises:
-        ConfigError: for another value of a key in `supported`, a value that is not of the type of
-            its field's default, and whatever `cls` refuses.
+        ConfigError: for another value of a key in `supported`, a value that is not of its
+            field's type, and whatever `cls` refuses.
     """
     values = {key: _frozen(value) for key, value in mapping.items() if value is not None}
     for key, value in supported.items():
@@ -34,7 +35,7 @@ def read_config(
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     given = {key: value for key, value in values.items() if key in fields}
     for key, value in given.items():
-        _check_type(key, value, type(fields[key].default))
+        _check_type(key, value, fields[key].type)
     return cls(**{**defaults, **given})
 
 
@@ -50,13 +51,30 @@ def check_divides(key: str, divisor: int, of: str, width: int) -> None:
         raise ConfigError(f"{key} {divisor} does not divide {of} {width}")
 
 
-def _check_type(key: str, value: Any, expected: type) -> None:
-    accepted = (int, float) if expected is float else expected
-    is_bool = isinstance(value, bool)
-    if not isinstance(value, accepted) or is_bool != (expected is bool):
+def check_model_type(mapping: Mapping[str, Any], expected: str) -> None:
+    """Raises ConfigError if a config.json says that it is of another network than `expected`."""
+    model_type = mapping.get("model_type") or expected
+    if model_type != expected:
+        raise ConfigError(f"model_type {model_type!r} is not supported; it must be {expected!r}")
+
+
+def _check_type(key: str, value: Any, expected: Any) -> None:
+    kinds = get_args(expected) if isinstance(expected, types.UnionType) else (expected,)
+    if not any(_fits(value, kind) for kind in kinds):
         given = list(value) if isinstance(value, tuple) else value
-        kind = "list" if expected is tuple else expected.__name__
-        raise ConfigError(f"{key} {given!r} is not supported; it must be of type {kind}")
+        names = ("list" if get_origin(kind) is tuple else kind.__name__ for kind in kinds)
+        raise ConfigError(
+            f"{key} {given!r} is not supported; it must be of type {' or '.join(names)}"
+        )
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is tuple:
+        entry = get_args(kind)[0]
+        return isinstance(value, tuple) and all(_fits(part, entry) for part in value)
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
 
 
 def _frozen(value: Any) -> Any:

@@ -148,6 +148,10 @@ def sinusoid(
 
     Half of the result is sine and half cosine at frequencies that fall geometrically from 1 to
     1/max_period; `flip_sin_to_cos` puts the cosines first.
+
+    Example:
+        >>> sinusoid(jnp.array([0, 999]), 4)[0].tolist()
+        [1.0, 1.0, 0.0, 0.0]
     """
     half = width // 2
     exponent = -math.log(max_period) * jnp.arange(half, dtype=jnp.float32)

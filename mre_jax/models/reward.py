@@ -1,9 +1,12 @@
 """Rewards as a condition of the UNet: the paper's module and the released one.
 
-Either turns scores and texts into `RewardFeatures`, which the UNet adds at three places: to the
+Each form turns scores and texts into `RewardFeatures`, which the UNet adds at three places: to the
 time embedding, to the noise after the first convolution through the `RewardEncoder` (the paper,
 Eq. 2), and to the output of every block (Eq. 3). All of them depend on the reward alone, so they
 are computed once per image and not once per sampling step.
+
+A new form is a subclass of `RewardForm` with its line in `FORMS`, and its name in
+`mre_jax.reward.config.FORMS`.
 
 The dropout of 0.1 that the released code trains its encoder with is left out.
 """
@@ -33,6 +36,7 @@ from mre_jax.reward.config import RELEASED_NAMES, RewardConfig
 from mre_jax.reward.scores import PERSPECTIVES
 
 __all__ = [
+    "FORMS",
     "PERSPECTIVES",
     "RELEASED_NAMES",
     "PaperReward",
@@ -40,7 +44,9 @@ __all__ = [
     "RewardConfig",
     "RewardEncoder",
     "RewardFeatures",
+    "RewardForm",
     "RewardInputs",
+    "RewardParts",
     "make_reward",
 ]
 
@@ -56,7 +62,7 @@ class RewardInputs(NamedTuple):
             means that all examples have one.
     """
 
-    scores: Num[Array, "b perspectives"]
+    scores: Num[Array, "b p"]
     text_states: Float[Array, "b t d"]
     text_pooled: Float[Array, "b d"]
     present: Bool[Array, "b"] | None = None
@@ -78,6 +84,20 @@ class RewardFeatures(NamedTuple):
     time: Float[Array, "b e"] | None
     blocks: tuple[Float[Array, "b c"], ...] | None
     present: Bool[Array, "b"]
+
+
+class RewardParts(NamedTuple):
+    """What a form makes of a reward; None for a place at which it does not enter.
+
+    Attributes:
+        tokens: m tokens of the UNet's first width, for the reward encoder.
+        time: added to the time embedding.
+        blocks: added to the output of each block, at every position.
+    """
+
+    tokens: Float[Array, "b m c"] | None = None
+    time: Float[Array, "b e"] | None = None
+    blocks: tuple[Float[Array, "b c"], ...] | None = None
 
 
 class RewardAttention(nnx.Module):
@@ -152,7 +172,48 @@ class RewardEncoder(nnx.Module):
         return x + _where_present(present, change)
 
 
-class PaperReward(nnx.Module):
+class RewardForm(nnx.Module):
+    """What all forms of the reward condition share.
+
+    A form makes its layers in `__init__`, among them an `encoder` if it has tokens, and
+    implements `parts`.
+    """
+
+    encoder: RewardEncoder
+
+    def __init__(
+        self, config: UNetConfig, reward: RewardConfig, *, compute: Compute, rngs: nnx.Rngs
+    ):
+        self.config, self.reward = config, reward
+
+    def __call__(self, inputs: RewardInputs) -> RewardFeatures:
+        present = inputs.present
+        if present is None:
+            present = jnp.ones(inputs.scores.shape[0], bool)
+        tokens, time, blocks = self.parts(inputs)
+        keys = None if tokens is None else self.encoder.key_value(tokens)
+        features = RewardFeatures(keys, time, blocks, present)
+        masked: RewardFeatures = jax.tree.map(lambda x: _where_present(present, x), features)
+        return masked
+
+    def parts(self, inputs: RewardInputs) -> RewardParts:
+        """The condition at each place where it enters; `present` is applied afterwards."""
+        raise NotImplementedError
+
+    def encode_scores(self, scores: Num[Array, "b p"]) -> Float[Array, "b f"]:
+        """Concat[PE(S_f), PE(S_p), PE(S_q)] of Eq. 6, float32; 0 for a perspective that is off."""
+        waves = sinusoid(
+            scores,
+            self.reward.score_width,
+            flip_sin_to_cos=self.config.flip_sin_to_cos,
+            freq_shift=self.config.freq_shift,
+        )
+        counts = jnp.array([name in self.reward.perspectives for name in PERSPECTIVES])
+        waves = jnp.where(counts[:, None], waves, 0)
+        return rearrange(waves, "b p f -> b (p f)")
+
+
+class PaperReward(RewardForm):
     """The multi-reward condition c_R of the paper (section 4.3) and its projections.
 
     c_R is one token of the scores and the t tokens of the text, each plus an embedding of its
@@ -165,7 +226,7 @@ class PaperReward(nnx.Module):
     def __init__(
         self, config: UNetConfig, reward: RewardConfig, *, compute: Compute, rngs: nnx.Rngs
     ):
-        self.config, self.reward = config, reward
+        super().__init__(config, reward, compute=compute, rngs=rngs)
         width = config.cross_attention_dim
         if reward.score:
             features = len(PERSPECTIVES) * reward.score_width
@@ -183,22 +244,21 @@ class PaperReward(nnx.Module):
                 for channels in config.block_channels
             )
 
-    def __call__(self, inputs: RewardInputs) -> RewardFeatures:
+    def parts(self, inputs: RewardInputs) -> RewardParts:
         tokens, summary = self._condition(inputs)
-        features = RewardFeatures(
-            self.encoder.key_value(self.linear_1(tokens)) if self.reward.attention else None,
-            None,
-            tuple(layer(summary) for layer in self.linear_2) if self.reward.addition else None,
-            _present(inputs),
+        return RewardParts(
+            tokens=self.linear_1(tokens) if self.reward.attention else None,
+            blocks=tuple(layer(summary) for layer in self.linear_2)
+            if self.reward.addition
+            else None,
         )
-        return _masked(features)
 
     def _condition(self, inputs: RewardInputs) -> tuple[Float[Array, "b m d"], Float[Array, "b d"]]:
         """c_R as tokens and as one vector."""
         score_type, text_type = self.type_embedding(jnp.arange(2))
         tokens, vectors = [], []
         if self.reward.score:
-            score = self.score(_encode_scores(inputs.scores, self.config, self.reward)) + score_type
+            score = self.score(self.encode_scores(inputs.scores)) + score_type
             tokens.append(score[:, None])
             vectors.append(score)
         if self.reward.text:
@@ -207,7 +267,7 @@ class PaperReward(nnx.Module):
         return jnp.concatenate(tokens, axis=1), sum(vectors[1:], start=vectors[0])
 
 
-class ReleasedReward(nnx.Module):
+class ReleasedReward(RewardForm):
     """The reward condition of the public checkpoint.
 
     Scores and pooled text are each one token for the reward encoder and one vector that is added
@@ -218,7 +278,7 @@ class ReleasedReward(nnx.Module):
     def __init__(
         self, config: UNetConfig, reward: RewardConfig, *, compute: Compute, rngs: nnx.Rngs
     ):
-        self.config, self.reward = config, reward
+        super().__init__(config, reward, compute=compute, rngs=rngs)
         width, channels = config.cross_attention_dim, config.block_out_channels[0]
         features = len(PERSPECTIVES) * reward.score_width
         if reward.score and reward.addition:
@@ -234,21 +294,16 @@ class ReleasedReward(nnx.Module):
                 config, reward.num_attention_heads, zero=False, compute=compute, rngs=rngs
             )
 
-    def __call__(self, inputs: RewardInputs) -> RewardFeatures:
-        tokens = self._tokens(inputs) if self.reward.attention else None
-        features = RewardFeatures(
-            None if tokens is None else self.encoder.key_value(tokens),
-            self._time(inputs) if self.reward.addition else None,
-            None,
-            _present(inputs),
+    def parts(self, inputs: RewardInputs) -> RewardParts:
+        return RewardParts(
+            tokens=self._tokens(inputs) if self.reward.attention else None,
+            time=self._time(inputs) if self.reward.addition else None,
         )
-        return _masked(features)
 
     def _tokens(self, inputs: RewardInputs) -> Float[Array, "b m c"]:
         tokens = []
         if self.reward.score:
-            encoded = _encode_scores(inputs.scores, self.config, self.reward)
-            tokens.append(self.score_token(encoded))
+            tokens.append(self.score_token(self.encode_scores(inputs.scores)))
         if self.reward.text:
             tokens.append(self.text_token(inputs.text_pooled))
         return jnp.stack(tokens, axis=1)
@@ -256,48 +311,21 @@ class ReleasedReward(nnx.Module):
     def _time(self, inputs: RewardInputs) -> Float[Array, "b e"]:
         vectors = []
         if self.reward.score:
-            encoded = _encode_scores(inputs.scores, self.config, self.reward)
-            vectors.append(self.score_time(encoded))
+            vectors.append(self.score_time(self.encode_scores(inputs.scores)))
         if self.reward.text:
             vectors.append(self.text_time(inputs.text_pooled))
         return sum(vectors[1:], start=vectors[0])
 
 
-def make_reward(
-    config: UNetConfig, *, compute: Compute, rngs: nnx.Rngs
-) -> PaperReward | ReleasedReward | None:
+FORMS: dict[str, type[RewardForm]] = {"paper": PaperReward, "released": ReleasedReward}
+
+
+def make_reward(config: UNetConfig, *, compute: Compute, rngs: nnx.Rngs) -> RewardForm | None:
     """The reward condition that `config.reward` describes; None if nothing of it is switched on."""
     reward = config.reward
     if reward is None or not reward.enabled:
         return None
-    form = PaperReward if reward.form == "paper" else ReleasedReward
-    return form(config, reward, compute=compute, rngs=rngs)
-
-
-def _encode_scores(
-    scores: Num[Array, "b perspectives"], config: UNetConfig, reward: RewardConfig
-) -> Float[Array, "b f"]:
-    """Concat[PE(S_f), PE(S_p), PE(S_q)] of Eq. 6, float32; 0 for a perspective that is off."""
-    waves = sinusoid(
-        scores,
-        reward.score_width,
-        flip_sin_to_cos=config.flip_sin_to_cos,
-        freq_shift=config.freq_shift,
-    )
-    counts = jnp.array([name in reward.perspectives for name in PERSPECTIVES])
-    waves = jnp.where(counts[:, None], waves, 0)
-    return rearrange(waves, "b p f -> b (p f)")
-
-
-def _present(inputs: RewardInputs) -> Bool[Array, "b"]:
-    if inputs.present is None:
-        return jnp.ones(inputs.scores.shape[0], bool)
-    return inputs.present
-
-
-def _masked(features: RewardFeatures) -> RewardFeatures:
-    masked: RewardFeatures = jax.tree.map(lambda x: _where_present(features.present, x), features)
-    return masked
+    return FORMS[reward.form](config, reward, compute=compute, rngs=rngs)
 
 
 def _where_present(present: Bool[Array, "b"], x: Array) -> Array:

@@ -40,6 +40,22 @@ class UNet(nnx.Module):
 
     The reward's parameters are made last, so that a seed gives the same other parameters with
     and without it.
+
+    Example:
+        >>> from mre_jax.models.layers import make_rngs
+        >>> from mre_jax.reward.config import RewardConfig
+        >>> config = UNetConfig(
+        ...     block_out_channels=(32, 32),
+        ...     down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        ...     up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        ...     cross_attention_dim=16,
+        ...     reward=RewardConfig(form="paper"),
+        ... )
+        >>> unet = nnx.eval_shape(lambda: UNet(config, compute=Compute(), rngs=make_rngs(0)))
+        >>> sample, timestep, states = jnp.ones((2, 8, 8, 8)), jnp.ones(2), jnp.ones((2, 77, 16))
+        >>> reward = RewardInputs(jnp.full((2, 3), 5.0), states, states[:, 0])
+        >>> nnx.eval_shape(lambda unet: unet(sample, timestep, states, reward), unet).shape
+        (2, 8, 8, 4)
     """
 
     def __init__(self, config: UNetConfig, *, compute: Compute, rngs: nnx.Rngs):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mre_jax.errors import ConfigError
-from mre_jax.models.config_dict import check_divides
+from mre_jax.models.config_dict import check_divides, read_config, write_config
 from mre_jax.reward.config import RewardConfig
 
 _DOWN_TYPES = ("CrossAttnDownBlock2D", "DownBlock2D")
@@ -59,6 +59,11 @@ class UNetConfig:
 
     Raises:
         ConfigError: if the sizes do not fit together.
+
+    Example:
+        >>> config = UNetConfig.from_dict({"in_channels": 8, "cross_attention_dim": 768})
+        >>> config.heads, config.time_width
+        ((8, 8, 8, 8), 1280)
     """
 
     sample_size: int | tuple[int, int] | None = 64
@@ -79,6 +84,9 @@ class UNetConfig:
     reward: RewardConfig | None = None
 
     def __post_init__(self) -> None:
+        for key in _COUNTS:
+            if (count := getattr(self, key)) < 1:
+                raise ConfigError(f"{key} {count} is not supported; it must be 1 or more")
         blocks = len(self.block_out_channels)
         for key, kinds in (("down_block_types", _DOWN_TYPES), ("up_block_types", _UP_TYPES)):
             types = getattr(self, key)
@@ -126,27 +134,14 @@ class UNetConfig:
         Raises:
             ConfigError: for a value that asks for another network than this one.
         """
-        values = {key: value for key, value in mapping.items() if value is not None}
-        for key, supported in _SUPPORTED.items():
-            if _single(values.get(key, supported), key) != supported:
-                raise ConfigError(
-                    f"{key} {values[key]!r} is not supported; it must be {supported!r}"
-                )
+        values = {k: _single(v, k) if k in _SAME_IN_ALL_BLOCKS else v for k, v in mapping.items()}
         if isinstance(values.get("reward"), Mapping):
             values["reward"] = RewardConfig.from_dict(values["reward"])
-        names = [field.name for field in dataclasses.fields(cls)]
-        chosen = {**_DIFFUSERS_DEFAULTS, **{key: values[key] for key in names if key in values}}
-        for key in chosen.keys() & {"layers_per_block", "cross_attention_dim"}:
-            chosen[key] = _single(chosen[key], key)
-        for key in chosen.keys() & _COUNTS:
-            if not isinstance(chosen[key], int) or chosen[key] < 1:
-                raise ConfigError(f"{key} {chosen[key]!r} is not supported; it must be 1 or more")
-        return cls(**{key: _frozen(value) for key, value in chosen.items()})
+        return read_config(cls, values, defaults=_DIFFUSERS_DEFAULTS, supported=_SUPPORTED)
 
     def to_dict(self) -> dict[str, Any]:
         """Keys and values of a config.json, for diffusers and for `from_dict`."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        values = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+        values = write_config(self)
         reward = values.pop("reward")
         return values if reward is None else {**values, "reward": reward.to_dict()}
 
@@ -154,7 +149,9 @@ class UNetConfig:
 # Where diffusers' default is not that of InstructPix2Pix.
 _DIFFUSERS_DEFAULTS = {"sample_size": None, "in_channels": 4, "cross_attention_dim": 1280}
 
-_COUNTS = {"in_channels", "out_channels", "layers_per_block", "cross_attention_dim"}
+_COUNTS = ("in_channels", "out_channels", "layers_per_block", "cross_attention_dim")
+
+_SAME_IN_ALL_BLOCKS = {*_SUPPORTED, "layers_per_block", "cross_attention_dim"}
 
 
 def _single(value: Any, key: str) -> Any:
@@ -164,7 +161,3 @@ def _single(value: Any, key: str) -> Any:
     if len(set(value)) != 1:
         raise ConfigError(f"{key} {list(value)} is not supported; it must be equal in all blocks")
     return value[0]
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

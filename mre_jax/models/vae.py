@@ -284,6 +284,15 @@ class AutoencoderKL(nnx.Module):
     Args:
         tiling: encode and decode pictures larger than `config.sample_size` in overlapping tiles,
             which bounds the memory and changes the result slightly.
+
+    Example:
+        >>> config = VAEConfig(block_out_channels=(32, 32), layers_per_block=1)
+        >>> vae = nnx.eval_shape(
+        ...     lambda: AutoencoderKL(config, compute=Compute(), rngs=nnx.Rngs(0))
+        ... )
+        >>> pixels = jnp.zeros((1, 16, 16, 3))
+        >>> nnx.eval_shape(lambda vae: vae.encode(pixels).mode(), vae).shape
+        (1, 8, 8, 4)
     """
 
     def __init__(

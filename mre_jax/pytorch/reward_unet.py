@@ -15,6 +15,7 @@ from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embeddin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
+from mre_jax.errors import ConfigError
 from mre_jax.models.unet_config import UNetConfig
 from mre_jax.reward.config import RELEASED_NAMES, RewardConfig
 from mre_jax.reward.scores import PERSPECTIVES
@@ -75,7 +76,13 @@ class _RewardEncoder(nn.Module):
 
 
 class _Reward(nn.Module):
-    """What both forms share; either adds its own layers and its `forward`."""
+    """What all forms share; each adds its own layers and its `forward`.
+
+    Attributes:
+        reads_states: it uses the states of the reward text, not only their pooled one.
+    """
+
+    reads_states = False
 
     def __init__(self, config: UNetConfig, reward: RewardConfig):
         super().__init__()
@@ -97,6 +104,8 @@ class _Reward(nn.Module):
 
 
 class _PaperReward(_Reward):
+    reads_states = True
+
     def __init__(self, config: UNetConfig, reward: RewardConfig):
         super().__init__(config, reward)
         width = config.cross_attention_dim
@@ -161,6 +170,9 @@ class _ReleasedReward(_Reward):
         )
 
 
+_FORMS: dict[str, type[_Reward]] = {"paper": _PaperReward, "released": _ReleasedReward}
+
+
 class RewardUNet2DConditionModel(UNet2DConditionModel):
     """diffusers' UNet2DConditionModel with a reward condition; its other arguments are diffusers'.
 
@@ -180,13 +192,15 @@ class RewardUNet2DConditionModel(UNet2DConditionModel):
         self._reward: tuple[_Reward, ...] = ()
         if config.reward is None or not config.reward.enabled:
             return
-        if config.reward.form == "paper":
-            self.reward = _PaperReward(config, config.reward)
-            self._reward = (self.reward,)
+        form = config.reward.form
+        if form not in _FORMS:
+            raise ConfigError(f"reward.form {form!r} has no counterpart in PyTorch yet")
+        condition = _FORMS[form](config, config.reward)
+        self._reward = (condition,)
+        if form == "released":
+            _attach_released(self, condition)
         else:
-            released = _ReleasedReward(config, config.reward)
-            _attach_released(self, released)
-            self._reward = (released,)
+            self.reward = condition
 
     # diffusers reads the names of the settings here.
     __init__.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -233,7 +247,7 @@ class RewardUNet2DConditionModel(UNet2DConditionModel):
 
     def _check(self, scores: Tensor | None, states: Tensor | None, pooled: Tensor | None) -> None:
         reward = self._reward[0].reward
-        reads_states = reward.text and reward.form == "paper" and reward.attention
+        reads_states = reward.text and self._reward[0].reads_states and reward.attention
         needed = {
             "reward_scores": (reward.score, scores),
             "reward_text_states": (reads_states, states),

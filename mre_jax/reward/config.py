@@ -8,6 +8,7 @@ from mre_jax.errors import ConfigError
 from mre_jax.reward.scores import PERSPECTIVES
 
 FORMS = ("paper", "released")
+"""Each has its class in `mre_jax.models.reward.FORMS`."""
 
 # Our module paths under a UNet -> the paths of the public checkpoint of the released form, by
 # prefix; the leaves below them follow the common rule.
@@ -42,11 +43,15 @@ class RewardConfig:
         attention: the noise attends to the condition in the reward encoder (Eq. 2).
         addition: the condition is added after every block (Eq. 3), or to the time embedding.
         perspectives: those whose scores count; the others' encodings are zeroed.
-        score_width: of one score's position encoding.
-        num_attention_heads: of the reward encoder; divides the UNet's first width.
+        score_width: width of one score's position encoding.
+        num_attention_heads: heads of the reward encoder; divides the UNet's first width.
 
     Raises:
         ConfigError: if a form or perspective is unknown, or no perspective is named.
+
+    Example:
+        >>> RewardConfig.from_dict({"form": "released", "text": False}).enabled
+        True
     """
 
     form: str = "paper"

@@ -57,6 +57,12 @@ def write_rewards(path: epath.PathLike, rewards: Mapping[str, Reward]) -> None:
 
     Raises:
         DataError: if a reward could not be read back.
+
+    Example:
+        >>> reward = Reward((5, 4, 5), ("None", "The sky is darker.", "None"))
+        >>> write_rewards(PATH, {"7": reward})
+        >>> read_rewards(PATH) == {"7": reward}
+        True
     """
     entries = {}
     for key, reward in rewards.items():

@@ -30,6 +30,10 @@ def check_scores(
     Raises:
         MreError: unless they are numbers from 0 to 5, one for each of `PERSPECTIVES`; names the
             perspective.
+
+    Example:
+        >>> check_scores([5, 3.5, 0])
+        (5, 3.5, 0)
     """
     for name, score in zip(PERSPECTIVES, one_each(scores, "scores", where, error), strict=True):
         if isinstance(score, bool) or not isinstance(score, int | float):

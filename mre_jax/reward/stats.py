@@ -29,6 +29,12 @@ class RewardStats:
         scores: per perspective, how many have each score from 0 to 5, rounded.
         below_top: per perspective, how many have less than the top score.
         words: per perspective, the words of the texts that name a flaw.
+
+    Example:
+        >>> stats = RewardStats()
+        >>> stats.add_reward((5, 3, 5), ("None", "The sky is darker.", "None"))
+        >>> stats.below_top["preserving"], sorted(stats.words["preserving"])
+        (1, ['darker', 'sky'])
     """
 
     judged: int = 0

@@ -65,7 +65,12 @@ def reward_text(
     none_for_top: bool = True,
     perspectives: Sequence[str] = PERSPECTIVES,
 ) -> str:
-    """The reward text as the released code joins it; see `reward_parts`."""
+    """The reward text as the released code joins it; see `reward_parts`.
+
+    Example:
+        >>> reward_text(["The hat is missing.", "The sky changed.", ""], [1, 5, 4])
+        'The hat is missing.; None; None'
+    """
     parts = reward_parts(texts, scores, none_for_top=none_for_top, perspectives=perspectives)
     return SEPARATOR.join(parts)
 
@@ -81,6 +86,10 @@ def asked_text(
         perspectives: those that the checkpoint was trained with; it has seen no other's text.
         scores: one for each of `PERSPECTIVES`.
         words: by perspective, what is said of a score ("3", "4.5"); "None" of one without.
+
+    Example:
+        >>> asked_text(scores=(5, 5, 2), words={"quality": {"2": "The hat is blurred."}})
+        'None; None; The hat is blurred.'
     """
     said = dict(zip(PERSPECTIVES, scores or (), strict=False))
     parts = [
@@ -193,6 +202,13 @@ def measure_truncation(
             `lambda texts: [len(ids) for ids in tokenizer(list(texts))["input_ids"]]`.
         limit: tokens that fit, the start and end token included: 77 for CLIP.
         perspectives: the names of the parts.
+
+    Example:
+        >>> def count(texts):
+        ...     return [2 + len(text.split()) for text in texts]
+        >>> truncation = measure_truncation([("no hat", "None", "two of them")], count, limit=6)
+        >>> truncation.cut, truncation.longest
+        ((0, 0, 1), 8)
     """
     cut, lost = [0] * len(perspectives), [0] * len(perspectives)
     total = longest = 0

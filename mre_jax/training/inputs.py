@@ -16,7 +16,7 @@ from mre_jax.data.batches.batch import Batch
 from mre_jax.data.batches.device import to_float
 from mre_jax.diffusion.noise import normal_per_example
 from mre_jax.diffusion.schedule import NoiseSchedule
-from mre_jax.models.clip import CLIPTextModel
+from mre_jax.models.clip_text import CLIPTextModel
 from mre_jax.models.reward import RewardInputs
 from mre_jax.models.vae import AutoencoderKL, LatentMoments
 from mre_jax.training import losses

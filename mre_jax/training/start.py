@@ -21,7 +21,7 @@ from mre_jax.diffusion.native_sampler import native_sampler
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.errors import DataError
 from mre_jax.io.tensor_hash import TensorHash
-from mre_jax.models.clip import CLIPTextModel
+from mre_jax.models.clip_text import CLIPTextModel
 from mre_jax.models.layers import Compute
 from mre_jax.models.unet_config import UNetConfig
 from mre_jax.models.vae import VAEConfig

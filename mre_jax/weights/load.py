@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from etils import epath
 
 from mre_jax.io.json_file import to_bytes
-from mre_jax.models.clip import CLIPTextModel
+from mre_jax.models.clip_text import CLIPTextModel
 from mre_jax.models.layers import Compute
 from mre_jax.models.unet import UNet
 from mre_jax.models.vae import AutoencoderKL

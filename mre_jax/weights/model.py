@@ -15,7 +15,7 @@ from flax import nnx
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.json_file import to_bytes
-from mre_jax.models.clip import CLIPTextConfig, CLIPTextModel
+from mre_jax.models.clip_text import CLIPTextConfig, CLIPTextModel
 from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.unet import UNet, UNetConfig
 from mre_jax.models.vae import AutoencoderKL, VAEConfig

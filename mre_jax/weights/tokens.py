@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mre_jax.errors import DataError
-from mre_jax.models.clip import CLIPTextConfig
+from mre_jax.models.clip_text import CLIPTextConfig
 from mre_jax.weights.surroundings import with_window
 
 

@@ -137,7 +137,7 @@ def _with_json(name, **entries):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (_without("config.json"), DataError, r"config\.json is not readable"),
+        (_without("config.json"), DataError, r"config\.json: no such file"),
         (_without("model.safetensors"), DataError, r"no weights: expected .*pytorch_model\.bin"),
         (_without("vocab.json", "merges.txt"), DataError, r"vocab\.json and merges\.txt"),
         (_with_json("config.json", model_type="siglip"), ConfigError, "model_type 'siglip'"),

@@ -1,6 +1,7 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -103,7 +104,8 @@ def test_pictures_are_sampled_as_each_program_does():
         )
         expected = theirs[0].permute(1, 2, 0).numpy()
         np.testing.assert_allclose(halves.pixels(picture), expected, atol=255e-5)
-    np.testing.assert_allclose(halves.normalise(np.float32([0, 255])), [-1, 1])
+    ends = jnp.broadcast_to(jnp.float32([[0], [255]]), (1, 1, 2, 3))
+    np.testing.assert_allclose(halves.normalise(ends)[0, 0, :, 0], [-1, 1])
 
 
 def test_tensorflows_samples_start_at_the_first_pixel():
@@ -115,7 +117,8 @@ def test_tensorflows_samples_start_at_the_first_pixel():
     middle = (pixels[:, :-1] + pixels[:, 1:]) / 2
     np.testing.assert_allclose(doubled[::2, 1:-1:2], middle, rtol=1e-6)
     np.testing.assert_array_equal(doubled[-1, -1], pixels[-1, -1])
-    np.testing.assert_array_equal(INPUT.normalise(np.float32([0, 128, 255])), [-1, 0, 127 / 128])
+    colour = jnp.float32([[[[0, 128, 255]]]])
+    np.testing.assert_array_equal(INPUT.normalise(colour)[0, 0, 0], [-1, 0, 127 / 128])
 
 
 def _fid(a, b):

@@ -1,3 +1,4 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,7 +18,7 @@ def test_pictures_are_those_of_transformers_for_clip(picture):
     transformers = pytest.importorskip("transformers")
     processor = transformers.CLIPImageProcessorPil()
     theirs = processor(picture, return_tensors="np")["pixel_values"].transpose(0, 2, 3, 1)
-    ours = np.asarray(CLIP.normalise(CLIP.pixels(picture)[None]))
+    ours = np.asarray(CLIP.normalise(jnp.asarray(CLIP.pixels(picture)[None])))
     # The same bytes; the normalised values, up to 2.2, round differently in their last bit.
     bytes_of = [np.rint((x * CLIP_STD + CLIP_MEAN) * 255) for x in (ours, theirs)]
     np.testing.assert_array_equal(*bytes_of)

@@ -7,12 +7,9 @@ import pytest
 from flax import nnx
 
 from mre_jax.errors import ConfigError
-from mre_jax.models.clip import (
-    CLIPConfig,
-    CLIPModel,
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
+from mre_jax.models.clip import CLIPConfig, CLIPModel
+from mre_jax.models.clip_text import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from mre_jax.models.clip_vision import (
     CLIPVisionConfig,
     CLIPVisionModel,
     CLIPVisionModelWithProjection,

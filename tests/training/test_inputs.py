@@ -14,7 +14,7 @@ from mre_jax.data.batches.device import to_float
 from mre_jax.data.batches.synthetic import SyntheticLoader
 from mre_jax.diffusion.loss import min_snr_weight
 from mre_jax.diffusion.schedule import NoiseSchedule
-from mre_jax.models.clip import CLIPTextConfig, CLIPTextModel
+from mre_jax.models.clip_text import CLIPTextConfig, CLIPTextModel
 from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.vae import AutoencoderKL, VAEConfig
 from mre_jax.training.config import LossConfig

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mre_jax.errors import DataError
-from mre_jax.models.clip import CLIPTextConfig
+from mre_jax.models.clip_text import CLIPTextConfig
 from mre_jax.toyworld.pretraining.tokenizer import tokenizer_files
 from mre_jax.weights.tokens import Tokenizer
 

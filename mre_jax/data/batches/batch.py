@@ -62,7 +62,7 @@ class Batch(NamedTuple):
     original: UInt8[np.ndarray, "b H W 3"] | None
     edited: UInt8[np.ndarray, "b H W 3"] | None
     instruction: Texts | None
-    scores: Float32[np.ndarray, "b perspectives"]
+    scores: Float32[np.ndarray, "b p"]
     reward_text: Texts | None
     present: Bool[np.ndarray, " b"]
     drop_text: Bool[np.ndarray, " b"]

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float32, Int32, UInt8
 from mre_jax.data.cache.description import EncoderHashes
 from mre_jax.io.devices import batch_mesh, copied, on_parts, split
 from mre_jax.io.tensor_hash import tensor_hash
-from mre_jax.models.clip import CLIPTextModel
+from mre_jax.models.clip_text import CLIPTextModel
 from mre_jax.models.vae import AutoencoderKL
 from mre_jax.weights.files.source import TensorSource
 from mre_jax.weights.lora import Loras

@@ -19,7 +19,8 @@ FEATURES = (64, 192, 768, 2048)
 SMALLEST_SIDE = 75
 """Below it the last blocks have no pixel left."""
 
-Images: TypeAlias = Float[Array, "b h w c"]
+Maps: TypeAlias = Float[Array, "b h w c"]
+MadeMaps: TypeAlias = Float[Array, "b h2 w2 d"]
 Size: TypeAlias = int | tuple[int, int]
 
 _EPSILON = 1e-3
@@ -34,7 +35,7 @@ class BatchNorm(nnx.Module):
         self.running_mean = nnx.Param(jnp.zeros(width))
         self.running_var = nnx.Param(jnp.ones(width))
 
-    def __call__(self, x: Images) -> Images:
+    def __call__(self, x: Maps) -> Maps:
         factor = self.scale[...] * jax.lax.rsqrt(self.running_var[...] + _EPSILON)
         return (x - self.running_mean[...]) * factor + self.bias[...]
 
@@ -66,7 +67,7 @@ class BasicConv2d(nnx.Module):
         )
         self.bn = BatchNorm(out_channels)
 
-    def __call__(self, x: Images) -> Images:
+    def __call__(self, x: Maps) -> MadeMaps:
         return jax.nn.relu(self.bn(self.conv(x)))
 
 
@@ -150,7 +151,7 @@ class InceptionA(nnx.Module):
         self.branch3x3dbl_3 = make.conv(96, 96, 3, padding=1)
         self.branch_pool = make.conv(channels, pool_channels, 1)
 
-    def __call__(self, x: Images) -> Images:
+    def __call__(self, x: Maps) -> MadeMaps:
         branches = [
             self.branch1x1(x),
             self.branch5x5_2(self.branch5x5_1(x)),
@@ -169,7 +170,7 @@ class InceptionB(nnx.Module):
         self.branch3x3dbl_2 = make.conv(64, 96, 3, padding=1)
         self.branch3x3dbl_3 = make.conv(96, 96, 3, stride=2)
 
-    def __call__(self, x: Images) -> Images:
+    def __call__(self, x: Maps) -> MadeMaps:
         branches = [
             self.branch3x3(x),
             self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x))),
@@ -193,7 +194,7 @@ class InceptionC(nnx.Module):
         self.branch7x7dbl_5 = make.conv(inner, 192, (1, 7), padding=(0, 3))
         self.branch_pool = make.conv(channels, 192, 1)
 
-    def __call__(self, x: Images) -> Images:
+    def __call__(self, x: Maps) -> MadeMaps:
         double = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
         branches = [
             self.branch1x1(x),
@@ -215,7 +216,7 @@ class InceptionD(nnx.Module):
         self.branch7x7x3_3 = make.conv(192, 192, (7, 1), padding=(3, 0))
         self.branch7x7x3_4 = make.conv(192, 192, 3, stride=2)
 
-    def __call__(self, x: Images) -> Images:
+    def __call__(self, x: Maps) -> MadeMaps:
         strips = self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x)))
         branches = [
             self.branch3x3_2(self.branch3x3_1(x)),
@@ -240,7 +241,7 @@ class InceptionE(nnx.Module):
         self.branch3x3dbl_3b = make.conv(384, 384, (3, 1), padding=(1, 0))
         self.branch_pool = make.conv(channels, 192, 1)
 
-    def __call__(self, x: Images) -> Images:
+    def __call__(self, x: Maps) -> MadeMaps:
         single = self.branch3x3_1(x)
         double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
         pooled = _max_pool(x, stride=1, padding="SAME") if self.last else _average(x)
@@ -255,11 +256,11 @@ class InceptionE(nnx.Module):
         return jnp.concatenate(branches, axis=-1)
 
 
-def _max_pool(x: Images, stride: int = 2, padding: str = "VALID") -> Images:
+def _max_pool(x: Maps, stride: int = 2, padding: str = "VALID") -> MadeMaps:
     return nnx.max_pool(x, (3, 3), (stride, stride), padding)
 
 
-def _average(x: Images) -> Images:
+def _average(x: Maps) -> Maps:
     """The mean of the 3x3 neighbours that are inside the picture."""
     return nnx.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
 

@@ -54,7 +54,11 @@ def l1(generated: Pixels, target: Pixels, edited: Mask | None = None) -> Float64
 
 
 def l2(generated: Pixels, target: Pixels, edited: Mask | None = None) -> Float64[np.ndarray, " b"]:
-    """Mean squared difference, in [0, 1]; arguments and errors are those of `l1`."""
+    """Mean squared difference, in [0, 1]; arguments are those of `l1`.
+
+    Raises:
+        DataError: as `l1`.
+    """
     a, b = _pair(generated, target)
     return _mean((a - b) ** 2, edited)
 
@@ -62,7 +66,11 @@ def l2(generated: Pixels, target: Pixels, edited: Mask | None = None) -> Float64
 def psnr(
     generated: Pixels, target: Pixels, edited: Mask | None = None
 ) -> Float64[np.ndarray, " b"]:
-    """Peak signal-to-noise ratio in dB, at most `HIGHEST_PSNR`; otherwise as `l1`."""
+    """Peak signal-to-noise ratio in dB, at most `HIGHEST_PSNR`; arguments are those of `l1`.
+
+    Raises:
+        DataError: as `l1`.
+    """
     with np.errstate(divide="ignore"):
         return np.minimum(-10 * np.log10(l2(generated, target, edited)), HIGHEST_PSNR)
 
@@ -73,7 +81,10 @@ def ssim(
     """Structural similarity (Wang et al. 2004) per channel, averaged, at most 1.
 
     The windows are those that lie inside the picture, and with a mask those that hold no edited
-    pixel. Arguments and errors are those of `l1`; a side below 11 pixels is an error too.
+    pixel. Arguments are those of `l1`.
+
+    Raises:
+        DataError: as `l1`, and for a side below 11 pixels.
     """
     a, b = _pair(generated, target)
     if min(a.shape[1:3]) <= 2 * _RADIUS:
@@ -160,7 +171,7 @@ def read_masks(paths: Sequence[Path], size: tuple[int, int]) -> Bool[np.ndarray,
     return edited
 
 
-def _hole(path: Path) -> Bool[np.ndarray, "h w"]:
+def _hole(path: Path) -> Bool[np.ndarray, "H W"]:
     picture = read_image(path)  # which checks the file, and lays it on white
     with Image.open(path) as image:
         if image.has_transparency_data:
@@ -170,7 +181,7 @@ def _hole(path: Path) -> Bool[np.ndarray, "h w"]:
     return np.all(to_array(picture) >= _WHITE, axis=2)
 
 
-def _pair(generated: Pixels, target: Pixels) -> tuple[np.ndarray, np.ndarray]:
+def _pair(generated: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if generated.shape != target.shape:
         raise DataError(
             f"the generated picture is {_size(generated)} and its target {_size(target)}; "
@@ -179,7 +190,7 @@ def _pair(generated: Pixels, target: Pixels) -> tuple[np.ndarray, np.ndarray]:
     return _unit(generated), _unit(target)
 
 
-def _unit(pixels: Pixels) -> Float64[np.ndarray, "b H W c"]:
+def _unit(pixels: np.ndarray) -> Float64[np.ndarray, "b H W c"]:
     """Pixels in [0, 1]."""
     if pixels.dtype == np.uint8:
         return pixels / 255.0
@@ -202,7 +213,7 @@ def _mean(values: np.ndarray, left_out: Mask | None) -> np.ndarray:
     return np.einsum("bhwc,bhw->b", values, kept) / (count * values.shape[3])
 
 
-def _checked(mask: Mask, pixels: np.ndarray) -> Mask:
+def _checked(mask: np.ndarray, pixels: np.ndarray) -> Mask:
     if mask.dtype != bool or mask.shape != pixels.shape[:3]:
         raise DataError(
             f"the mask must be boolean and of the pictures' size {list(pixels.shape[:3])}, "
@@ -222,7 +233,7 @@ def _blurred(x: np.ndarray) -> np.ndarray:
     return x
 
 
-def _windows_touching(mask: Mask) -> Mask:
+def _windows_touching(mask: Mask) -> Bool[np.ndarray, "b h2 w2"]:
     """Which windows hold a pixel of the mask."""
     side = 2 * _RADIUS + 1
     windows = np.lib.stride_tricks.sliding_window_view(mask, (side, side), (1, 2))

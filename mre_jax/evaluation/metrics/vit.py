@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.models.attention import attention
-from mre_jax.models.layers import Compute, activation, conv, layer_norm, linear
+from mre_jax.models.clip_encoder import MLP
+from mre_jax.models.layers import Compute, conv, layer_norm, linear
 from mre_jax.weights.files.source import TensorSource
 
 _EPSILON = 1e-6
@@ -87,18 +88,6 @@ class Attention(nnx.Module):
         return self.proj(rearrange(out, "b n k d -> b n (k d)"))
 
 
-class MLP(nnx.Module):
-    """Two dense layers with an exact GELU between them."""
-
-    def __init__(self, config: ViTConfig, *, compute: Compute, rngs: nnx.Rngs):
-        width, inner = config.hidden_size, config.intermediate_size
-        self.fc1 = linear(width, inner, compute=compute, rngs=rngs)
-        self.fc2 = linear(inner, width, compute=compute, rngs=rngs)
-
-    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        return self.fc2(activation("gelu")(self.fc1(x)))
-
-
 class Block(nnx.Module):
     """Pre-norm self-attention and MLP, each with a residual."""
 
@@ -107,7 +96,7 @@ class Block(nnx.Module):
         self.norm1 = layer_norm(width, epsilon=_EPSILON, compute=compute, rngs=rngs)
         self.attn = Attention(config, compute=compute, rngs=rngs)
         self.norm2 = layer_norm(width, epsilon=_EPSILON, compute=compute, rngs=rngs)
-        self.mlp = MLP(config, compute=compute, rngs=rngs)
+        self.mlp = MLP(width, config.intermediate_size, "gelu", compute=compute, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         x = x + self.attn(self.norm1(x))

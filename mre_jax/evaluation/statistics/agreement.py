@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 
 from mre_jax.errors import DataError
 from mre_jax.evaluation.provenance import check_comparable
@@ -290,7 +290,7 @@ _ALPHA_BLOCK = 1 << 15
 
 
 def _alpha(
-    tables: Float[np.ndarray, "b k k"], values: Float[np.ndarray, "k"], scale: Scale
+    tables: Float[np.ndarray, "b k k"], values: Num[np.ndarray, "k"], scale: Scale
 ) -> Float[np.ndarray, "b"]:
     """Alpha of tables of coincidences."""
     counts = tables.sum(-1)

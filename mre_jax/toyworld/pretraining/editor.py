@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float32, Int32
 from mre_jax.data.batches.order import drop_conditions
 from mre_jax.diffusion.loss import min_snr_weight, squared_error
 from mre_jax.diffusion.schedule import NoiseSchedule
-from mre_jax.models.clip import CLIPTextConfig, CLIPTextModel
+from mre_jax.models.clip_text import CLIPTextConfig, CLIPTextModel
 from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.unet import UNet
 from mre_jax.models.unet_config import UNetConfig

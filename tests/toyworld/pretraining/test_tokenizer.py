@@ -2,7 +2,7 @@
 
 import pytest
 
-from mre_jax.models.clip import CLIPTextConfig
+from mre_jax.models.clip_text import CLIPTextConfig
 from mre_jax.toyworld.pretraining.tokenizer import tokenizer_files
 from mre_jax.weights.tokens import Tokenizer
 
