@@ -47,7 +47,7 @@ class RealEdit(JudgedSuite):
         >>> system = SystemSpec("untouched", images="edits")
         >>> suite = RealEdit(data="toy/benchmark", out="out", system=system, judge=JudgeSpec("toy"))
         >>> [line for line in suite.summary(suite.evaluate()) if "preserving" in line]
-        ['real-edit untouched: preserving 5 accuracy 100.0% (14/14)']
+        ['real-edit untouched: preserving 5 accuracy 100.0% (7/7)']
     """
 
     name = SUITE
