@@ -23,7 +23,12 @@ from tests.data.prepared import write_toy
 
 PACKAGE = Path(mre_jax.__file__).parent
 CONFIGS = Path(__file__).parents[1] / "configs"
-SLOW = {"mre_jax.editing.pipeline", "mre_jax.editing.sample", "mre_jax.editing.edit_photo"}
+SLOW = {  # they compile an encoder or an edit
+    "mre_jax.data.prepare",
+    "mre_jax.editing.edit_photo",
+    "mre_jax.editing.pipeline",
+    "mre_jax.editing.sample",
+}
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
     for path in PACKAGE.rglob("*.py")

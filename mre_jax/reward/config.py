@@ -47,6 +47,13 @@ class RewardConfig:
 
     Raises:
         ConfigError: if a form or perspective is unknown, or no perspective is named.
+
+    Example:
+        >>> RewardConfig(text=False).to_dict()["form"]
+        'paper'
+        >>> RewardConfig(form="papre")
+        Traceback (most recent call last):
+        mre_jax.errors.ConfigError: reward.form 'papre' is unknown; use one of paper, released
     """
 
     form: str = "paper"

@@ -62,6 +62,12 @@ def load_unet(path: epath.PathLike, **options: Any) -> UNet:
     Raises:
         DataError: when the weights are missing, damaged, or do not fit their configuration.
         ConfigError: when the configuration asks for a network that is not supported.
+
+    Example:
+        `TOY` is `mre_jax.toyworld.EDITOR`.
+
+        >>> load_unet(TOY).config.in_channels
+        12
     """
     return load_component("unet", path, **options)
 
