@@ -8,11 +8,11 @@ import pytest
 from mre_jax import cli
 from mre_jax.evaluation.results import read_results
 from mre_jax.judges.journal import read_verdicts
+from mre_jax.toyworld import EDITOR
 from tests.judges.conftest import KEY, server  # noqa: F401 (a fixture)
 from tests.judges.server import MODEL
 
 EXAMPLES, SCENES = 8, 1
-EDITOR = Path(cli.__file__).parent / "toyworld" / "editor"
 CONFIG = Path(__file__).parents[1] / "configs" / "reward_ip2p.yaml"
 # The shipped editor is small: 24 pixels, 6 channels of latents.
 SETTINGS = (

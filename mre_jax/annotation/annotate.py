@@ -61,10 +61,10 @@ class AnnotateSpec:
         judge: who is asked.
     """
 
-    data: str | None = dataclasses.field(default=None, metadata={"positional": True})
-    out: str = dataclasses.field(kw_only=True, metadata={"metavar": "JOURNAL"})
-    rewards: str | None = dataclasses.field(default=None, metadata={"metavar": "FILE"})
-    charts: str | None = dataclasses.field(default=None, metadata={"metavar": "DIR"})
+    data: epath.PathLike | None = dataclasses.field(default=None, metadata={"positional": True})
+    out: epath.PathLike = dataclasses.field(kw_only=True, metadata={"metavar": "JOURNAL"})
+    rewards: epath.PathLike | None = dataclasses.field(default=None, metadata={"metavar": "FILE"})
+    charts: epath.PathLike | None = dataclasses.field(default=None, metadata={"metavar": "DIR"})
     source: str = AUTO
     options: dict[str, Any] = dataclasses.field(default_factory=dict, metadata={"flag": "--option"})
     max_examples: int | None = None
@@ -141,15 +141,15 @@ def annotate(spec: AnnotateSpec, log: Log = lambda line: None) -> Annotation:
     with Journal(spec.out) as journal:
         usd = journal.spent
     if not spec.rewards and not spec.charts:
-        return Annotation(spec.out, statistics, usd)
+        return Annotation(str(spec.out), statistics, usd)
     made = compact(spec.out)
     files = []
     if spec.rewards:
         write_rewards(spec.rewards, made.rewards)
-        files.append(spec.rewards)
+        files.append(str(spec.rewards))
     if spec.charts:
         files += map(str, _draw(made.rewards.values(), spec.charts))
-    return Annotation(spec.out, statistics, usd, made, files)
+    return Annotation(str(spec.out), statistics, usd, made, files)
 
 
 def estimate(spec: AnnotateSpec, log: Log = lambda line: None) -> estimates.Estimate:

@@ -46,7 +46,7 @@ class Items:
 
 
 def open_items(
-    path: str,
+    path: epath.PathLike,
     source: str = AUTO,
     options: Mapping[str, Any] | None = None,
     max_examples: int | None = None,
@@ -65,7 +65,7 @@ def open_items(
         ConfigError: if the layout cannot be told, or the rewards could not be told apart.
         DataError: if the set is missing, empty or damaged.
     """
-    path, source = _layout(path, source)
+    path, source = _layout(str(path), source)
     if source == PREPARED:
         if options:
             raise ConfigError(f"{path}: a prepared set has no --option")

@@ -36,10 +36,8 @@ from mre_jax.report.contact_sheet import contact_sheet
 from mre_jax.report.html import require
 from mre_jax.report.page import Section, write_report
 from mre_jax.reward.scores import PERSPECTIVES
+from mre_jax.toyworld import EDITOR
 from mre_jax.toyworld.pretraining.recipe import Recipe
-
-EDITOR = Path(__file__).parents[1] / "toyworld" / "editor"
-"""The pretrained editor that ships, made by `mre toy-pretrain`."""
 
 _SCALE, _WORDS = "scale.json", "reward_words.json"
 

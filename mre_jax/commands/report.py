@@ -3,7 +3,7 @@
 import argparse
 
 from mre_jax.commands.options import add_options, read_options
-from mre_jax.report.spec import ReportSpec, report
+from mre_jax.report.spec import ReportSpec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the page and says what is in it."""
     spec = read_options(ReportSpec, args)
-    written = report(spec)
+    written = spec.write()
     for note in written.notes:
         print(note)
     size = f"{written.bytes / 2**20:.1f} MiB"

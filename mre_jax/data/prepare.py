@@ -243,6 +243,11 @@ def cache(spec: CacheSpec) -> Prepared:
     Raises:
         ConfigError: if the set has no pictures left, or the options do not fit the model.
         DataError: if the set or the model cannot be read.
+
+    Example:
+        >>> cached = CacheOptions(text=True, resolution=24)
+        >>> print(cache(CacheSpec("shards", model=TOY, out="cached", cached=cached)))
+        cached: 7 examples in 1 shards, ...
     """
     source = PreparedSource(spec.folder)
     records, manifest = source.records, source.records.manifest

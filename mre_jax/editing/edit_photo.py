@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from etils import epath
 from PIL import Image
 
 from mre_jax.editing import grid
@@ -22,6 +23,18 @@ def edit_photo(spec: EditSpec, *, progress: bool = False) -> Image.Image:
 
     Raises:
         MreError: naming the option or file that is wrong; as `EditPipeline.edit`.
+
+    Example:
+        `TOY` is `mre_jax.toyworld.EDITOR`.
+
+        >>> from mre_jax import ModelSpec, SamplingSettings
+        >>> sampling = SamplingSettings(num_inference_steps=1)
+        >>> spec = EditSpec(
+        ...     model=ModelSpec(model=TOY), sampling=sampling, size="keep",
+        ...     photo="photo.png", prompt="make it night", out="night.png",
+        ... )
+        >>> edit_photo(spec).size
+        (32, 32)
     """
     _check_out(spec.out)
     photo = read_image(spec.photo)
@@ -46,7 +59,7 @@ def edit_photo(spec: EditSpec, *, progress: bool = False) -> Image.Image:
     return picture
 
 
-def _check_out(out: str) -> None:
+def _check_out(out: epath.PathLike) -> None:
     path = Path(out)
     if path.suffix.lower() != ".png":
         raise ConfigError(f"--out {out}: edits are written as PNG; name it *.png")

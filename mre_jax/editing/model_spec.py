@@ -4,6 +4,8 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING, Literal
 
+from etils import epath
+
 from mre_jax.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,8 +30,8 @@ class ModelSpec:
         vae_tiling: less memory at 1024 px and more.
     """
 
-    model: str = ""
-    base: str | None = dataclasses.field(default=None, metadata={"metavar": "MODEL"})
+    model: epath.PathLike = ""
+    base: epath.PathLike | None = dataclasses.field(default=None, metadata={"metavar": "MODEL"})
     lora: tuple[str, ...] = dataclasses.field(default=(), metadata={"metavar": "FILE[:SCALE]"})
     weights: Literal["ema", "raw"] | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -37,7 +39,7 @@ class ModelSpec:
     vae_tiling: bool = False
 
     @property
-    def path(self) -> str:
+    def path(self) -> epath.PathLike:
         """Place of the model.
 
         Raises:

@@ -64,7 +64,7 @@ class EditPipeline:
         mesh: the devices that share a batch, by `to_devices`; None is one device.
 
     Example:
-        `TOY` is `mre_jax/toyworld/editor`.
+        `TOY` is `mre_jax.toyworld.EDITOR`, the small editor that ships.
 
         >>> pipeline = EditPipeline.from_pretrained(TOY)
         >>> photo = Image.new("RGB", (64, 64), "white")

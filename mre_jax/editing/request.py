@@ -31,6 +31,11 @@ class EditConditions:
             off and costs nothing.
         low_reward_scores: scores that reward guidance moves away from.
         low_reward_text: text of the low reward; the reward's own by default.
+
+    Example:
+        >>> conditions = EditConditions(seed=3, image_guidance_scale=1.8)
+        >>> conditions.request("make it snow", seed=4).image_guidance_scale
+        1.8
     """
 
     seed: int = 0

@@ -61,7 +61,7 @@ def sample(spec: SampleSpec) -> Sampled:
         MreError: naming the option, line, file or setting that is wrong, or as `sample_items`.
 
     Example:
-        `TOY` is `mre_jax/toyworld/editor`, and `items.jsonl` lists one edit.
+        `TOY` is `mre_jax.toyworld.EDITOR`, and `items.jsonl` lists one edit.
 
         >>> model = ModelSpec(model=TOY)
         >>> sampling = SamplingSettings(num_inference_steps=1)

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from etils import epath
+
 from mre_jax.editing.model_spec import ModelSpec
 from mre_jax.editing.request import EditConditions
 from mre_jax.editing.settings import SamplingSettings
@@ -54,9 +56,9 @@ class EditSpec(EditingSpec):
         batch_size: edits of a sweep at a time.
     """
 
-    photo: str = dataclasses.field(metadata={"positional": True})
+    photo: epath.PathLike = dataclasses.field(metadata={"positional": True})
     prompt: str = dataclasses.field(metadata={"positional": True})
-    out: str = dataclasses.field(metadata={"flag": ("-o", "--out")})
+    out: epath.PathLike = dataclasses.field(metadata={"flag": ("-o", "--out")})
     sweep: tuple[float, ...] | None = dataclasses.field(
         default=None, metadata={"metavar": "R,R,..."}
     )
@@ -91,8 +93,8 @@ class SampleSpec(EditingSpec):
         shard: do every N-th item from the I-th, counted from 0 (by default this host's of all).
     """
 
-    items: str = dataclasses.field(metadata={"positional": True})
-    out: str
+    items: epath.PathLike = dataclasses.field(metadata={"positional": True})
+    out: epath.PathLike
     shard: tuple[int, int] | None = dataclasses.field(
         default=None, metadata={"metavar": "I/N", "parse": parse_shard}
     )

@@ -184,6 +184,12 @@ def read_results(path: epath.PathLike) -> list[Result]:
     Raises:
         DataError: naming the line that is damaged, or both lines of a row that stands twice; or if
             the file is missing or has no row.
+
+    Example:
+        >>> edit = ("ours", "5,5,5", "real-edit", "cat-1", "cat", "Local")
+        >>> append_results("results.jsonl", [Result(*edit, "quality", 4.0)])
+        >>> [row.value for row in select(read_results("results.jsonl"), metric="quality")]
+        [4.0]
     """
     return read_all([path])
 

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import dataclasses
 import signal
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from mre_jax.errors import BusyError, ConfigError
 from mre_jax.judges.journal import Budget, Journal
@@ -13,6 +15,8 @@ from mre_jax.judges.openai.pace import HaltedError
 from mre_jax.judges.outcome import Outcome
 from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import FINAL, Verdict
+
+T = TypeVar("T")
 
 MAX_FAILURES = 20
 """So many items in a row without an answer end a run: nothing is there that answers."""
@@ -109,7 +113,35 @@ def run_all(
             finally:
                 await judge.close()
 
-    asyncio.run(run())
+    run_async(run())
+
+
+def run_async(main: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run`, also where a loop runs already, as in a notebook: then in a thread of its own.
+
+    An interrupt cancels it, as `asyncio.run` does.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(main)
+    begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = Future()
+
+    async def beginning() -> T:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 (a coroutine that runs is one's)
+        begun.set_result((asyncio.get_running_loop(), task))
+        return await main
+
+    with ThreadPoolExecutor(1) as thread:
+        result = thread.submit(asyncio.run, beginning())
+        try:
+            return result.result()
+        except KeyboardInterrupt:
+            loop, task = begun.result()
+            with contextlib.suppress(RuntimeError):  # it has ended, and its loop is closed
+                loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 async def _halt(judge: Judge, stop: asyncio.Event) -> None:

@@ -16,7 +16,7 @@ class Outcome:
         >>> outcome = Outcome()
         >>> outcome.count("following", "ok", "")
         >>> outcome.count("quality", "invalid", "no score")
-        >>> print(outcome.failure())  # doctest: +ELLIPSIS
+        >>> print(outcome.failure())
         quality: none of 1 answers has a score (1 invalid); the last invalid: no score; try ...
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from mre_jax.report.contact_sheet import contact_sheet
 from mre_jax.report.page import Picture, Section, Written, write_report
-from mre_jax.report.spec import ReportSpec, report
+from mre_jax.report.spec import ReportSpec
 
 __all__ = [
     "Picture",
@@ -10,6 +10,5 @@ __all__ = [
     "Section",
     "Written",
     "contact_sheet",
-    "report",
     "write_report",
 ]

@@ -5,6 +5,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from etils import epath
+
 from mre_jax.errors import ConfigError
 from mre_jax.evaluation.provenance import side_by_side
 from mre_jax.evaluation.results import Result, read_results, results_file
@@ -29,10 +31,17 @@ class ReportSpec:
             name and _files; auto: there if they do not fit at 512 pixels
         budget: MiB of all pictures in the page together
         draws: draws of the bootstrap
+
+    Example:
+        >>> from mre_jax.evaluation.results import append_results
+        >>> edit = ("ours", "5,5,5", "real-edit", "cat-1", "cat", "Local")
+        >>> append_results("results.jsonl", [Result(*edit, "quality", 4.0)])
+        >>> ReportSpec(("results.jsonl",), out="report.html").write().items
+        1
     """
 
-    results: tuple[str, ...] = dataclasses.field(metadata={"positional": True})
-    out: str
+    results: tuple[epath.PathLike, ...] = dataclasses.field(metadata={"positional": True})
+    out: epath.PathLike
     title: str = "Evaluation of editors"
     compare: tuple[str, str] | None = dataclasses.field(
         default=None, metadata={"nargs": 2, "metavar": ("A", "B")}
@@ -46,32 +55,31 @@ class ReportSpec:
         if not self.budget > 0:
             raise ConfigError(f"--budget is {self.budget:g}; it must be above 0")
 
+    def write(self, sections: Sequence[Section] = ()) -> Written:
+        """Writes the page.
 
-def report(spec: ReportSpec, sections: Sequence[Section] = ()) -> Written:
-    """Writes the page.
+        Args:
+            sections: put behind the ranking.
 
-    Args:
-        sections: put behind the ranking.
-
-    Raises:
-        ConfigError, DataError: as `read_runs` and `write_report`.
-    """
-    root, rows = read_runs(spec.results, apart=spec.side_by_side)
-    return write_report(
-        spec.out,
-        rows,
-        root=root,
-        title=spec.title,
-        sections=sections,
-        compare=spec.compare,
-        pictures=spec.pictures,
-        budget=int(spec.budget * 2**20),
-        bootstrap=Bootstrap(spec.draws),
-        apart=spec.side_by_side,
-    )
+        Raises:
+            ConfigError, DataError: as `read_runs` and `write_report`.
+        """
+        root, rows = read_runs(self.results, apart=self.side_by_side)
+        return write_report(
+            self.out,
+            rows,
+            root=root,
+            title=self.title,
+            sections=sections,
+            compare=self.compare,
+            pictures=self.pictures,
+            budget=int(self.budget * 2**20),
+            bootstrap=Bootstrap(self.draws),
+            apart=self.side_by_side,
+        )
 
 
-def read_runs(paths: Sequence[str | Path], *, apart: bool = False) -> tuple[Path, list[Result]]:
+def read_runs(paths: Sequence[epath.PathLike], *, apart: bool = False) -> tuple[Path, list[Result]]:
     """The rows of several files, and the folder that all their pictures are relative to.
 
     Files that hold different systems, suites or metrics are put together. Where two hold the same,

@@ -50,8 +50,11 @@ class RewardConfig:
         ConfigError: if a form or perspective is unknown, or no perspective is named.
 
     Example:
-        >>> RewardConfig.from_dict({"form": "released", "text": False}).enabled
-        True
+        >>> RewardConfig(text=False).to_dict()["form"]
+        'paper'
+        >>> RewardConfig(form="papre")
+        Traceback (most recent call last):
+        mre_jax.errors.ConfigError: reward.form 'papre' is unknown; use one of paper, released
     """
 
     form: str = "paper"

@@ -60,8 +60,8 @@ def write_rewards(path: epath.PathLike, rewards: Mapping[str, Reward]) -> None:
 
     Example:
         >>> reward = Reward((5, 4, 5), ("None", "The sky is darker.", "None"))
-        >>> write_rewards(PATH, {"7": reward})
-        >>> read_rewards(PATH) == {"7": reward}
+        >>> write_rewards("rewards.json", {"7": reward})
+        >>> read_rewards("rewards.json") == {"7": reward}
         True
     """
     entries = {}

@@ -112,7 +112,7 @@ def guarded() -> Iterator[None]:
         traceback.print_exc()
         if not _one_of_several():
             raise SystemExit(CRASHED) from None
-        faulthandler.dump_traceback(all_threads=True)
+        faulthandler.dump_traceback(file=2, all_threads=True)
         _leave(CRASHED)
 
 
@@ -157,7 +157,8 @@ class Watchdog:
         # in C, which is renewed now and then only, as it starts a thread each time.
         late = self._backstop - self._deadline
         if not _BACKSTOP_SECONDS < late <= 2 * _BACKSTOP_SECONDS:
-            faulthandler.dump_traceback_later(allowed + 2 * _BACKSTOP_SECONDS, exit=True)
+            # Stderr by its number, since a notebook's `sys.stderr` has none.
+            faulthandler.dump_traceback_later(allowed + 2 * _BACKSTOP_SECONDS, exit=True, file=2)
             self._backstop = self._deadline + 2 * _BACKSTOP_SECONDS
         if not self._thread.is_alive():
             self._thread.start()
@@ -178,7 +179,7 @@ class Watchdog:
         while not self._stopped.wait(min(1.0, max(0.01, self._deadline - time.monotonic()))):
             if time.monotonic() > self._deadline:
                 print(f"error: {self._what} hangs; all stacks follow", file=sys.stderr, flush=True)
-                faulthandler.dump_traceback(all_threads=True)
+                faulthandler.dump_traceback(file=2, all_threads=True)
                 _leave(CRASHED)
 
 

@@ -90,9 +90,9 @@ def convert(spec: ConvertSpec) -> ConvertReport:
         ConfigError: when settings contradict each other or the model is not supported.
 
     Example:
-        >>> report = convert(ConvertSpec(EDITOR_FOLDER, OUT, dtype="float16"))
+        >>> report = convert(ConvertSpec(TOY, "half", dtype="float16"))
         >>> report.kind, report.parameters["text_encoder"], report.notes
-        ('diffusers', 62400, ())
+        ('diffusers', 152320, ())
     """
     if spec.verify and (spec.format != "diffusers" or "://" in str(spec.dst)):
         raise ConfigError("--verify needs a local folder in the format diffusers")

@@ -70,9 +70,10 @@ def load_unet(path: epath.PathLike, **options: Any) -> UNet:
         ConfigError: when the configuration asks for a network that is not supported.
 
     Example:
-        >>> unet = load_unet(EDITOR_FOLDER, dtype=jnp.bfloat16)
-        >>> unet.conv_in.kernel.shape, str(unet.conv_in.kernel.dtype)
-        ((3, 3, 8, 32), 'bfloat16')
+        `TOY` is `mre_jax.toyworld.EDITOR`.
+
+        >>> load_unet(TOY).config.in_channels
+        12
     """
     return load_component("unet", path, **options)
 
@@ -148,9 +149,9 @@ def load_model(
         DataError, ConfigError: as `load_unet`.
 
     Example:
-        >>> model = load_model(EDITOR_FOLDER)
+        >>> model = load_model(TOY)
         >>> model.unet.config.in_channels, model.vae.config.latent_channels, model.weights
-        (8, 4, 'only')
+        (12, 6, 'only')
     """
     with model_at(path, base=base, lora=lora, weights=weights, components=COMPONENTS) as opened:
         require_editor(opened)

@@ -130,10 +130,10 @@ def model_at(
         ConfigError: for a scale of a LoRA that is not a finite number.
 
     Example:
-        >>> with model_at(EDITOR_FOLDER) as model:
+        >>> with model_at(TOY) as model:
         ...     weight = model.components["unet"].source.read("conv_in.weight")
         >>> weight.shape, list(model.components)
-        ((32, 8, 3, 3), ['unet', 'vae', 'text_encoder'])
+        ((48, 12, 3, 3), ['unet', 'vae', 'text_encoder'])
     """
     with contextlib.ExitStack() as places:
         loras = places.enter_context(opened_loras(parse_loras(lora)))

@@ -73,8 +73,9 @@ def save_model(
         ConfigError: for an unknown format or dtype, or a configuration that is not supported.
 
     Example:
-        >>> from mre_jax.weights.model import open_model
-        >>> hashes = save_model(open_model(EDITOR_FOLDER), OUT, dtype="bfloat16")
+        >>> from mre_jax.weights.model import model_at
+        >>> with model_at(TOY) as model:
+        ...     hashes = save_model(model, OUT, dtype="bfloat16")
         >>> [path for path in hashes if path.startswith("unet/")]
         ['unet/config.json', 'unet/diffusion_pytorch_model.safetensors']
     """

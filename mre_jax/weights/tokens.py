@@ -28,8 +28,9 @@ class Tokenizer:
         DataError: if the tokenizer makes tokens or rows that the encoder cannot read.
 
     Example:
-        >>> from mre_jax.weights.model import open_model
-        >>> tokenizer = open_model(EDITOR_FOLDER).tokenizer()
+        >>> from mre_jax.weights.model import model_at
+        >>> with model_at(TOY) as model:
+        ...     tokenizer = model.tokenizer()
         >>> ids = tokenizer(["make the sky red", "None; None; None"])
         >>> ids.shape, str(ids.dtype)
         ((2, 16), 'int32')

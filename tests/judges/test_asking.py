@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from mre_jax.errors import BusyError, ConfigError
-from mre_jax.judges.asking import ask_all, run_all
+from mre_jax.judges.asking import ask_all, run_all, run_async
 from mre_jax.judges.journal import Budget, Journal
 from mre_jax.judges.judge import DirectJudge, make_judge
 from tests.judges.questions import question
@@ -212,3 +212,32 @@ def test_a_model_without_a_price_costs_nothing_that_is_known(ask, server, tmp_pa
     assert Budget(0.0).covers(0.0, 0.0)
     with pytest.raises(ConfigError):
         Budget(-1.0)
+
+
+def test_in_a_notebook_a_loop_runs_already():
+    async def answer():
+        return 5
+
+    async def cell():
+        return run_async(answer())
+
+    assert asyncio.run(cell()) == run_async(answer()) == 5
+
+
+def test_an_interrupt_in_a_notebook_cancels_what_is_asked():
+    ended = threading.Event()
+
+    async def long():
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    async def cell():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        run_async(long())
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(cell())
+    assert ended.is_set()

@@ -41,6 +41,10 @@ class NetworkSpec:
     Attributes:
         clip: folder of a CLIP of transformers, such as clip-vit-base-patch32.
         metric_batch_size: pictures at a time.
+
+    Example:
+        >>> NetworkSpec().load()
+        Networks(clip=None, dino=None, inception=None)
     """
 
     clip: epath.PathLike | None = None

@@ -41,7 +41,7 @@ class StatisticsSpec(ResultsSpec):
         ...     edit = ("ours", "5,5,5", "real-edit", item, f"{item}.png", "Local")
         ...     append_results("results.jsonl", [Result(*edit, "quality", score)])
         >>> for line in StatisticsSpec(("results.jsonl",), draws=100).lines():
-        ...     print(line)  # doctest: +ELLIPSIS
+        ...     print(line)
         real-edit ours 5,5,5: quality 3.5 [0, 5] (2/2)
         Only 2 groups: intervals of fewer than 20 are Student's t over the groups, and say little.
     """

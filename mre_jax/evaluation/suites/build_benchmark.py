@@ -8,7 +8,6 @@ A person reads the draft beside the photos, mends it, and saves it as `instructi
 then no suite takes the folder.
 """
 
-import asyncio
 import dataclasses
 import json
 import shutil
@@ -24,6 +23,7 @@ from mre_jax.evaluation.suites.instruction_draft import ask_for_draft, worst_usd
 from mre_jax.io.files import write_atomically
 from mre_jax.io.growing_file import GrowingFile, read_growing
 from mre_jax.io.image import SUFFIXES
+from mre_jax.judges.asking import run_async
 from mre_jax.judges.openai.judge import OpenAIJudge
 from mre_jax.judges.picture import Encoding
 from mre_jax.judges.spec import JudgeSpec
@@ -89,7 +89,7 @@ class BenchmarkDraft:
         photos, judge, out = self._photos(), self._judge(), Path(self.out)
         (out / "images").mkdir(parents=True, exist_ok=True)
         with GrowingFile(out / "drafts.jsonl") as log:
-            asyncio.run(_fill(judge, photos, log, self.judge.max_usd))
+            run_async(_fill(judge, photos, log, self.judge.max_usd))
         drafts = read_drafts(out / "drafts.jsonl")
         done = [photo for photo in photos if photo.name in drafts]
         for photo in done:

@@ -52,6 +52,17 @@ class Challenging(JudgedSuite):
 
     Raises:
         ConfigError: if the system has the name of the targets.
+
+    Example:
+        >>> from mre_jax import JudgeSpec, SystemSpec
+        >>> system = SystemSpec("ours", images="edits")
+        >>> rewards = "toy/RewardEdit.json"
+        >>> suite = Challenging(
+        ...     data="toy/triplets", reward_edit=rewards, max_score=3, rule="mean", count=2,
+        ...     out="out", system=system, judge=JudgeSpec("toy"),
+        ... )
+        >>> [case.instruction for case in suite.parts["challenging"]]
+        ['remove the yellow circle', 'make the orange triangle plain']
     """
 
     source: str = dataclasses.field(

@@ -37,6 +37,16 @@ class EmuEdit(MeasuredSuite):
         data: parquet files of emu_edit_test_set, or a .jsonl of its columns.
         split: split of the parquet files.
         networks: CLIP, DINO or both; L1 needs none.
+
+    Example:
+        >>> from mre_jax import SystemSpec
+        >>> system = SystemSpec("ours", images="edits")
+        >>> suite = EmuEdit(
+        ...     data="emu_edit_test_set", networks=PairNetworkSpec(clip="clip-vit-base-patch32"),
+        ...     out="out", system=system,
+        ... )
+        >>> suite.name
+        'emu-edit'
     """
 
     split: str = "test"

@@ -47,6 +47,16 @@ class GEdit(JudgedSuite):
         data: Arrow or parquet files of GEdit-Bench, or a .jsonl of its columns.
         split: split of the Arrow or parquet files.
         language: language of the instructions.
+
+    Example:
+        >>> from mre_jax import JudgeSpec, SystemSpec
+        >>> system = SystemSpec("ours", images="edits")
+        >>> suite = GEdit(
+        ...     data="GEdit-Bench", language="cn", judge=JudgeSpec("openai:gpt-4o"),
+        ...     out="out", system=system,
+        ... )
+        >>> suite.name
+        'gedit'
     """
 
     split: str | None = None

@@ -50,6 +50,16 @@ class ImgEdit(JudgedSuite):
         data: JSON file of the basic, UGE or multi-turn edits.
         originals: folder of its pictures (beside the file: singleturn of the basic part, else its
             own).
+
+    Example:
+        >>> from mre_jax import JudgeSpec, SystemSpec
+        >>> system = SystemSpec("ours", images="edits")
+        >>> suite = ImgEdit(
+        ...     data="basic_edit.json", judge=JudgeSpec("openai:gpt-4o"),
+        ...     out="out", system=system,
+        ... )
+        >>> suite.system.name
+        'ours'
     """
 
     originals: epath.PathLike | None = None

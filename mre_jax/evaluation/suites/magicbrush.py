@@ -52,6 +52,16 @@ class MagicBrush(MeasuredSuite):
         data: folder of edit_sessions.json and images/.
         turns: turns by themselves, what sessions come to, or both.
         networks: CLIP, DINO or both; the distances of pixels need none.
+
+    Example:
+        >>> from mre_jax import SystemSpec
+        >>> system = SystemSpec("ours", images="edits")
+        >>> suite = MagicBrush(
+        ...     data="magicbrush/test", turns="single",
+        ...     out="out", system=system,
+        ... )
+        >>> suite.name
+        'magicbrush'
     """
 
     turns: Literal["single", "multi", "both"] = "both"

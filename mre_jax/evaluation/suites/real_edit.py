@@ -42,12 +42,11 @@ class RealEdit(JudgedSuite):
     Example:
         The toy world of `mre toy`, and each of its photos as it is in place of an edit:
 
-        >>> from mre_jax.evaluation.system import SystemSpec
-        >>> from mre_jax.judges.spec import JudgeSpec
+        >>> from mre_jax import JudgeSpec, SystemSpec
         >>> system = SystemSpec("untouched", images="edits")
         >>> suite = RealEdit(data="toy/benchmark", out="out", system=system, judge=JudgeSpec("toy"))
         >>> [line for line in suite.summary(suite.evaluate()) if "preserving" in line]
-        ['real-edit untouched: preserving 5 accuracy 100.0% (14/14)']
+        ['real-edit untouched: preserving 5 accuracy 100.0% (7/7)']
     """
 
     name = SUITE

@@ -31,6 +31,16 @@ class Table7(MeasuredSuite):
 
     Raises:
         ConfigError: if neither network is named.
+
+    Example:
+        >>> from mre_jax import SystemSpec
+        >>> system = SystemSpec("ours", images="edits")
+        >>> suite = Table7(
+        ...     data="real-edit", networks=SetNetworkSpec(clip="clip-vit-base-patch32"),
+        ...     out="out", system=system,
+        ... )
+        >>> suite.name
+        'table7'
     """
 
     networks: SetNetworkSpec = dataclasses.field(default_factory=SetNetworkSpec)

@@ -46,3 +46,8 @@ class Table:
     rows: tuple[TableRow, ...]
     notes: tuple[str, ...]
     missing: tuple[str, ...]
+
+    def __str__(self) -> str:
+        from mre_jax.evaluation.tables.formats import to_text
+
+        return to_text(self)
