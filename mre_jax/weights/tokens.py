@@ -33,7 +33,7 @@ class Tokenizer:
         ...     tokenizer = model.tokenizer()
         >>> ids = tokenizer(["make the sky red", "None; None; None"])
         >>> ids.shape, str(ids.dtype)
-        ((2, 16), 'int32')
+        ((2, 36), 'int32')
     """
 
     def __init__(self, tokenizer: Any, encoder: CLIPTextConfig):
