@@ -50,6 +50,12 @@ if TYPE_CHECKING:
     from mre_jax.models.reward import RewardInputs as RewardInputs
     from mre_jax.report.spec import ReportSpec as ReportSpec
     from mre_jax.reward.config import RewardConfig as RewardConfig
+    from mre_jax.training.config import DataConfig as DataConfig
+    from mre_jax.training.config import ModelConfig as ModelConfig
+    from mre_jax.training.config import TrainConfig as TrainConfig
+    from mre_jax.training.config import load_config as load_config
+    from mre_jax.training.export import export as export
+    from mre_jax.training.train import train as train
     from mre_jax.weights.convert import ConvertSpec as ConvertSpec
     from mre_jax.weights.convert import convert as convert
     from mre_jax.weights.load import load_unet as load_unet
@@ -87,6 +93,9 @@ _NAMES = {
     "models.reward": "RewardInputs",
     "report.spec": "ReportSpec",
     "reward.config": "RewardConfig",
+    "training.config": "DataConfig ModelConfig TrainConfig load_config",
+    "training.export": "export",
+    "training.train": "train",
     "weights.convert": "ConvertSpec convert",
     "weights.load": "load_unet",
 }

@@ -20,7 +20,7 @@ def code_of(notebook):
 
 def test_all_are_there():
     names = [path.stem for path in NOTEBOOKS]
-    assert names == ["edit_and_sweep"]
+    assert names == ["annotate_train_evaluate", "edit_and_sweep"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
