@@ -69,6 +69,16 @@ def train(
         ConfigError, DataError: before anything is compiled, for what does not fit; as `Loop`; and
             at the end, all being done and saved, for more skipped steps than
             `config.guard.max_skipped`.
+
+    Example:
+        >>> from mre_jax import DataConfig, ModelConfig, TrainConfig, export
+        >>> model = ModelConfig(TOY, in_channels=12, compute_dtype="float32")
+        >>> data = DataConfig(("shards",), batch_size=8, resolution=16)
+        >>> run = train(TrainConfig("first", 1, model, data), "run")
+        run: 7 examples
+        ...
+        >>> export(run.path, "editor").step
+        1
     """
     mesh = make_mesh(config.mesh)
     layout = Layout.of(config.mesh, mesh)
