@@ -100,7 +100,7 @@ def test_sets_without_texts_or_with_long_words_have_a_cloud_too(tmp_path):
 @pytest.mark.parametrize("name", ["matplotlib.figure", "wordcloud"])
 def test_without_the_extra_charts_are_refused_in_one_line(prepared, tmp_path, monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ConfigError, match=r"pip install 'mre_jax\[charts\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'mre_jax\[report\]'"):
         write_charts(tmp_path, describe(StatsSpec(prepared)))
 
 
