@@ -134,9 +134,8 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
         return await main
 
     with ThreadPoolExecutor(1) as thread:
-        result = thread.submit(asyncio.run, beginning())
         try:
-            return result.result()
+            return thread.submit(asyncio.run, beginning()).result()
         except KeyboardInterrupt:
             loop, task = begun.result()
             with contextlib.suppress(RuntimeError):  # it has ended, and its loop is closed

@@ -91,7 +91,8 @@ def save_model(
     with new_folder(target, force=force) as folder:
         size = sum(part.parameters for part in model.components.values())
         written: dict[Path, str] = {}
-        with tqdm(total=size, unit=" weights", unit_scale=True, desc=f"writing {target}") as bar:
+        told = f"writing {target}"
+        with tqdm(total=size, unit=" weights", unit_scale=True, desc=told, disable=None) as bar:
             for component in model.components.values():
                 place = folder if model.lone else folder / component.name
                 written |= _save_component(component, place, format, dtype, bar)

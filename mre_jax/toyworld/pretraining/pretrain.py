@@ -22,6 +22,7 @@ import numpy as np
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.errors import ConfigError
+from mre_jax.io.begun_folder import begin
 from mre_jax.io.files import locked, write_atomically
 from mre_jax.io.processes import usable_cores
 from mre_jax.models.vae import AutoencoderKL
@@ -57,7 +58,7 @@ def pretrain(recipe: Recipe, out: Path) -> dict[str, float]:
     work = out / _WORK
     work.mkdir(parents=True, exist_ok=True)
     with locked(work, ".lock"):
-        _claim(work / RECIPE, recipe)
+        begin(work / RECIPE, dataclasses.asdict(recipe), remedy="remove it, or take its recipe")
         began = time.monotonic()
         examples = draw_examples(recipe, usable_cores())
         pictures = np.concatenate([examples.original[: recipe.examples // 2], examples.edited])
@@ -90,13 +91,6 @@ def pretrain(recipe: Recipe, out: Path) -> dict[str, float]:
         scores = _report(recipe, out, time.monotonic() - began)
     shutil.rmtree(work)
     return scores
-
-
-def _claim(mark: Path, recipe: Recipe) -> None:
-    wanted = json.dumps(dataclasses.asdict(recipe), indent=1) + "\n"
-    if mark.exists() and mark.read_text() != wanted:
-        raise ConfigError(f"{mark.parent}: begun with another recipe; remove it, or take its own")
-    write_atomically(mark, wanted)
 
 
 def _encode_all(vae: AutoencoderKL, examples: Examples) -> Latents:
