@@ -25,10 +25,11 @@ from mre_jax.demo.scale import FULL, QUICK, STANDARD, Scale
 from mre_jax.demo.systems import ABLATIONS, BASELINE, MAIN, PRETRAINED, REWARD, TABLES, System
 from mre_jax.demo.training import train_config
 from mre_jax.demo.words import words_by_score
-from mre_jax.errors import ConfigError, MreError
+from mre_jax.errors import MreError
 from mre_jax.evaluation.results import Result, read_results
 from mre_jax.evaluation.statistics.intervals import Bootstrap
 from mre_jax.evaluation.tables.fill import render
+from mre_jax.io.begun_folder import begin
 from mre_jax.io.devices import use_all_cores
 from mre_jax.io.files import write_atomically
 from mre_jax.io.image import write_png
@@ -68,7 +69,9 @@ def run(args: argparse.Namespace) -> int:
     for needed in ("jinja2", "matplotlib"):  # of the report, which comes last
         require(needed)
     use_all_cores()
-    _claim(out, scale, restart=args.restart)
+    if args.restart and (out / _SCALE).exists():
+        shutil.rmtree(out)
+    begin(out / _SCALE, vars(scale), kind="demo", remedy="add --restart, or take another --out")
     story = _Story(out, scale)
     story.bring_in()
     story.prepare()
@@ -82,19 +85,6 @@ def run(args: argparse.Namespace) -> int:
     if failed and scale.proves:
         raise MreError(f"{len(failed)} of {len(claims)} claims failed; see {out}/report.html")
     return 0
-
-
-def _claim(out: Path, scale: Scale, *, restart: bool) -> None:
-    """Marks a folder as a demo of this scale, or refuses it."""
-    mark, wanted = out / _SCALE, json.dumps(vars(scale), indent=1) + "\n"
-    if restart and mark.exists():
-        shutil.rmtree(out)
-    if mark.exists() and mark.read_text() != wanted:
-        raise ConfigError(f"{out}: holds a demo of another size; add --restart, or another --out")
-    if not mark.exists() and out.exists() and any(out.iterdir()):
-        raise ConfigError(f"{out}: is not empty and no demo's; take another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    mark.write_text(wanted)
 
 
 class _Story:

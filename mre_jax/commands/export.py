@@ -3,7 +3,6 @@
 import argparse
 import sys
 
-from mre_jax.commands.model_options import add_lora
 from mre_jax.training.export import FORMATS, WEIGHTS, export
 from mre_jax.weights.save import DTYPES
 
@@ -20,7 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--base", metavar="MODEL", help="for all but the UNet (default: the run's model.init_from)"
     )
-    add_lora(parser)
+    parser.add_argument(
+        "--lora",
+        metavar="FILE[:SCALE]",
+        action="append",
+        default=[],
+        help="a LoRA to merge into the model's weights, of the scale 1 or another; may be repeated",
+    )
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="same")
     parser.add_argument("--force", action="store_true", help="replace DIR")
 

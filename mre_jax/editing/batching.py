@@ -3,7 +3,7 @@
 import collections
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -16,6 +16,9 @@ from mre_jax.editing.settings import SamplingSettings
 from mre_jax.editing.size import Size
 from mre_jax.errors import DataError
 from mre_jax.io.memory import too_much_is_an_error
+
+if TYPE_CHECKING:
+    from mre_jax.editing.pipeline import EditPipeline
 
 MEMORY_REMEDIES = "take a smaller size or batch size, bfloat16, or VAE tiling"
 """See `mre_jax.io.memory`."""
@@ -30,23 +33,8 @@ Made: TypeAlias = np.ndarray | DataError
 T = TypeVar("T")
 
 
-class Editor(Protocol):
-    """What edits a batch; see `EditPipeline.edit_batch`."""
-
-    def edit_batch(
-        self,
-        requests: Sequence[EditRequest],
-        images: Sequence[Image.Image],
-        settings: SamplingSettings,
-        *,
-        batch_size: int | None = None,
-        latents: Latents | None = None,
-        decode: bool = True,
-    ) -> Edited: ...
-
-
 def edit_in_batches(
-    editor: Editor,
+    editor: "EditPipeline",
     requests: Sequence[EditRequest],
     sizes: Sequence[Size],
     read: Callable[[int], Image.Image],

@@ -5,6 +5,7 @@ are the options of `mre evaluate`. Of a `MeasuredSuite` it says which rows a set
 `judging.JudgedSuite` by which prompts it is judged.
 """
 
+import abc
 import contextlib
 import dataclasses
 from collections import Counter
@@ -34,7 +35,7 @@ Pictures = Mapping[str, Mapping[str, Path]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Suite:
+class Suite(abc.ABC):
     """A benchmark of editors; results of many systems and suites share an output folder.
 
     Attributes:
@@ -56,19 +57,20 @@ class Suite:
         check_local(self.out)
 
     @property
+    @abc.abstractmethod
     def name(self) -> str:
         """What the folder of its edits is called."""
-        raise NotImplementedError
 
     @property
+    @abc.abstractmethod
     def parts(self) -> Mapping[str, Sequence[Case]]:
         """The cases by the name that the suite, or a part of it, has in results.
 
         Raises:
             DataError: if the benchmark is damaged.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def evaluate(self) -> list[Result]:
         """Makes the edits, or finds them, and gives each its values.
 
@@ -81,7 +83,6 @@ class Suite:
         Raises:
             MreError: naming the option, picture or checkpoint that is wrong.
         """
-        raise NotImplementedError
 
     def summary(self, rows: Sequence[Result]) -> list[str]:
         """What a person wants to know of the rows of `evaluate`, by type of instruction too."""
@@ -150,9 +151,9 @@ class MeasuredSuite(Suite):
 
     networks: NetworkSpec
 
+    @abc.abstractmethod
     def measure(self, edits: EditSet, networks: Networks) -> Iterable[list[Result]]:
         """The rows of each metric; see `EditSet.rows`. A further metric is a line here."""
-        raise NotImplementedError
 
     def evaluate(self) -> list[Result]:
         """See `Suite.evaluate`."""

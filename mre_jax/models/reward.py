@@ -11,6 +11,7 @@ A new form is a subclass of `RewardForm` with its line in `FORMS`, and its name 
 The dropout of 0.1 that the released code trains its encoder with is left out.
 """
 
+import abc
 from typing import NamedTuple
 
 import jax
@@ -203,9 +204,9 @@ class RewardForm(nnx.Module):
         masked: RewardFeatures = jax.tree.map(lambda x: _where_present(present, x), features)
         return masked
 
+    @abc.abstractmethod
     def parts(self, inputs: RewardInputs) -> RewardParts:
         """The condition at each place where it enters; `present` is applied afterwards."""
-        raise NotImplementedError
 
     def encode_scores(self, scores: Num[Array, "b p"]) -> Float[Array, "b f"]:
         """Concat[PE(S_f), PE(S_p), PE(S_q)] of Eq. 6, float32; 0 for a perspective that is off."""
