@@ -31,10 +31,10 @@ from mre_jax.evaluation.statistics.intervals import Bootstrap
 from mre_jax.evaluation.tables.fill import render
 from mre_jax.io.begun_folder import begin
 from mre_jax.io.devices import use_all_cores
+from mre_jax.io.extra import of_extra
 from mre_jax.io.files import write_atomically
 from mre_jax.io.image import write_png
 from mre_jax.report.contact_sheet import contact_sheet
-from mre_jax.report.html import require
 from mre_jax.report.page import Section, write_report
 from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.toyworld import EDITOR
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     )
     out: Path = args.out or Path("runs") / "-".join(filter(None, ("demo", name)))
     for needed in ("jinja2", "matplotlib"):  # of the report, which comes last
-        require(needed)
+        of_extra(needed, "report")
     use_all_cores()
     if args.restart and (out / _SCALE).exists():
         shutil.rmtree(out)

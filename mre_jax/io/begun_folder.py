@@ -29,7 +29,7 @@ class Difference(NamedTuple):
     now: Any
 
     def __str__(self) -> str:
-        return f"{self.key} = {self.was!r}, not {self.now!r}"
+        return f"{self.key} was {self.was!r} and is {self.now!r}"
 
 
 def differences(
@@ -39,7 +39,7 @@ def differences(
 
     Example:
         >>> [str(one) for one in differences({"data": {"size": 1}}, {"data": {"size": 2}})]
-        ['data.size = 1, not 2']
+        ['data.size was 1 and is 2']
     """
     for name in sorted({*was, *now}):
         before, after = was.get(name), now.get(name)
@@ -61,7 +61,7 @@ def refuse(folder: object, found: Iterable[Difference], remedy: str = SAME_OR_OT
         ConfigError: naming what differs, with both values.
     """
     if told := "; ".join(map(str, found)):
-        raise ConfigError(f"{folder} was begun with {told}: {remedy}")
+        raise ConfigError(f"{folder} was begun with other settings: {told}; {remedy}")
 
 
 def begin(

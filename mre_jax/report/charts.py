@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
 from xml.etree import ElementTree as ET
 
-from mre_jax.report.html import Markup, require, visible
+from mre_jax.io.extra import of_extra
+from mre_jax.report.html import Markup, visible
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -61,7 +62,7 @@ def _styled(draw: Draw[Arguments]) -> Draw[Arguments]:
 
     @functools.wraps(draw)
     def styled(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Markup:
-        matplotlib = require("matplotlib")
+        matplotlib = of_extra("matplotlib", "report")
         with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
             # Only lengths are taken from matplotlib's font: the browser has the letters.
             warnings.filterwarnings("ignore", "Glyph")

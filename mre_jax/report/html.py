@@ -7,14 +7,12 @@ do not come into the page.
 
 import base64
 import functools
-import importlib
 import re
 from importlib import resources
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from mre_jax.errors import ConfigError
 from mre_jax.evaluation.statistics.intervals import Interval
+from mre_jax.io.extra import of_extra
 
 if TYPE_CHECKING:
     import jinja2
@@ -39,18 +37,6 @@ def render(template: str, **values: Any) -> Markup:
         ConfigError: if the extra `report` is missing.
     """
     return Markup(_environment().get_template(template).render(values))
-
-
-def require(name: str) -> ModuleType:
-    """A module of the extra `report`.
-
-    Raises:
-        ConfigError: if it is missing.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise ConfigError(f"a report needs {name}: pip install 'mre_jax[report]'") from None
 
 
 def visible(text: str) -> str:
@@ -110,7 +96,7 @@ def _finalized(value: Any) -> Any:
 
 @functools.cache
 def _environment() -> "jinja2.Environment":
-    jinja2 = require("jinja2")
+    jinja2 = of_extra("jinja2", "report")
     environment = jinja2.Environment(
         autoescape=True,
         finalize=_finalized,
@@ -119,7 +105,7 @@ def _environment() -> "jinja2.Environment":
     )
     environment.filters |= {
         # What the script reads back must be what stands in the data.
-        "as_it_is": require("markupsafe").escape,
+        "as_it_is": of_extra("markupsafe", "report").escape,
         **{each.__name__: each for each in (data_uri, fixed, interval, p_value, signed)},
     }
     environment.globals |= {"NOTHING": NOTHING, "MINUS": MINUS}

@@ -171,7 +171,7 @@ def test_pictures_of_two_sizes_may_be_allowed_and_are_read_alike(tmp_path, capsy
     assert prepare(path, out) == 65
     capsys.readouterr()
     assert prepare(path, out, "--no-validate") == 78
-    assert "was begun with sizes = 'any', not None" in capsys.readouterr().err
+    assert "sizes was 'any' and is None" in capsys.readouterr().err
 
 
 def test_limits_are_numbers_or_shares():

@@ -159,7 +159,7 @@ def test_other_settings_are_refused_by_name(toy, tmp_path, prepared, capsys, opt
             _stop_before_manifest(toy, out)
         code, line = message(capsys, *arguments(toy, out, *options))
         assert code == 78
-        assert f"was begun with {key} = " in line
+        assert f"was begun with other settings: {key} was " in line
 
 
 def test_other_input_is_refused(toy, prepared, tmp_path, capsys):
@@ -167,7 +167,7 @@ def test_other_input_is_refused(toy, prepared, tmp_path, capsys):
     prompt = other / "triplets" / "0000003" / "prompt.json"
     prompt.write_text(json.dumps(json.loads(prompt.read_text()) | {"edit": "another"}))
     code, line = message(capsys, *arguments(other, prepared))
-    assert (code, "was begun with sample = " in line) == (78, True)
+    assert (code, "was begun with other settings: sample was " in line) == (78, True)
 
 
 def test_part_of_a_set_and_options_of_its_reader(toy, tmp_path):

@@ -172,7 +172,7 @@ def test_sample_refuses_a_changed_item_and_other_settings(
     options = ("--model", reward_folder, "--out", tmp_path / "out", *SAMPLING)
     assert run("sample", items, *options) == 0
     assert run("sample", items, *options, "--steps", "3") == 78
-    assert "num_inference_steps = 2, not 3" in capsys.readouterr().err
+    assert "num_inference_steps was 2 and is 3" in capsys.readouterr().err
     items.write_text(items.read_text().replace("number 0", "number 1"))
     assert run("sample", items, *options) == 65
     assert "prompt = 'number 0', not 'number 1'" in capsys.readouterr().err

@@ -57,7 +57,7 @@ def test_other_settings_are_refused_by_name(tmp_path):
     with OutputFolder(tmp_path).opened(SETTINGS, {"jax": "2"}):
         pass
     with (
-        pytest.raises(ConfigError, match="begun with steps = 30, not 20"),
+        pytest.raises(ConfigError, match="steps was 30 and is 20"),
         OutputFolder(tmp_path).opened(SETTINGS | {"steps": 20}, {}),
     ):
         pass

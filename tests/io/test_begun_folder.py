@@ -23,8 +23,8 @@ def test_other_settings_are_refused_and_all_of_them_named(tmp_path):
     with pytest.raises(ConfigError) as caught:
         begin(tmp_path / "run.json", other)
     assert str(caught.value) == (
-        f"{tmp_path} was begun with cache.vae = 'a', not 'b'; seed = 1, not 2; "
-        "steps = None, not 3: take the same, or another --out"
+        f"{tmp_path} was begun with other settings: cache.vae was 'a' and is 'b'; "
+        "seed was 1 and is 2; steps was None and is 3; take the same, or another --out"
     )
 
 
@@ -32,7 +32,7 @@ def test_what_is_recorded_besides_decides_nothing(tmp_path):
     begin(tmp_path / "run.json", SETTINGS, record={"versions": {"jax": "1"}})
     begin(tmp_path / "run.json", SETTINGS, record={"versions": {"jax": "2"}})
     assert json.loads((tmp_path / "run.json").read_text())["versions"] == {"jax": "1"}
-    with pytest.raises(ConfigError, match=r"cache = \{.*\}, not None; .*: ask again"):
+    with pytest.raises(ConfigError, match=r"cache was \{.*\} and is None; .*; ask again"):
         begin(tmp_path / "run.json", {}, record={}, remedy="ask again")
 
 
@@ -56,5 +56,7 @@ def test_nothing_differs():
     assert list(differences(SETTINGS, SETTINGS)) == []
     assert list(differences({}, {"a": None})) == []
     refuse("the run", [])
-    with pytest.raises(ConfigError, match=r"^the run was begun with a\.b = 1, not 2: or else$"):
+    with pytest.raises(
+        ConfigError, match=r"^the run was begun with other settings: a\.b was 1 and is 2; or else$"
+    ):
         refuse("the run", [Difference("a.b", 1, 2)], "or else")

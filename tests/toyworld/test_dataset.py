@@ -144,7 +144,7 @@ def test_a_stopped_run_is_finished_by_the_same_command(toy, tmp_path, monkeypatc
 
 def test_other_settings_are_refused_and_nothing_is_touched(toy):
     before = contents(toy)
-    with pytest.raises(ConfigError, match=r"was begun with .*seed = 0, not 1"):
+    with pytest.raises(ConfigError, match=r"was begun with other settings: .*seed was 0 and is 1"):
         write_dataset(toy, Settings(examples=40, size=32, benchmark=3, seed=1), workers=1)
     assert contents(toy) == before
 

@@ -26,12 +26,13 @@ from typing import Any
 from etils import epath
 
 from mre_jax.errors import ConfigError, DataError, MreError
+from mre_jax.io.begun_folder import Difference
 from mre_jax.io.files import locked, write_atomically
 from mre_jax.io.growing_file import GrowingFile, plain, rows_so_far
 from mre_jax.training.checkpoints.folder import CheckpointFolder
 from mre_jax.training.run.environment import git_id, topology, versions
 from mre_jax.training.run.goodput import Goodput, goodput
-from mre_jax.training.run.identity import Difference, Identity, check_same_meta, check_same_run
+from mre_jax.training.run.identity import Identity, check_same_meta, check_same_run
 
 RUN, CONFIG, EVENTS, METRICS = "run.json", "config.yaml", "events.jsonl", "metrics.jsonl"
 CHECKPOINTS, MODEL = "checkpoints", "model"

@@ -1,12 +1,12 @@
 """What a run is, and whether what is asked for now is the same run."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.io.begun_folder import Difference, differences, refuse
 from mre_jax.training.config import TrainConfig
-from mre_jax.training.settings import keys
 
 # What may change when a run goes on: nothing of it changes what the next step computes, but for
 # rounding. Sections end with a dot.
@@ -28,7 +28,7 @@ FREE = (
 )
 FLAG = "--allow-config-change"
 
-_KEYS = frozenset(keys(TrainConfig))
+_REMEDY = f"set it back, start another run, or pass {FLAG}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,23 +72,6 @@ class Identity:
             raise DataError(f"{origin} is not of this version's form ({error})") from None
 
 
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """A setting that is not what it was.
-
-    Attributes:
-        key: dotted.
-        was, now: its values.
-    """
-
-    key: str
-    was: Any
-    now: Any
-
-    def __str__(self) -> str:
-        return f"{self.key} was {self.was!r} and is {self.now!r}"
-
-
 def check_same_run(previous: Identity, new: Identity, *, allow: bool = False) -> list[Difference]:
     """Refuses to go on with a run as another one.
 
@@ -103,17 +86,17 @@ def check_same_run(previous: Identity, new: Identity, *, allow: bool = False) ->
     Raises:
         ConfigError: naming every key that must not change and does, with both values.
     """
-    differences = [*_differences(previous.config.to_dict(), new.config.to_dict())]
-    differences += _contents(previous.data, previous.init, new)
+    found = [*differences(previous.config.to_dict(), new.config.to_dict())]
+    found += _contents(previous.data, previous.init, new)
     known = previous.init is not None and new.init is not None
     refused = [
         difference
-        for difference in differences
+        for difference in found
         if not _is_free(difference.key, new.config, known_init=known)
     ]
     if not allow:
-        _refuse(refused)
-    return differences
+        refuse("the run", refused, _REMEDY)
+    return found
 
 
 def check_same_meta(
@@ -126,14 +109,14 @@ def check_same_meta(
     Args:
         meta: of `Identity.to_meta`, kept with the checkpoint.
     """
-    differences = []
+    found = []
     if meta.get("config") != new.config.hash:
         was = str(meta.get("config"))
-        differences.append(Difference("hash of the configuration", was[:12], new.config.hash[:12]))
-    differences += _contents(tuple(meta.get("data", ())), meta.get("init"), new)
+        found.append(Difference("hash of the configuration", was[:12], new.config.hash[:12]))
+    found += _contents(tuple(meta.get("data", ())), meta.get("init"), new)
     if not allow:
-        _refuse(differences)
-    return differences
+        refuse("the run", found, _REMEDY)
+    return found
 
 
 def _contents(data: tuple[str, ...], init: str | None, new: Identity) -> Iterator[Difference]:
@@ -143,22 +126,6 @@ def _contents(data: tuple[str, ...], init: str | None, new: Identity) -> Iterato
         yield Difference("content of data.paths", was, now)
     if None not in (init, new.init) and init != new.init:
         yield Difference("content of model.init_from", init, new.init)
-
-
-def _refuse(differences: Sequence[Difference]) -> None:
-    if differences:
-        raise ConfigError(
-            f"the run was begun with other settings: {'; '.join(map(str, differences))}; set it "
-            f"back, start another run, or pass {FLAG}"
-        )
-
-
-def _differences(was: Any, now: Any, key: str = "") -> Iterator[Difference]:
-    if isinstance(was, dict) and isinstance(now, dict) and key not in _KEYS:
-        for name in now:
-            yield from _differences(was[name], now[name], f"{key}.{name}" if key else name)
-    elif was != now:
-        yield Difference(key, was, now)
 
 
 def _is_free(key: str, config: TrainConfig, *, known_init: bool) -> bool:

@@ -478,7 +478,7 @@ def test_options_out_of_range_are_one_line(shards, model, tmp_path, capsys, opti
 
 def test_other_settings_are_refused_by_name(shards, model, cached, capsys):
     code, line = message(capsys, cache_arguments(shards, model, cached))
-    assert (code, "was begun with cache." in line) == (78, True)
+    assert (code, "was begun with other settings: cache." in line) == (78, True)
 
 
 def test_a_manifest_of_another_version_is_refused(cached, tmp_path):

@@ -40,7 +40,7 @@ def test_a_folder_begun_with_another_recipe_is_refused(tmp_path):
     work = tmp_path / "unfinished"
     work.mkdir()
     (work / "recipe.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"was begun with .*steps = None"):
+    with pytest.raises(ConfigError, match=r"was begun with other settings: .*steps was None"):
         pretrain(TINY, tmp_path)
 
 
