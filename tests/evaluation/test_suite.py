@@ -20,7 +20,7 @@ from mre_jax.judges.packs.pack import PACKS
 from mre_jax.judges.spec import JudgeSpec
 from tests.evaluation.commands import evaluate
 from tests.evaluation.networks import brightness
-from tests.evaluation.test_case_tables import edits
+from tests.evaluation.suites.test_case_table import edits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

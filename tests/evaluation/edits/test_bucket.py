@@ -17,7 +17,7 @@ from mre_jax.evaluation.suites.case_table import read_cases, read_rows
 from mre_jax.evaluation.suites.real_edit import read_real_edit
 from tests.evaluation.buckets import mount
 from tests.evaluation.commands import evaluate, run
-from tests.evaluation.test_case_tables import human, png, write_arrow, write_parquet
+from tests.evaluation.suites.test_case_table import human, png, write_arrow, write_parquet
 
 URL = "gs://bucket"
 

@@ -6,7 +6,7 @@ from etils import epath
 from mre_jax.errors import ConfigError
 from mre_jax.training.run.directory import RunDirectory
 from mre_jax.training.run.shared_directory import check_found, check_shared
-from tests.training.test_checkpoint_topology import two_processes
+from tests.training.checkpoints.test_topology import two_processes
 from tests.training.train_files import Process, free_port
 
 

@@ -9,7 +9,7 @@ import time
 import pytest
 from PIL import Image
 
-from mre_jax.errors import ConfigError, DataError
+from mre_jax.errors import ConfigError
 from mre_jax.evaluation.results import read_results
 from mre_jax.judges.journal import read_verdicts
 from tests.evaluation import commands
@@ -92,7 +92,7 @@ def test_no_score_at_all_is_no_success(evaluate, server):
         with pytest.raises(ConfigError, match=r"none of the first 10 answers.*image is broken"):
             evaluate("--concurrency", "1")
     with pytest.raises(
-        DataError, match=r"no edit of x has a value \(7 rejected\).*image is broken"
+        ConfigError, match=r"none of 21 answers has a score \(21 rejected\).*image is broken"
     ):
         evaluate("--concurrency", "1")
     assert len(server.bodies) == 21

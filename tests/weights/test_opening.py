@@ -9,8 +9,8 @@ from mre_jax.errors import ConfigError, DataError
 from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.files.folder import COMPONENTS
 from mre_jax.weights.load import load_component, load_model
-from mre_jax.weights.model import model_at, open_model
 from mre_jax.weights.names.rule import tensors
+from mre_jax.weights.opening import model_at, open_model
 
 
 def test_a_lone_component_and_a_base_are_a_whole_model(pipeline_folder):
