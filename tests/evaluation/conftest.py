@@ -53,7 +53,7 @@ def dino(tmp_path_factory):
 def inception(tmp_path_factory):
     """The file of a narrow Inception."""
     torch = pytest.importorskip("torch")
-    from tests.evaluation.inception_reference import random_inception
+    from tests.evaluation.metrics.inception_reference import random_inception
 
     path = tmp_path_factory.mktemp("networks") / "inception.pth"
     torch.save(random_inception(width=4).state_dict(), path)

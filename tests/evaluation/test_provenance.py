@@ -10,7 +10,8 @@ from mre_jax.commands import statistics as statistics_command
 from mre_jax.commands import tables as tables_command
 from mre_jax.errors import DataError
 from mre_jax.evaluation.provenance import check_comparable, describe, side_by_side
-from mre_jax.evaluation.results import ResultsFile, append_results, read_all, read_results
+from mre_jax.evaluation.results import append_results, read_all, read_results
+from mre_jax.evaluation.results_file import ResultsFile
 from tests.evaluation.commands import run
 from tests.evaluation.rows import make_row, series
 

@@ -6,12 +6,12 @@ import pytest
 from mre_jax.errors import DataError
 from mre_jax.evaluation.results import (
     Result,
-    ResultsFile,
     append_results,
     read_all,
     read_results,
     select,
 )
+from mre_jax.evaluation.results_file import ResultsFile
 from tests.evaluation.rows import make_row
 
 

@@ -1,27 +1,28 @@
 """CLIP's metrics: how near pictures and texts are in the space that both share."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from etils import epath
-from flax import nnx
-from jaxtyping import Array, Float32, Float64, UInt8
+from jaxtyping import Array, Float32, Float64
 from PIL import Image
 
 from mre_jax.errors import ConfigError
 from mre_jax.evaluation.metrics.batched import Batched
 from mre_jax.evaluation.metrics.cosine import cosine, difference, unit
 from mre_jax.evaluation.metrics.preprocess import Picture, Preprocess
-from mre_jax.evaluation.metrics.weight_file import fingerprint, open_weights
+from mre_jax.evaluation.metrics.pretrained import (
+    Loaded,
+    PretrainedNetwork,
+    fingerprint,
+    open_weights,
+    read_network,
+)
 from mre_jax.io.json_file import read_object
 from mre_jax.models.clip import CLIPConfig, CLIPModel
-from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.weights.files.source import TensorSource, renamed
-from mre_jax.weights.locate import local_path
-from mre_jax.weights.names.rule import load
 from mre_jax.weights.tokens import Tokenizer
 
 Scores = Float64[np.ndarray, " n"]
@@ -30,73 +31,33 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-class CLIPScores:
+class CLIPScores(PretrainedNetwork[CLIPModel]):
     """Cosines of CLIP's features, one per item, in [-1, 1]; tables show 100 times some of them.
 
-    Args:
-        model: a full CLIP.
-        tokenizer: its own, or anything from texts to token ids [b t].
-        name: what tells these weights from others in `measure`.
-        batch_size: pictures or texts at a time on each device.
-        devices: None takes all of this process.
-
-    Attributes:
-        measure: network, weights and preprocessing, for the rows of results.
+    Its folder is one of transformers, such as that of clip-vit-base-patch32: config.json,
+    vocab.json and merges.txt (or tokenizer.json), and model.safetensors or pytorch_model.bin.
     """
 
-    def __init__(
-        self,
-        model: CLIPModel,
-        tokenizer: Any,
-        name: str,
-        *,
-        batch_size: int = 16,
-        devices: Sequence[jax.Device] | None = None,
-    ):
-        preprocess = preprocess_of(model.config)
-        self.measure = f"{name}, {preprocess}"
-        self._tokenizer = tokenizer
-
-        def of_images(model: CLIPModel, pixels: UInt8[Array, "b H W 3"]) -> Float32[Array, "b e"]:
-            return model.get_image_features(preprocess.normalise(pixels))
-
-        self._images: Batched[Picture] = Batched(
-            model, of_images, preprocess.pixels, batch_size=batch_size, devices=devices
-        )
-        self._texts: Batched[np.ndarray] = Batched(
-            model, CLIPModel.get_text_features, np.asarray, batch_size=batch_size, devices=devices
-        )
-
     @classmethod
-    def from_pretrained(
-        cls,
-        path: epath.PathLike,
-        *,
-        batch_size: int = 16,
-        devices: Sequence[jax.Device] | None = None,
-    ) -> "CLIPScores":
-        """CLIP from a folder of transformers, such as that of clip-vit-base-patch32.
+    def read(cls, path: Path) -> Loaded[CLIPModel]:
+        """See `PretrainedNetwork`."""
+        config = CLIPConfig.from_dict(read_object(path / "config.json"))
+        preprocess = preprocess_of(config)
+        _check_preprocessor(path / "preprocessor_config.json", preprocess)
+        source = _without_positions(open_weights(path))
+        model = read_network(functools.partial(CLIPModel, config), source)
+        tokenizer = Tokenizer.from_files(_tokenizer_files(path), config.text_config)
+        name = f"CLIP {_architecture(config)} ({fingerprint(source)})"
+        return Loaded(model, name, preprocess, tokenizer)
 
-        Args:
-            path: holds config.json, vocab.json and merges.txt (or tokenizer.json), and
-                model.safetensors or pytorch_model.bin; local or gs://.
-            batch_size, devices: see the class.
+    @staticmethod
+    def forward(model: CLIPModel, pixels: Float32[Array, "b H W 3"]) -> Float32[Array, "b e"]:
+        """See `PretrainedNetwork`."""
+        return model.get_image_features(pixels)
 
-        Raises:
-            DataError: when something is missing, damaged, or does not fit together.
-            ConfigError: for the folder of another network or preprocessing.
-        """
-        with local_path(path) as folder:
-            config = CLIPConfig.from_dict(read_object(folder / "config.json"))
-            _check_preprocessor(folder / "preprocessor_config.json", preprocess_of(config))
-            abstract = nnx.eval_shape(
-                lambda: CLIPModel(config, compute=Compute(), rngs=make_rngs(0))
-            )
-            source = _without_positions(open_weights(folder))
-            model = load(abstract, source)
-            tokenizer = Tokenizer.from_files(_tokenizer_files(folder), config.text_config)
-            name = f"CLIP {_architecture(config)} ({fingerprint(source)})"
-        return cls(model, tokenizer, name, batch_size=batch_size, devices=devices)
+    @functools.cached_property
+    def _texts(self) -> Batched[np.ndarray]:
+        return self._batched(CLIPModel.get_text_features, np.asarray)
 
     def image_features(self, pictures: Iterable[Picture]) -> Float64[np.ndarray, "n e"]:
         """Features of unit length.
@@ -112,9 +73,9 @@ class CLIPScores:
         Raises:
             DataError: if there are none.
         """
-        texts = list(texts)
+        texts, tokenizer = list(texts), self._loaded.tokenizer
         # Not in the threads of Batched: transformers' tokenizers take one call at a time.
-        return unit(self._texts(self._tokenizer(texts, "text") if texts else ()))
+        return unit(self._texts(tokenizer(texts, "text") if texts and tokenizer else ()))
 
     def clip_i(self, generated: Iterable[Picture], targets: Iterable[Picture]) -> Scores:
         """MagicBrush's CLIP-I: generated picture and ground truth.

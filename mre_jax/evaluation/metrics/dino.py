@@ -1,89 +1,51 @@
 """DINO's similarity of two pictures, as MagicBrush and Emu Edit report it."""
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Iterable
+from pathlib import Path
 
-import jax
 import numpy as np
-from etils import epath
-from flax import nnx
-from jaxtyping import Array, Float32, Float64, UInt8
+from jaxtyping import Array, Float32, Float64
 
-from mre_jax.evaluation.metrics.batched import Batched
 from mre_jax.evaluation.metrics.cosine import cosine, unit
 from mre_jax.evaluation.metrics.dino_names import released_names
 from mre_jax.evaluation.metrics.preprocess import Picture, Preprocess
+from mre_jax.evaluation.metrics.pretrained import (
+    Loaded,
+    PretrainedNetwork,
+    fingerprint,
+    open_weights,
+    read_network,
+)
 from mre_jax.evaluation.metrics.vit import VisionTransformer, ViTConfig
-from mre_jax.evaluation.metrics.weight_file import fingerprint, open_weights
-from mre_jax.models.layers import Compute, make_rngs
-from mre_jax.weights.locate import local_path
-from mre_jax.weights.names.rule import load
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class DINOScores:
-    """Cosines of the class token's state, one per pair, in [-1, 1].
+class DINOScores(PretrainedNetwork[VisionTransformer]):
+    """Cosines of the class token's state of DINO v1, one per pair, in [-1, 1].
 
-    Args:
-        model: the backbone.
-        name: what tells these weights from others in `measure`.
-        batch_size: pictures at a time on each device.
-        devices: None takes all of this process.
-
-    Attributes:
-        measure: network, weights and preprocessing, for the rows of results.
+    Its file is the backbone's: the authors' .pth, timm's model.safetensors, or a folder of
+    transformers' ViT. The authors' "full checkpoint" holds other networks as well and is not read.
     """
 
-    def __init__(
-        self,
-        model: VisionTransformer,
-        name: str,
-        *,
-        batch_size: int = 16,
-        devices: Sequence[jax.Device] | None = None,
-    ):
-        preprocess = preprocess_of(model.config)
-        self.measure = f"{name}, {preprocess}"
-
-        def features(
-            model: VisionTransformer, pixels: UInt8[Array, "b H W 3"]
-        ) -> Float32[Array, "b d"]:
-            return model(preprocess.normalise(pixels))[:, 0]
-
-        self._images: Batched[Picture] = Batched(
-            model, features, preprocess.pixels, batch_size=batch_size, devices=devices
-        )
-
     @classmethod
-    def from_pretrained(
-        cls,
-        path: epath.PathLike,
-        *,
-        batch_size: int = 16,
-        devices: Sequence[jax.Device] | None = None,
-    ) -> "DINOScores":
-        """DINO v1 from the backbone's file.
+    def read(cls, path: Path) -> Loaded[VisionTransformer]:
+        """See `PretrainedNetwork`."""
+        source = released_names(open_weights(path))
+        config = ViTConfig.of(source)
+        model = read_network(functools.partial(VisionTransformer, config), source)
+        letter = _LETTERS.get(config.hidden_size, str(config.hidden_size))
+        name = f"DINO ViT-{letter}/{config.patch_size} ({fingerprint(source)})"
+        return Loaded(model, name, preprocess_of(config))
 
-        Args:
-            path: the authors' .pth, timm's model.safetensors, or a folder of transformers' ViT;
-                local or gs://. The authors' "full checkpoint" holds other networks as well and
-                is not read.
-            batch_size, devices: see the class.
-
-        Raises:
-            DataError: when the file is missing, damaged, or that of another network.
-        """
-        with local_path(path) as local:
-            source = released_names(open_weights(local))
-            config = ViTConfig.of(source)
-            abstract = nnx.eval_shape(
-                lambda: VisionTransformer(config, compute=Compute(), rngs=make_rngs(0))
-            )
-            model = load(abstract, source)
-            letter = _LETTERS.get(config.hidden_size, str(config.hidden_size))
-            name = f"DINO ViT-{letter}/{config.patch_size} ({fingerprint(source)})"
-        return cls(model, name, batch_size=batch_size, devices=devices)
+    @staticmethod
+    def forward(
+        model: VisionTransformer, pixels: Float32[Array, "b H W 3"]
+    ) -> Float32[Array, "b d"]:
+        """See `PretrainedNetwork`."""
+        return model(pixels)[:, 0]
 
     def features(self, pictures: Iterable[Picture]) -> Float64[np.ndarray, "n d"]:
         """Features of unit length.

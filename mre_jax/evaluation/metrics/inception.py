@@ -16,9 +16,6 @@ from mre_jax.models.layers import Compute
 FEATURES = (64, 192, 768, 2048)
 """Widths of the four places whose mean over the picture is a feature."""
 
-SMALLEST_SIDE = 75
-"""Below it the last blocks have no pixel left."""
-
 Maps: TypeAlias = Float[Array, "b h w c"]
 MadeMaps: TypeAlias = Float[Array, "b h2 w2 d"]
 Size: TypeAlias = int | tuple[int, int]

@@ -1,27 +1,28 @@
 """Distances between sets of pictures by Inception's features: FID at four widths, and KID."""
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
-import jax
 import numpy as np
-from etils import epath
-from flax import nnx
 from jaxtyping import Array, Float32
 
 from mre_jax.errors import DataError
-from mre_jax.evaluation.metrics.batched import Batched
 from mre_jax.evaluation.metrics.frechet import Moments, frechet_distance
 from mre_jax.evaluation.metrics.inception import FEATURES, InceptionV3
 from mre_jax.evaluation.metrics.inception_input import InceptionInput
 from mre_jax.evaluation.metrics.kernel import kernel_distance
 from mre_jax.evaluation.metrics.preprocess import Picture
-from mre_jax.evaluation.metrics.weight_file import fingerprint, open_weights
-from mre_jax.models.layers import Compute, make_rngs
+from mre_jax.evaluation.metrics.pretrained import (
+    Loaded,
+    PretrainedNetwork,
+    fingerprint,
+    open_weights,
+    read_network,
+)
 from mre_jax.weights.files.source import TensorSource, renamed
-from mre_jax.weights.locate import local_path
-from mre_jax.weights.names.rule import load
 
 _CLASSES = 1008
 _FEWEST_OF_KID = 2
@@ -64,70 +65,26 @@ class PictureSet:
         return next(iter(self.moments.values())).count
 
 
-class InceptionScores:
-    """FID and KID between sets of pictures.
+class InceptionScores(PretrainedNetwork[InceptionV3]):
+    """FID and KID between sets of pictures, by PyTorch's copy of the weights of 2015-12-05.
 
-    Args:
-        model: the network.
-        name: what tells these weights from others in `measure`.
-        inputs: how pictures are fed to it.
-        batch_size: pictures at a time on each device.
-        devices: None takes all of this process.
-
-    Attributes:
-        measure: network, weights and preprocessing, for the rows of results.
+    Its file is the .pth of pytorch-fid or of torch-fidelity, or its tensors as safetensors;
+    torchvision's network of the same name is another one.
     """
 
-    def __init__(
-        self,
-        model: InceptionV3,
-        name: str,
-        inputs: InceptionInput | None = None,
-        *,
-        batch_size: int = 16,
-        devices: Sequence[jax.Device] | None = None,
-    ):
-        fed = inputs or InceptionInput()
-        self.measure = f"{name}, {fed}"
-
-        def features(
-            model: InceptionV3, pixels: Float32[Array, "b H W 3"]
-        ) -> dict[int, Float32[Array, "b d"]]:
-            return model(fed.normalise(pixels))
-
-        self._images: Batched[Picture] = Batched(
-            model, features, fed.pixels, batch_size=batch_size, devices=devices
-        )
-
     @classmethod
-    def from_pretrained(
-        cls,
-        path: epath.PathLike,
-        inputs: InceptionInput | None = None,
-        *,
-        batch_size: int = 16,
-        devices: Sequence[jax.Device] | None = None,
-    ) -> "InceptionScores":
-        """The network from PyTorch's copy of the weights of 2015-12-05.
+    def read(cls, path: Path) -> Loaded[InceptionV3]:
+        """See `PretrainedNetwork`."""
+        source = _without_classifier(open_weights(path))
+        model = read_network(functools.partial(InceptionV3, width=_width(source)), source)
+        return Loaded(model, f"Inception v3 FID ({fingerprint(source)})", InceptionInput())
 
-        Args:
-            path: the .pth of pytorch-fid or of torch-fidelity, or its tensors as safetensors; local
-                or gs://.
-            inputs, batch_size, devices: see the class.
-
-        Raises:
-            DataError: when the file is missing, damaged, or that of another network, such as
-                torchvision's of the same name.
-        """
-        with local_path(path) as local:
-            source = _without_classifier(open_weights(local))
-            width = _width(source)
-            abstract = nnx.eval_shape(
-                lambda: InceptionV3(width=width, compute=Compute(), rngs=make_rngs(0))
-            )
-            model = load(abstract, source)
-            name = f"Inception v3 FID ({fingerprint(source)})"
-        return cls(model, name, inputs, batch_size=batch_size, devices=devices)
+    @staticmethod
+    def forward(
+        model: InceptionV3, pixels: Float32[Array, "b H W 3"]
+    ) -> dict[int, Float32[Array, "b d"]]:
+        """See `PretrainedNetwork`."""
+        return model(pixels)
 
     def collect(self, pictures: Iterable[Picture], *, kid: bool = True) -> PictureSet:
         """Runs the network over a set, which is read once and batch by batch.
@@ -163,7 +120,7 @@ class InceptionScores:
 
         Args:
             reference, generated: both from `collect` of this object.
-            subsets, subset_size, seed: those of `kernel_distance`.
+            subsets, subset_size, seed: subsets of KID; see `kernel_distance`.
 
         Raises:
             DataError: for sets of fewer than two pictures, or three for KID.

@@ -23,8 +23,8 @@ class KernelDistance(NamedTuple):
         value: mean over the subsets.
         deviation: standard deviation over the subsets, which papers print behind the value; it
             says how much subsets differ, not how certain the value is.
-        standard_error: that of the distance between the whole sets, by leaving out each picture
-            once (jackknife), the sets taken as independent.
+        standard_error: standard error of the distance between the whole sets, by leaving out each
+            picture once (jackknife), the sets taken as independent.
         subsets, subset_size: what the value was taken from.
     """
 

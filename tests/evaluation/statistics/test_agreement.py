@@ -6,14 +6,12 @@ import scipy.stats
 
 from mre_jax.errors import DataError
 from mre_jax.evaluation.statistics.agreement import (
-    Coefficient,
     correlate,
     correlate_systems,
-    kappa,
-    krippendorff_alpha,
     reliability,
     self_consistency,
 )
+from mre_jax.evaluation.statistics.coefficients import Coefficient, kappa, krippendorff_alpha
 from mre_jax.evaluation.statistics.intervals import Bootstrap
 from mre_jax.judges.others.ratings import Rating
 from tests.evaluation.rows import series

@@ -286,7 +286,8 @@ def test_presets_ask_as_they_say(server, toy, copies, tmp_path, capsys):
 
 def test_a_perspective_without_any_value_is_no_success():
     rows = [make_row(), make_row(metric="quality", status="invalid", reason="a poem")]
-    with pytest.raises(DataError, match=r"quality: no edit of a has a value \(1 invalid\).*a poem"):
+    message = r"quality of a: none of 1 answers has a score \(1 invalid\).*a poem"
+    with pytest.raises(ConfigError, match=message):
         check_complete(rows)
     check_complete([rows[0], make_row(metric="quality", item="9", status="ok"), rows[1]])
 
