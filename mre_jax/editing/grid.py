@@ -3,17 +3,14 @@
 import dataclasses
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image
 
 from mre_jax.editing.request import EditRequest
-from mre_jax.reward.scores import BEST
+from mre_jax.io.contact_sheet import FAINT, INK, Cell, Strip, contact_sheet, grade
+from mre_jax.reward.scores import BEST, PERSPECTIVES
 
-ROWS = ("all three", "following", "preserving", "quality")
-Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
-_MARGIN = 8
-_FONT_SIZE = 20
 _NARROWEST = 176
-"""Pixels that hold the longest caption."""
+"""Pixels that hold the longest caption at a scale of 1."""
 
 
 def requests(request: EditRequest, values: Sequence[float]) -> list[EditRequest]:
@@ -34,36 +31,20 @@ def draw(
     values: Sequence[float],
     images: Sequence[Image.Image],
 ) -> Image.Image:
-    """Lays out the edits of `requests` with their scores, `original` at the left.
+    """Lays out the edits of `requests` with their scores, `original` at the left of the first row.
 
     Pictures too narrow for their captions are enlarged, each pixel to a square.
     """
     factor = -(-_NARROWEST // images[0].width)
-    original, *images = (
-        ImageOps.scale(i, factor, Image.Resampling.NEAREST) for i in (original, *images)
-    )
-    width, height = images[0].size
-    font = ImageFont.load_default(_FONT_SIZE)
-    header = _FONT_SIZE + 2 * _MARGIN
-    cell_width, cell_height = width + _MARGIN, height + header
-    sheet = Image.new("RGB", (cell_width * (1 + len(values)), cell_height * len(ROWS)), "white")
-    pen = ImageDraw.Draw(sheet)
-    for row, name in enumerate(ROWS):
-        top = row * cell_height
-        if row == 0:
-            sheet.paste(original, (0, header))
-            pen.text((0, _MARGIN), _clip(request.prompt, pen, font, width), "black", font)
-        else:
-            pen.text((_MARGIN, top + header), f"{name} alone", "black", font)
-        for column, value in enumerate(values, 1):
-            label = f"{name} {value:g}"
-            pen.text((column * cell_width, top + _MARGIN), label, "black", font)
-            image = images[row * len(values) + column - 1]
-            sheet.paste(image, (column * cell_width, top + header))
-    return sheet
-
-
-def _clip(text: str, pen: ImageDraw.ImageDraw, font: Font, width: int) -> str:
-    while text and pen.textlength(text, font) > width:
-        text = text[:-2] + "…" if text.endswith("…") else text[:-1] + "…"
-    return text
+    width, height = (side * factor for side in images[0].size)
+    left = len(values)
+    strips = []
+    for row, name in enumerate(("all", *PERSPECTIVES)):
+        cells: list[Cell | None] = [
+            Cell(image, [[(name, FAINT), (f"{value:g}", grade(value))]])
+            for value, image in zip(values, images[row * left : (row + 1) * left], strict=True)
+        ]
+        first = None if row else Cell(original, [[("original", FAINT)]])
+        title = f"{name} alone" if row else request.prompt
+        strips.append(Strip([(title, INK)], [first, *cells]))
+    return contact_sheet(strips, (width, height), scale=max(1, width // _NARROWEST))

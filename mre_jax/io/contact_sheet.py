@@ -17,7 +17,7 @@ _GRADES = (
 )  # fmt: skip
 _GAP, _MARGIN = 10, 24
 _TITLE, _LINE = 22, 17
-_SIZES = 15, 12  # of the fonts of title and lines
+_SIZES = 15, 12  # of the fonts of title and lines, at a scale of 1
 
 Font: TypeAlias = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
@@ -51,15 +51,16 @@ class Strip:
 
 
 def contact_sheet(
-    strips: Sequence[Strip], size: tuple[int, int], *, columns: int = 1
+    strips: Sequence[Strip], size: tuple[int, int], *, columns: int = 1, scale: int = 1
 ) -> Image.Image:
     """Lays out strips, column by column.
 
     Args:
-        strips: at least one; places are as wide and high as the largest takes.
+        strips: one or more; places are as wide and high as the largest takes.
         size: width and height in pixels that a picture is fitted into. A smaller one is enlarged,
             each pixel to a square.
         columns: strips side by side.
+        scale: size of the letters, which at 1 suit pictures of 150 pixels.
 
     Example:
         >>> dog = Image.new("RGB", (64, 48), "tan")
@@ -70,7 +71,8 @@ def contact_sheet(
     count = max(len(strip.cells) for strip in strips)
     below = [max((len(c.lines) for c in strip.cells if c), default=0) for strip in strips]
     lines = max(n + len(strip.lines) for n, strip in zip(below, strips, strict=True))
-    place = (count * (size[0] + _GAP) - _GAP, _TITLE + size[1] + lines * _LINE)
+    head, line = _TITLE * scale, _LINE * scale
+    place = (count * (size[0] + _GAP) - _GAP, head + size[1] + lines * line)
     rows = -(-len(strips) // columns)
     sheet = Image.new(
         "RGB",
@@ -80,14 +82,15 @@ def contact_sheet(
     for number, strip in enumerate(strips):
         column, row = divmod(number, rows)
         left, top = (_MARGIN + n * (p + _MARGIN) for n, p in zip((column, row), place, strict=True))
-        _write(sheet, (left, top), [strip.title], _SIZES[0], place[0])
+        _write(sheet, (left, top), [strip.title], _SIZES[0] * scale, place[0], line)
         for index, cell in enumerate(strip.cells):
-            corner = left + index * (size[0] + _GAP), top + _TITLE
+            corner = left + index * (size[0] + _GAP), top + head
             if cell is not None:
                 _paste(sheet, corner, cell.picture, size)
-                _write(sheet, (corner[0], corner[1] + size[1]), cell.lines, _SIZES[1], size[0])
-        bottom = top + _TITLE + size[1] + below[number] * _LINE
-        _write(sheet, (left, bottom), strip.lines, _SIZES[1], place[0])
+                under = corner[0], corner[1] + size[1]
+                _write(sheet, under, cell.lines, _SIZES[1] * scale, size[0], line)
+        bottom = top + head + size[1] + below[number] * line
+        _write(sheet, (left, bottom), strip.lines, _SIZES[1] * scale, place[0], line)
     return sheet
 
 
@@ -112,8 +115,14 @@ def _paste(
 
 
 def _write(
-    sheet: Image.Image, corner: tuple[int, int], lines: Sequence[Line], size: int, width: float
+    sheet: Image.Image,
+    corner: tuple[int, int],
+    lines: Sequence[Line],
+    size: int,
+    width: float,
+    height: int,
 ) -> None:
+    """Lines of a height, each cut to a width; the texts of one column start at one place."""
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size)
     tabs = [0.0] * max((len(line) for line in lines), default=0)
     for line in lines:
@@ -123,7 +132,7 @@ def _write(
         for index, (text, colour) in enumerate(line):
             left = sum(tabs[:index])
             shown = _fit(text, pen, font, width - left)
-            pen.text((corner[0] + left, corner[1] + number * _LINE + 3), shown, colour, font)
+            pen.text((corner[0] + left, corner[1] + number * height + 3), shown, colour, font)
 
 
 def _fit(text: str, pen: ImageDraw.ImageDraw, font: Font, width: float) -> str:

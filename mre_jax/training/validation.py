@@ -1,5 +1,6 @@
 """Edits that a run makes of itself now and then, with the same pictures and noise each time."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -8,13 +9,14 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Bool, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from mre_jax.editing.items import read_items
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.editing.request import EditConditions, EditRequest
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.errors import DataError
+from mre_jax.io.contact_sheet import INK, Cell, Strip, contact_sheet, grade
 from mre_jax.io.devices import batch_mesh
 from mre_jax.io.image import write_png
 from mre_jax.training.config import TrainConfig
@@ -24,7 +26,6 @@ from mre_jax.training.start import Start, compute_of
 from mre_jax.training.state import Parameters, State
 from mre_jax.weights.load import Model
 
-_GAP, _LINE = 6, 16
 _BATCH = 8
 """Edits at a time on a device."""
 
@@ -45,7 +46,7 @@ class Validation:
         """Reads the list of edits, so that a mistake in it ends the run before it begins.
 
         Args:
-            start: with the frozen networks; `Needs.edits` asked for them.
+            start: with the frozen networks; `RequiredNetworks.edits` asked for them.
 
         Raises:
             DataError: naming the line or picture.
@@ -156,24 +157,12 @@ def draw_sheet(
     originals: Sequence[Image.Image],
     edited: Sequence[Image.Image | DataError],
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """A column per edit: the instruction, the original, the result, or that there is none."""
-    width = max(128, *(picture.width for picture in originals))
-    height = max(picture.height * width // picture.width for picture in originals)
-    columns = len(requests)
-    sheet = Image.new(
-        "RGB",
-        (columns * (width + _GAP) + _GAP, 2 * (height + _GAP) + _LINE + _GAP),
-        "white",
-    )
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    for column, (request, *pictures) in enumerate(zip(requests, originals, edited, strict=True)):
-        left = _GAP + column * (width + _GAP)
-        pen.text((left, 2), request.prompt[: width // 6], "black", font)
-        for row, picture in enumerate(pictures):
-            top = _LINE + _GAP + row * (height + _GAP)
-            if isinstance(picture, DataError):
-                pen.text((left, top), "not finite", "red", font)
-                continue
-            shown = picture.resize((width, picture.height * width // picture.width))
-            sheet.paste(shown, (left, top))
-    return np.asarray(sheet)
+    """A pair per edit under its instruction: the original, and the result or that there is none."""
+    side = max(128, *(max(picture.size) for picture in originals))
+    strips = []
+    for request, original, picture in zip(requests, originals, edited, strict=True):
+        result = Cell(None, [[("not finite", grade(0))]])
+        if not isinstance(picture, DataError):
+            result = Cell(picture)
+        strips.append(Strip([(request.prompt, INK)], [Cell(original), result]))
+    return np.asarray(contact_sheet(strips, (side, side), columns=math.isqrt(len(strips))))

@@ -16,7 +16,7 @@ from mre_jax.training.optimizer import make_optimizer
 from mre_jax.training.parallel import Layout, make_mesh
 from mre_jax.training.run.directory import RunDirectory
 from mre_jax.training.run.identity import Identity
-from mre_jax.training.start import Needs, load_start
+from mre_jax.training.start import RequiredNetworks, load_start
 from mre_jax.training.state import fresh_state
 from mre_jax.training.validation import Validation, draw_sheet, pack, unpack
 from tests.training.train_files import write_config
@@ -50,7 +50,7 @@ def layout(config):
 
 @pytest.fixture(scope="module")
 def start(config, layout):
-    return load_start(config, layout, Needs(edits=True))
+    return load_start(config, layout, RequiredNetworks(edits=True))
 
 
 def first_state(config, start, layout):
@@ -90,13 +90,13 @@ def test_an_edit_that_is_not_finite_is_said_and_training_goes_on(config, start, 
 
 
 def test_the_place_of_an_edit_that_is_not_finite_is_not_black():
-    picture = Image.new("RGB", (SIDE, SIDE))
+    picture = Image.new("RGB", (128, 128))
     request = EditRequest(prompt="x")
     made, failed = (
-        draw_sheet([request], [picture], [x])[-100:] for x in (picture, DataError("not finite"))
+        (draw_sheet([request], [picture], [x]) == 0).all(-1).sum() / 128**2
+        for x in (picture, DataError("not finite"))
     )
-    assert made.min() == 0 and (made == 0).mean() > 0.5
-    assert (failed == 255).mean() > 0.8
+    assert 2 <= made < 2.1 and 1 <= failed < 1.1
 
 
 def test_all_devices_edit_as_one_does(config, start, layout, tmp_path, monkeypatch):
@@ -137,7 +137,7 @@ def test_the_sheet_shows_each_pair_under_its_instruction():
     requests = [EditRequest(prompt="blue"), EditRequest(prompt="same")]
     sheet = draw_sheet(requests, [red, wide], [blue, wide])
     colours = {tuple(int(v) for v in pixel) for pixel in sheet.reshape(-1, 3)}
-    assert {(255, 0, 0), (0, 0, 255), (0, 255, 0), (255, 255, 255)} <= colours
-    red_rows = np.where((sheet == (255, 0, 0)).all(-1).any(1))[0]
-    blue_rows = np.where((sheet == (0, 0, 255)).all(-1).any(1))[0]
-    assert red_rows.max() < blue_rows.min(), "the result stands below the original"
+    assert {(255, 0, 0), (0, 0, 255), (0, 255, 0)} <= colours
+    red_columns = np.where((sheet == (255, 0, 0)).all(-1).any(0))[0]
+    blue_columns = np.where((sheet == (0, 0, 255)).all(-1).any(0))[0]
+    assert red_columns.max() < blue_columns.min(), "the result stands beside the original"
