@@ -19,16 +19,15 @@ function of the text).
 
 import argparse
 import dataclasses
-import functools
 import inspect
 import re
-import types
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mre_jax.errors import ConfigError
+from mre_jax.io.field_types import dataclass_of, default_of, field_types, without_none
 
 Spec = TypeVar("Spec")
 Parser = argparse.ArgumentParser | argparse._ArgumentGroup
@@ -86,7 +85,7 @@ def _add(
     defaults: Mapping[str, Any],
 ) -> None:
     for field in _fields(spec):
-        nested = _nested(field.type)
+        nested = dataclass_of(field.type)
         if nested is not None:
             title = field.metadata.get("title", field.name.replace("_", " "))
             group = parser.add_argument_group(title)
@@ -127,7 +126,7 @@ def _add_one(place: Parser, field: "_Field", dest: str, required: bool, default:
 
 def _kind(field: "_Field", default: Any) -> dict[str, Any]:
     """How argparse takes a field of its type."""
-    hint = _without_none(field.type)
+    hint = without_none(field.type)
     if hint is bool:
         has_no = default is not False or field.metadata.get("no")
         return {"action": argparse.BooleanOptionalAction if has_no else "store_true"}
@@ -145,7 +144,7 @@ def _kind(field: "_Field", default: Any) -> dict[str, Any]:
 def _read(spec: type, args: argparse.Namespace, prefix: str) -> Any:
     values: dict[str, Any] = {}
     for field in _fields(spec):
-        nested = _nested(field.type)
+        nested = dataclass_of(field.type)
         if nested is None:
             value = getattr(args, f"{prefix}{field.name}")
             values[field.name] = _value(field, value)
@@ -160,7 +159,7 @@ def _read(spec: type, args: argparse.Namespace, prefix: str) -> Any:
 def _value(field: "_Field", value: Any) -> Any:
     if "parse" in field.metadata and isinstance(value, str):
         return field.metadata["parse"](value)
-    hint = _without_none(field.type)
+    hint = without_none(field.type)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple and arguments[0] is float and isinstance(value, str):
         return parse_numbers(value, field.flags[0])
@@ -181,7 +180,7 @@ def _pair(text: str, flag: str) -> tuple[str, str]:
 def _is_given(spec: type, args: argparse.Namespace, prefix: str) -> bool:
     """Whether any option of a spec that may be left out has another value than its default."""
     for field in _fields(spec):
-        if _nested(field.type) is not None:
+        if dataclass_of(field.type) is not None:
             continue
         value = getattr(args, f"{prefix}{field.name}")
         missing = field.default is dataclasses.MISSING
@@ -212,7 +211,7 @@ class _Field:
     @property
     def repeated(self) -> bool:
         """Whether the option may be given more than once."""
-        hint = _without_none(self.type)
+        hint = without_none(self.type)
         arguments = typing.get_args(hint)
         origin = typing.get_origin(hint)
         return not {"parse", "nargs"} & self.metadata.keys() and (
@@ -228,34 +227,13 @@ class _Field:
         return (flag,) if isinstance(flag, str) else tuple(flag)
 
 
-@functools.cache
-def _hints(spec: type) -> dict[str, Any]:
-    return typing.get_type_hints(spec)
-
-
 def _fields(spec: Any) -> Iterator[_Field]:
-    docs = field_docs(spec)
+    docs, hints = field_docs(spec), field_types(spec)
     for field in dataclasses.fields(spec):
         if not field.init or field.metadata.get("option") is False:
             continue
-        default = field.default
-        if field.default_factory is not dataclasses.MISSING:
-            default = field.default_factory()
         text = field.metadata.get("help", docs.get(field.name, ""))
-        yield _Field(field.name, _hints(spec)[field.name], default, text, field.metadata)
-
-
-def _nested(hint: Any) -> Any:
-    """The spec that a type is, or is if not None."""
-    hint = _without_none(hint)
-    return hint if isinstance(hint, type) and dataclasses.is_dataclass(hint) else None
-
-
-def _without_none(hint: Any) -> Any:
-    if typing.get_origin(hint) not in (types.UnionType, typing.Union):
-        return hint
-    rest = [choice for choice in typing.get_args(hint) if choice is not type(None)]
-    return rest[0] if len(rest) == 1 else functools.reduce(lambda a, b: a | b, rest)
+        yield _Field(field.name, hints[field.name], default_of(field), text, field.metadata)
 
 
 def _as_help(default: Any) -> str:

@@ -1,11 +1,11 @@
 """Between our frozen configurations and the config.json files of diffusers and transformers."""
 
 import dataclasses
-import types
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args, get_origin
 
 from mre_jax.errors import ConfigError
+from mre_jax.io.field_types import choices
 
 Config = TypeVar("Config")
 
@@ -59,7 +59,7 @@ def check_model_type(mapping: Mapping[str, Any], expected: str) -> None:
 
 
 def _check_type(key: str, value: Any, expected: Any) -> None:
-    kinds = get_args(expected) if isinstance(expected, types.UnionType) else (expected,)
+    kinds = choices(expected)
     if not any(_fits(value, kind) for kind in kinds):
         given = list(value) if isinstance(value, tuple) else value
         names = ("list" if get_origin(kind) is tuple else kind.__name__ for kind in kinds)

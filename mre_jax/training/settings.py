@@ -10,7 +10,6 @@ import functools
 import json
 import posixpath
 import re
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -21,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from mre_jax.errors import ConfigError
+from mre_jax.io.field_types import choices, dataclass_of, default_of, field_types
 
 Schema = TypeVar("Schema")
 Sources = Sequence[tuple[str, Mapping[str, Any]]]
@@ -55,11 +55,11 @@ def from_dict(schema: type[Schema], mapping: Mapping[str, Any], origin: str = ""
 
 def keys(schema: Any) -> list[str]:
     """Every key of a schema in order, dotted; sections are no keys of their own."""
-    sections = {name: _section(hint) for name, hint in typing.get_type_hints(schema).items()}
+    sections = {name: dataclass_of(hint) for name, hint in field_types(schema).items()}
     return [
         key
-        for name, section in sections.items()
-        for key in ([f"{name}.{key}" for key in keys(section)] if section else [name])
+        for name, inner in sections.items()
+        for key in ([f"{name}.{key}" for key in keys(inner)] if inner else [name])
     ]
 
 
@@ -152,8 +152,8 @@ def _parsed(text: str, origin: str) -> dict[str, Any]:
 def _build(schema: type[Schema], sources: Sources, path: str) -> Schema:
     """The dataclass, by pydantic; its errors as one line."""
     origins: dict[str, str] = {}
-    values: Any = {name: {} for name, hint in typing.get_type_hints(schema).items()
-                   if _section(hint) is hint}  # fmt: skip
+    values: Any = {name: {} for name, hint in field_types(schema).items()
+                   if dataclass_of(hint) is hint}  # fmt: skip
     for origin, settings in sources:
         values = _merged(values, settings, origin, "", origins)
     try:
@@ -199,10 +199,10 @@ def _line(
         # A class that serves elsewhere too knows its own section's name, not those around it.
         outer = ".".join(sections)
         return f"{outer}.{text}" if text.startswith(f"{loc[-1]}.") else f"{key}: {text}"
-    value = functools.reduce(lambda inner, name: inner[name], loc, values)
+    value = functools.reduce(lambda outer, name: outer[name], loc, values)
     hint = _hint(schema, key)
-    if section := _section(hint):
-        wanted = f"a section with keys as {', '.join(keys(section)[:3])}"
+    if inner := dataclass_of(hint):
+        wanted = f"a section with keys as {', '.join(keys(inner)[:3])}"
     else:
         wanted = _type(hint) if kind in _TYPE_ERRORS else _range(hint)
     return f"{origins.get(key, path)}: {key}={value!r} must be {wanted}"
@@ -210,10 +210,9 @@ def _line(
 
 def _nearest(schema: Any, sections: Sequence[str], key: str) -> str:
     """The end of a message: the key that was probably meant."""
-    for section in sections:
-        schema = _section(typing.get_type_hints(schema)[section])
+    schema = _inner(schema, sections)
     prefix = "".join(f"{section}." for section in sections)
-    here = [f"{prefix}{name}" for name in typing.get_type_hints(schema)]
+    here = [f"{prefix}{name}" for name in field_types(schema)]
     known = [prefix + known for known in keys(schema)]
     match = difflib.get_close_matches(key, [*here, *known], n=1, cutoff=0.7)
     if not match and not sections:  # the key of a section, without its section
@@ -224,35 +223,26 @@ def _nearest(schema: Any, sections: Sequence[str], key: str) -> str:
 
 def _hint(schema: Any, key: str) -> Any:
     *sections, name = key.split(".")
-    for section in sections:
-        schema = _section(typing.get_type_hints(schema)[section])
-    return typing.get_type_hints(schema, include_extras=True)[name]
+    return field_types(_inner(schema, sections))[name]
+
+
+def _inner(schema: Any, sections: Sequence[str]) -> Any:
+    """The dataclass of a section within sections."""
+    return functools.reduce(
+        lambda outer, name: dataclass_of(field_types(outer)[name]), sections, schema
+    )
 
 
 def _default(schema: Any, key: str) -> str:
     """As YAML has it; that of a key in a section that is null by default, once there is one."""
     *sections, name = key.split(".")
-    for section in sections:
-        schema = _section(typing.get_type_hints(schema)[section])
-    field = schema.__dataclass_fields__[name]
-    if field.default_factory is not dataclasses.MISSING:
-        return json.dumps(field.default_factory())
-    return "required" if field.default is dataclasses.MISSING else json.dumps(field.default)
-
-
-def _choices(hint: Any) -> tuple[Any, ...]:
-    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
-    return typing.get_args(hint) if union else (hint,)
-
-
-def _section(hint: Any) -> Any:
-    """The dataclass of a field whose type is one, or one and None."""
-    return next((c for c in _choices(hint) if dataclasses.is_dataclass(c)), None)
+    value = default_of(_inner(schema, sections).__dataclass_fields__[name])
+    return "required" if value is dataclasses.MISSING else json.dumps(value)
 
 
 def _type(hint: Any) -> str:
     """A type as a user knows it."""
-    return " or ".join(map(_one_type, _choices(hint)))
+    return " or ".join(map(_one_type, choices(hint)))
 
 
 def _one_type(hint: Any) -> str:
@@ -271,8 +261,8 @@ def _one_type(hint: Any) -> str:
 
 def _range(hint: Any) -> str:
     """The description that stands beside the limits of a field, or of the entries of a list."""
-    null = ", or null" if type(None) in _choices(hint) else ""
-    for choice in _choices(hint):
+    null = ", or null" if type(None) in choices(hint) else ""
+    for choice in choices(hint):
         for inner in (choice, *typing.get_args(choice)):
             for extra in getattr(inner, "__metadata__", ()):
                 if isinstance(extra, FieldInfo) and extra.description:
