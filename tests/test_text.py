@@ -14,7 +14,8 @@ from PIL import Image
 
 from mre_jax.evaluation.case import Case
 from mre_jax.evaluation.edit_set import EditSet
-from mre_jax.evaluation.results import Result, ResultsFile, read_results
+from mre_jax.evaluation.results import Result, read_results
+from mre_jax.evaluation.results_file import ResultsFile
 from mre_jax.evaluation.statistics.intervals import Bootstrap
 from mre_jax.evaluation.statistics.summary import compare_lines, summary_lines
 from mre_jax.evaluation.tables.fill import render

@@ -14,8 +14,9 @@ from mre_jax.evaluation.case import Case
 from mre_jax.evaluation.edit_set import EditSet
 from mre_jax.evaluation.edits.sent_pictures import AS_EDITED, check_pictures, encode_pair
 from mre_jax.evaluation.preset import PRESETS, Preset
-from mre_jax.evaluation.results import Result, ResultsFile, select
-from mre_jax.evaluation.suite import Suite, opened
+from mre_jax.evaluation.results import Result, select
+from mre_jax.evaluation.results_file import ResultsFile, opened
+from mre_jax.evaluation.suite import Suite
 from mre_jax.judges.asking import run_all
 from mre_jax.judges.estimate import Estimate, answered_keys, estimate
 from mre_jax.judges.journal import Budget, Journal

@@ -8,28 +8,14 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from etils import epath
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.evaluation.provenance import Difference, difference, side_by_side
-from mre_jax.io.files import write_atomically
+from mre_jax.evaluation.provenance import side_by_side
 from mre_jax.io.growing_file import GrowingFile, read_growing
-from mre_jax.io.json_file import to_line
-
-STATUSES = (
-    "ok",
-    "refused",
-    "content_filter",
-    "truncated",
-    "invalid",
-    "rejected",
-    "http_error",
-    "budget_stopped",
-    "missing",
-)
+from mre_jax.judges.verdict import STATUSES
 
 FILE = "results.jsonl"
 """The rows in an output folder."""
@@ -52,7 +38,7 @@ class Result:
         metric: "following", "preserving", "quality", "l1", "clip_i", "fid_64", ...
         value: None unless `status` is "ok".
         passed: a judge's yes or no; None for metrics without.
-        status: one of `STATUSES`.
+        status: one of `judges.verdict.STATUSES`.
         measure: what made the value: the judge's snapshot, or the metric's network and
             preprocessing.
         prompt_hash: hash of the judge's prompt, or prompts by type; "" for metrics without.
@@ -204,14 +190,14 @@ def read_all(paths: Sequence[epath.PathLike], *, apart: bool = False) -> list[Re
     found: list[tuple[str, Result]] = []
     for path in paths:
         file = results_file(path)
-        rows = _read(file)
+        rows = read_rows(file)
         if not rows:
             raise DataError(f"{file}: no results in it")
         found += rows
     if apart:
         wheres, mixed = zip(*found, strict=True)
         found = list(zip(wheres, side_by_side(mixed), strict=True))
-    return _without_repetition(found)
+    return without_repetition(found)
 
 
 def results_file(path: epath.PathLike) -> epath.Path:
@@ -240,117 +226,12 @@ def append_results(path: Path | str, rows: Iterable[Result]) -> None:
             file.flush()
 
 
-class ResultsFile:
-    """A file of rows that runs fill and fill up, as a context manager; one process writes it.
-
-    A row that is there already is not written again. One that has changed since, because the item
-    had no value then or another picture, replaces the old one when the block is left.
-
-    Args:
-        path: place of the file; made if it is not there.
-
-    Attributes:
-        rows: all rows, by key.
+def read_rows(path: epath.Path) -> list[tuple[str, Result]]:
+    """The rows of one file and where they stand; none where `read_growing` finds none.
 
     Raises:
-        DataError: as `read_results`.
+        DataError: naming the line that is damaged.
     """
-
-    def __init__(self, path: Path | str):
-        self.path = Path(path)
-        found = _without_repetition(_read(epath.Path(path)) if self.path.exists() else [])
-        self.rows = {row.key: row for row in found}
-        self._changed = False
-
-    def add(self, rows: Sequence[Result]) -> None:
-        """Takes rows in; new ones are on the disk when it returns.
-
-        Raises:
-            DataError: if a value is there that another judge, prompt, network or checkpoint made.
-        """
-        new = []
-        for row in rows:
-            old = self.rows.get(row.key)
-            if old == row:
-                continue
-            if old is None:
-                new.append(row)
-            else:
-                self._check_same_origin(old, row)
-                self._changed = True
-            self.rows[row.key] = row
-        append_results(self.path, new)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._changed:
-            write_atomically(
-                self.path, "".join(to_line(row.to_json()) for row in self.rows.values())
-            )
-
-    def check_settings(self, planned: Sequence[Result]) -> None:
-        """Refuses what `add` would refuse of another measurement, before it is made.
-
-        Args:
-            planned: a row a metric, without a value; whoever measures it may not be known yet.
-
-        Raises:
-            DataError: as `add`.
-        """
-        plans = {_without_item(row): row for row in planned}
-        for old in self.rows.values():
-            plan = plans.get(_without_item(old))
-            if plan is not None and old.status == "ok":
-                unplanned = old.provenance.keys() - plan.provenance
-                self._refuse(old, plan, _origin_changed(old, plan, ["measure", *unplanned]))
-
-    def _check_same_origin(self, old: Result, new: Result) -> None:
-        if old.status == "ok" and new.status == "ok":
-            but = ["measure"] * (old.item == WHOLE_SET)
-            found = _origin_changed(old, new, but)
-            if found is None and new.provenance and not old.provenance:
-                found = _value_changed(old, new)
-            self._refuse(old, new, found)
-
-    def _refuse(self, old: Result, new: Result, found: Difference | None) -> None:
-        if found:
-            raise DataError(
-                f"{self.path}: item {old.item}, {new.metric} of {new.system} is there with "
-                f"{found.field} {found.shown[0]}, not {found.shown[1]}; measure it with the same, "
-                "or take another --out, or another --system name"
-            )
-
-
-def _without_item(row: Result) -> tuple[str, ...]:
-    """What the rows of one series share."""
-    return *row.key[:3], *row.key[4:]
-
-
-def _origin_changed(old: Result, new: Result, but: Sequence[str]) -> Difference | None:
-    if old.checkpoint != new.checkpoint:
-        return Difference("checkpoint", old.checkpoint, new.checkpoint)
-    if old.provenance:
-        return difference(old, new, but)
-    unknown = [*but, *new.provenance]  # an old file's row, which its value may confirm
-    return difference(old, new, unknown)
-
-
-def _value_changed(old: Result, new: Result) -> Difference | None:
-    """What shows that a row without provenance is not of the same settings."""
-    if (old.value, old.passed) == (new.value, new.passed):
-        return None
-    return Difference("no settings recorded and value", old.value, new.value)
-
-
-def _read(path: epath.Path) -> list[tuple[str, Result]]:
-    """The rows of one file and where they stand."""
     rows = []
     for line in read_growing(path):
         try:
@@ -360,8 +241,12 @@ def _read(path: epath.Path) -> list[tuple[str, Result]]:
     return rows
 
 
-def _without_repetition(found: Iterable[tuple[str, Result]]) -> list[Result]:
-    """The rows, each of which may stand once."""
+def without_repetition(found: Iterable[tuple[str, Result]]) -> list[Result]:
+    """The rows.
+
+    Raises:
+        DataError: naming the places of one that stands twice.
+    """
     places: dict[tuple[str, ...], str] = {}
     rows = []
     for where, row in found:

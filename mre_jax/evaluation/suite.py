@@ -6,26 +6,25 @@ are the options of `mre evaluate`. Of a `MeasuredSuite` it says which rows a set
 """
 
 import abc
-import contextlib
 import dataclasses
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from etils import epath
 
-from mre_jax.errors import BusyError, ConfigError, DataError
+from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.case import Case
 from mre_jax.evaluation.edit_set import EditSet, set_name
 from mre_jax.evaluation.edits.bucket import check_local
 from mre_jax.evaluation.edits.edits_folder import Names, find_edits
 from mre_jax.evaluation.metrics.networks import Networks, NetworkSpec
 from mre_jax.evaluation.preset import PRESETS
-from mre_jax.evaluation.results import FILE, Result, ResultsFile, select
+from mre_jax.evaluation.results import Result, select
+from mre_jax.evaluation.results_file import ResultsFile, opened
 from mre_jax.evaluation.statistics.summary import summary_lines
 from mre_jax.evaluation.system import Scores, SystemSpec
-from mre_jax.io.files import locked
+from mre_jax.judges.outcome import Outcome
 
 if TYPE_CHECKING:
     from mre_jax.evaluation.edits.editor import Editor
@@ -166,45 +165,23 @@ class MeasuredSuite(Suite):
             return self._rows(results)
 
 
-@contextlib.contextmanager
-def opened(out: epath.PathLike) -> Iterator[ResultsFile]:
-    """The results file of an output folder, for one process at a time.
-
-    Raises:
-        BusyError: if another process is at it.
-        DataError: if the file is damaged.
-    """
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, ".lock-evaluate"), ResultsFile(folder / FILE) as results:
-        yield results
-
-
 def check_complete(rows: Sequence[Result]) -> None:
     """Refuses to call it a success where values are missing that another run may have.
 
     Raises:
         ConfigError: if the money did not suffice for all rows.
-        BusyError: if some had no answer.
-        DataError: if nothing has a value, or nothing in one of the perspectives that were judged.
+        DataError: if there is no value at all.
+        MreError: as `Outcome.failure`, of what was judged.
     """
-    if not rows:
-        raise DataError("no results")
-    statuses = Counter(row.status for row in rows)
-    if stopped := statuses["budget_stopped"]:
-        raise ConfigError(f"--max-usd: {stopped} scores are not covered; give more to go on")
-    if failed := statuses["http_error"]:
-        raise BusyError(f"{failed} scores had no answer; run it again to ask once more")
-    series: dict[tuple[str, ...], list[Result]] = {}
+    judged = Outcome()
     for row in rows:
         if row.prompt_hash:
-            series.setdefault((row.system, row.condition, row.metric), []).append(row)
-    for found in [*series.values(), list(rows)]:
-        statuses = Counter(row.status for row in found)
-        if not statuses["ok"]:
-            last = found[-1]
-            counts = ", ".join(f"{count} {status}" for status, count in statuses.most_common())
-            raise DataError(
-                f"{last.metric}: no edit of {last.system} has a value ({counts}); the last: "
-                f"{last.reason[:200]}"
-            )
+            series = f"{row.metric} of {row.system} {row.condition}".rstrip()
+            used = row.provenance.get("max_tokens", "now")
+            judged.count(series, row.status, row.reason[:200], max_tokens=used)
+    if stopped := judged.statuses["budget_stopped"]:
+        raise ConfigError(f"--max-usd: {stopped} scores are not covered; give more to go on")
+    if failure := judged.failure(may_miss=True):
+        raise failure
+    if not any(row.status == "ok" for row in rows):
+        raise DataError("no edit has a value; its failed.jsonl, or a warning above, says why")

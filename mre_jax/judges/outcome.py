@@ -71,8 +71,11 @@ class Outcome:
                 f"none of the first {self._asked.total()} answers has a score", +self._asked
             )
 
-    def failure(self) -> MreError | None:
+    def failure(self, *, may_miss: bool = False) -> MreError | None:
         """The error that a run ends with; None if all that was asked was answered in some way.
+
+        Args:
+            may_miss: take what a judge's file answers, be it a part of the questions only.
 
         `BusyError` where it may go away by itself, `ConfigError` where a setting, model or address
         must change, `DataError` where the judge declines or its file lacks the answer. Answers
@@ -85,7 +88,7 @@ class Outcome:
                 return self._failure(f"{whose}: {said}" if whose else said, answers, whose)
         if lost := self.statuses["http_error"]:
             return BusyError(f"{lost} questions have no answer; run it again to ask them once more")
-        if lost := self.statuses["missing"]:
+        if not may_miss and (lost := self.statuses["missing"]):
             return DataError(f"{lost} questions are not answered in the judge's file")
         return None
 

@@ -11,7 +11,8 @@ from mre_jax.errors import ConfigError
 from mre_jax.io.json_file import read_object
 from mre_jax.weights import verify as verification
 from mre_jax.weights.lora import LoraLike
-from mre_jax.weights.model import EDITOR, model_at
+from mre_jax.weights.model import EDITOR
+from mre_jax.weights.opening import model_at
 from mre_jax.weights.save import save_model
 from mre_jax.weights.tokens import is_tokenizer_file
 
@@ -24,15 +25,15 @@ class ConvertSpec:
         src: a model folder, a component's folder or a CompVis .ckpt; a path, gs://..., or
             org/name@REVISION on the hub.
         dst: the folder to write; a path, or gs://... in a bucket.
-        weights: of a model that has both, the moving average or not (default: ema).
+        weights: moving average or not, of a model that has both (default: ema).
         in_channels: input channels of the UNet; new ones start at zero (default: an editor's, 8
             for Stable Diffusion; 4 keeps SD1.5's).
         config: JSON file whose entries replace the UNet's configuration.
         base: another model for what this one lacks: tokenizer, VAE, text encoder.
         lora: a LoRA to merge into the model's weights, of the scale 1 or another; may be repeated.
         tokenizer: refuse a model that lacks its tokenizer.
-        format: of the weights; orbax is our own.
-        dtype: of the weights.
+        format: layout of the weights; orbax is our own.
+        dtype: dtype of the weights.
         verify: compare the result with PyTorch (needs torch).
         force: replace DST.
     """
@@ -57,7 +58,7 @@ class ConvertReport:
 
     Attributes:
         source: the model that was read.
-        kind: of that, as `PretrainedModel` has it.
+        kind: its kind; see `PretrainedModel`.
         weights: "ema", "raw" or "only", as `PretrainedModel` has them.
         tensors: how many of each component.
         parameters: how many of each component.

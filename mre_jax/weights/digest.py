@@ -4,7 +4,8 @@ from etils import epath
 
 from mre_jax.io.tensor_hash import tensor_hash
 from mre_jax.weights.lora import Loras
-from mre_jax.weights.model import PretrainedModel, model_at
+from mre_jax.weights.model import PretrainedModel
+from mre_jax.weights.opening import model_at
 
 
 def weights_hash(
@@ -19,7 +20,7 @@ def weights_hash(
     A folder, its copy in our Orbax form and one with older tensor names have the same hash.
 
     Args:
-        model, base, lora, weights: as `model_at` takes them.
+        model, base, lora, weights: model; see `model_at`.
 
     Raises:
         DataError: when the model cannot be read.

@@ -19,8 +19,8 @@ class WithFreshReward(TensorSource):
 
     Args:
         source: the plain UNet's tensors.
-        config: of the UNet, with `reward`.
-        seed: of the new parameters; the same as of a whole UNet made with it.
+        config: configuration of the UNet, with `reward`.
+        seed: seed of the new parameters, which a whole UNet of this seed has too.
     """
 
     def __init__(self, source: TensorSource, config: UNetConfig, seed: int):

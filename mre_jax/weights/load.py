@@ -18,10 +18,10 @@ from mre_jax.weights.model import (
     REWARD_CLASS,
     Component,
     PretrainedModel,
-    model_at,
     require_editor,
 )
 from mre_jax.weights.names.rule import ModuleTensors, Placement, load
+from mre_jax.weights.opening import model_at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ def load_unet(path: epath.PathLike, **options: Any) -> UNet:
 
     Args:
         path: a local path, `org/name@REVISION` or `gs://...`.
-        options: those of `load_component`.
+        options: arguments of `load_component`.
 
     Raises:
         DataError: when the weights are missing, damaged, or do not fit their configuration.
@@ -104,10 +104,10 @@ def load_component(
 
     Args:
         name: "unet", "vae" or "text_encoder".
-        path: as for `load_unet`.
+        path: model; see `load_unet`.
         compute: how the network runs.
-        dtype: of the parameters.
-        placement: as for `mre_jax.weights.names.rule.load`.
+        dtype: dtype of the parameters.
+        placement: where arrays go; see `mre_jax.weights.names.rule.load`.
         weights: "ema" or "raw" where there are both; None prefers the moving average.
         in_channels: what the UNet shall take; missing ones get zero weights. None leaves it.
         base: a model for what `path` lacks, in any of these places too.
@@ -143,7 +143,7 @@ def load_model(
 
     Args:
         path: a model folder or a file in the original layout; local, hub or bucket.
-        compute, dtype, placement, weights, base, lora: as for `load_component`.
+        compute, dtype, placement, weights, base, lora: arguments of `load_component`.
 
     Raises:
         DataError, ConfigError: as `load_unet`.

@@ -60,7 +60,7 @@ def save_model(
         model: one that is open, or one whose networks are in memory.
         target: a local path or `gs://...`.
         format: "diffusers", which PyTorch loads, or "orbax", our own.
-        dtype: of the weights, a key of `DTYPES`.
+        dtype: dtype of the weights, a key of `DTYPES`.
         force: replace a folder that is already there.
         tokenizer: without it a model that lacks its tokenizer is refused.
 
@@ -73,7 +73,7 @@ def save_model(
         ConfigError: for an unknown format or dtype, or a configuration that is not supported.
 
     Example:
-        >>> from mre_jax.weights.model import model_at
+        >>> from mre_jax.weights.opening import model_at
         >>> with model_at(TOY) as model:
         ...     hashes = save_model(model, OUT, dtype="bfloat16")
         >>> [path for path in hashes if path.startswith("unet/")]
@@ -91,8 +91,8 @@ def save_model(
     with new_folder(target, force=force) as folder:
         size = sum(part.parameters for part in model.components.values())
         written: dict[Path, str] = {}
-        told = f"writing {target}"
-        with tqdm(total=size, unit=" weights", unit_scale=True, desc=told, disable=None) as bar:
+        title = f"writing {target}"
+        with tqdm(total=size, unit=" weights", unit_scale=True, desc=title, disable=None) as bar:
             for component in model.components.values():
                 place = folder if model.lone else folder / component.name
                 written |= _save_component(component, place, format, dtype, bar)
@@ -246,7 +246,7 @@ def _sync(folder: Path) -> None:
 
 
 def _upload(folder: Path, remote: epath.Path) -> None:
-    """Copy to a bucket; what tells a reader that the folder is complete comes last."""
+    """Copy to a bucket; what shows a reader that the folder is complete comes last."""
     paths = [path for path in folder.rglob("*") if path.is_file()]
     for path in sorted(paths, key=lambda path: (path.name == MODEL_INDEX, str(path))):
         place = remote / str(path.relative_to(folder))

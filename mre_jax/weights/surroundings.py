@@ -67,7 +67,7 @@ def with_window(files: Mapping[str, bytes], positions: int) -> tuple[dict[str, b
 
     Args:
         files: by path in the model folder.
-        positions: of the text encoder.
+        positions: tokens that the text encoder takes.
 
     Raises:
         DataError: if what the tokenizer says is no JSON object, or its length no number.

@@ -18,7 +18,7 @@ class Tokenizer:
     """A model's CLIP tokenizer that never truncates a text in silence.
 
     Args:
-        tokenizer: of transformers.
+        tokenizer: a tokenizer of transformers.
         encoder: configuration of the text encoder that reads the tokens.
 
     Attributes:
@@ -28,7 +28,7 @@ class Tokenizer:
         DataError: if the tokenizer makes tokens or rows that the encoder cannot read.
 
     Example:
-        >>> from mre_jax.weights.model import model_at
+        >>> from mre_jax.weights.opening import model_at
         >>> with model_at(TOY) as model:
         ...     tokenizer = model.tokenizer()
         >>> ids = tokenizer(["make the sky red", "None; None; None"])

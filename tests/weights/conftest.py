@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from mre_jax.weights.model import open_model
+from mre_jax.weights.opening import open_model
 from tests.weights import lora_files, tiny
 from tests.weights.lora_files import QUERY, write
 

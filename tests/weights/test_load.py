@@ -13,8 +13,8 @@ from mre_jax.errors import ConfigError, DataError
 from mre_jax.models.layers import Compute
 from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.load import load_model, load_text_encoder, load_unet, load_vae
-from mre_jax.weights.model import open_model
 from mre_jax.weights.names.rule import tensors
+from mre_jax.weights.opening import open_model
 from mre_jax.weights.save import save_model
 
 LOADERS = {"unet": load_unet, "vae": load_vae, "text_encoder": load_text_encoder}

@@ -8,7 +8,7 @@ from etils import epath
 from mre_jax.errors import DataError
 from mre_jax.weights import locate
 from mre_jax.weights.locate import local_path, needed_files
-from mre_jax.weights.model import model_at
+from mre_jax.weights.opening import model_at
 from tests.weights.tiny import convert
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"

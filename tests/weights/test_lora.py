@@ -12,8 +12,8 @@ from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.files.source import BFLOAT16
 from mre_jax.weights.load import load_model, load_text_encoder, load_unet, load_vae
 from mre_jax.weights.lora import Lora, parse_loras
-from mre_jax.weights.model import model_at
 from mre_jax.weights.names.rule import tensors
+from mre_jax.weights.opening import model_at
 from tests.parity import relative_error
 from tests.weights import lora_files, tiny
 from tests.weights.lora_files import QUERY, write

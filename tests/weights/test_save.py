@@ -9,7 +9,7 @@ import pytest
 from etils import epath
 
 from mre_jax.errors import BusyError, DataError
-from mre_jax.weights.model import open_model
+from mre_jax.weights.opening import open_model
 from mre_jax.weights.save import model_index, new_folder, save_model
 
 

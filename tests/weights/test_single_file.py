@@ -9,8 +9,8 @@ from mre_jax.errors import DataError
 from mre_jax.weights.files.folder import COMPONENTS
 from mre_jax.weights.files.torch_zip import PickledCheckpoint, state_dict
 from mre_jax.weights.load import load_unet, load_vae
-from mre_jax.weights.model import open_model
 from mre_jax.weights.names.rule import expected_tensors, tensors
+from mre_jax.weights.opening import open_model
 from tests.weights import tiny
 from tests.weights.tiny import convert
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from mre_jax.weights import convert as conversion
 from mre_jax.weights.files.source import SafetensorsFile
-from mre_jax.weights.model import model_at
+from mre_jax.weights.opening import model_at
 
 UNET = {
     "sample_size": 8,

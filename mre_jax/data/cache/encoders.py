@@ -26,8 +26,9 @@ from mre_jax.models.clip_text import CLIPTextModel
 from mre_jax.models.vae import AutoencoderKL
 from mre_jax.weights.files.source import TensorSource
 from mre_jax.weights.lora import Loras
-from mre_jax.weights.model import PretrainedModel, model_at
+from mre_jax.weights.model import PretrainedModel
 from mre_jax.weights.names.rule import load
+from mre_jax.weights.opening import model_at
 from mre_jax.weights.tokens import Tokenizer
 
 # What a VAE encodes with: one whose decoder alone was trained further gives the same latents.
@@ -63,7 +64,7 @@ class CacheEncoders:
         """Loads them; what had to be changed or assumed is said in warnings.
 
         Args:
-            model, base, lora: as `model_at` takes them.
+            model, base, lora: model; see `model_at`.
             text: whether texts are encoded too.
             devices: devices that share the work; by default all of this host.
 
@@ -118,22 +119,6 @@ class CacheEncoders:
         return _encode(self._states, *inputs, graphs=self._graphs, mesh=self._mesh)
 
 
-def encoder_hashes(
-    model: epath.PathLike, *, text: bool = True, base: epath.PathLike | None = None
-) -> EncoderHashes:
-    """What identifies the encoders of a model, whatever its layout.
-
-    Args:
-        model, base: as `model_at` takes them.
-        text: whether to hash text encoder and tokenizer too.
-
-    Raises:
-        DataError: if it cannot be read, or has no tokenizer.
-    """
-    with model_at(model, base=base, components=_components(text)) as opened:
-        return hashes_of(opened)
-
-
 def tokenize_quietly(
     tokenizer: Tokenizer, texts: Sequence[str]
 ) -> tuple[Int32[np.ndarray, "b t"], int]:
@@ -148,7 +133,14 @@ def _components(text: bool) -> tuple[str, ...]:
 
 
 def hashes_of(model: PretrainedModel) -> EncoderHashes:
-    """`encoder_hashes` of a model that is open; of the VAE alone where only that is."""
+    """What identifies the encoders of a model, whatever its layout.
+
+    Args:
+        model: an open model; one without a text encoder has the hash of its VAE alone.
+
+    Raises:
+        DataError: if its weights cannot be read, or it has no tokenizer.
+    """
     vae = model.components["vae"].source
     chosen = (name for name in vae.tensors if name.startswith(_ENCODING))
     hashes = EncoderHashes(_digest(vae, chosen))

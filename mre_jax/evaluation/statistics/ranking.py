@@ -20,7 +20,7 @@ class Ranked:
     """A system's place among others.
 
     Attributes:
-        system, condition: those of the results.
+        system, condition: editor and its reward, as in the results.
         summary: its mean, with interval and coverage.
         rank: 1 for the highest mean; equal means share the better rank.
         ranks: the lowest and the highest rank that it has in most draws of the groups.

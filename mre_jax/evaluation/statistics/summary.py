@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.results import Result, select
 from mre_jax.evaluation.statistics.agreement import (
-    Coefficient,
     correlate,
     correlate_systems,
     pair_edits,
     reliability,
     self_consistency,
 )
+from mre_jax.evaluation.statistics.coefficients import Coefficient
 from mre_jax.evaluation.statistics.compare import (
     Difference,
     WinRate,

@@ -56,7 +56,7 @@ def read_cases(
     """A case of every row.
 
     Args:
-        rows: those of `read_rows`, or some of them.
+        rows: rows of `read_rows`, or some of them.
         path: place of the table; pictures are sought beside it.
         pictures: folder to write pictures to that the table holds.
 

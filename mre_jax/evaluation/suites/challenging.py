@@ -22,7 +22,8 @@ from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.case import Case, check_cases
 from mre_jax.evaluation.edit_set import EditSet
 from mre_jax.evaluation.judging import JudgedSuite
-from mre_jax.evaluation.results import Result, ResultsFile
+from mre_jax.evaluation.results import Result
+from mre_jax.evaluation.results_file import ResultsFile
 from mre_jax.evaluation.suites.case_table import write_picture
 from mre_jax.io.json_file import read_rows
 from mre_jax.reward.file import Reward, read_rewards

@@ -25,8 +25,8 @@ from mre_jax.evaluation.edits.edits_folder import Names
 from mre_jax.evaluation.edits.sent_pictures import AS_ORIGINAL
 from mre_jax.evaluation.judging import JudgedSuite
 from mre_jax.evaluation.results import Result, select
+from mre_jax.evaluation.results_file import opened
 from mre_jax.evaluation.statistics.summary import macro_lines, summary_lines
-from mre_jax.evaluation.suite import opened
 from mre_jax.evaluation.suites.case_table import Columns, Where, first_cell, read_cases, read_rows
 
 SUITE = "gedit"
@@ -118,7 +118,7 @@ class _Benchmark:
     """What is read of the table in one pass: it may be larger than the memory.
 
     Attributes:
-        cases: those in the language that is asked for.
+        cases: cases in the language that is asked for.
         subsets: items of each language and of its intersection, by what lines call it.
         left_out: number of instructions in other languages.
     """

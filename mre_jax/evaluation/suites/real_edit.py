@@ -7,7 +7,7 @@ The benchmark is a folder of photos with seven instructions each.
     scenes.json           only of the toy world: what its exact judge needs
 
 The released code calls them Real-Edit/ and real_edit_instruct.json; both names of each are read.
-The number of an instruction is its type. "1. Local Edit: ..." occurs too, and stray blanks.
+The number of an instruction is its type. "1. Local Edit: ..." occurs too, and superfluous blanks.
 """
 
 import dataclasses

@@ -44,7 +44,7 @@ def render(number: int, rows: Sequence[Result], format: str = "text", **options:
     """One of the paper's tables as a text.
 
     Args:
-        number, rows, options: those of `build`.
+        number, rows, options: arguments of `build`.
         format: "text", "markdown", "latex" or "csv".
 
     Raises:

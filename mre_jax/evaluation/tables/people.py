@@ -11,8 +11,8 @@ from mre_jax.evaluation.statistics.agreement import (
     correlate,
     correlate_systems,
     pair_edits,
-    spearman,
 )
+from mre_jax.evaluation.statistics.coefficients import spearman
 from mre_jax.evaluation.statistics.intervals import Bootstrap, few_groups_note
 from mre_jax.evaluation.tables.layout import Column, Layout
 from mre_jax.evaluation.tables.table import Cell, Table, TableRow

@@ -29,7 +29,7 @@ class ModelFolder:
 
     Attributes:
         path: the folder.
-        components: those of `COMPONENTS` that are there, each with its own folder.
+        components: networks of `COMPONENTS` that are there, each with its own folder.
         lone: the folder is itself one component, such as a `unet/` by itself.
         weights: "ema" or "raw", which of both to take; None prefers the moving average.
     """

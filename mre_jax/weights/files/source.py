@@ -186,7 +186,7 @@ class View(TensorSource):
         changes: by the name here, what becomes of the array on the way.
 
     Attributes:
-        names: as given.
+        names: names that were given.
     """
 
     def __init__(

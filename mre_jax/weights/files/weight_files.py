@@ -35,7 +35,7 @@ def weight_sets(names: Iterable[str]) -> list[WeightSet]:
     before .bin, one file before shards.
 
     Args:
-        names: of the files, without their folder.
+        names: names of the files, without their folder.
     """
     files: dict[tuple[str, str, str], list[re.Match]] = {}
     for name in names:
@@ -55,7 +55,7 @@ def choose(names: Iterable[str], weights: str | None = None) -> tuple[WeightSet 
     """The set of weights to take, and the entries of those that are left.
 
     Args:
-        names: as for `weight_sets`.
+        names: names of the files; see `weight_sets`.
         weights: "raw" prefers what is no moving average; None and "ema" the average.
 
     Returns:

@@ -27,8 +27,8 @@ class CompVis(NamedTuple):
 
     Attributes:
         weights: which of the two sets of UNet weights was taken, "ema" or "raw"; "only" where
-            nothing tells.
-        scaling_factor: of the latents; None when the file does not say.
+            nothing shows.
+        scaling_factor: factor on the latents; None when the file does not say.
         original: the UNet has the original's names.
         notes: what was left out or read under another name, for the user.
     """

@@ -32,7 +32,7 @@ def config(
         component: "unet", "vae" or "text_encoder".
         origin: what error messages call the tensors.
         like: the configuration of a related model, for what shapes do not show.
-        scaling_factor: of a VAE's latents, where it is known.
+        scaling_factor: factor on a VAE's latents, where it is known.
 
     Raises:
         DataError: when a tensor is missing whose shape is needed.

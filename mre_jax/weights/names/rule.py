@@ -76,7 +76,7 @@ def load(
     Args:
         module: abstract, from `nnx.eval_shape`.
         source: tensors under PyTorch's names.
-        dtype: of every parameter.
+        dtype: dtype of every parameter.
         placement: a sharding for all parameters, or a function of name and shape (in our layout,
             as a `ShapeDtypeStruct`) that gives each its own; None is JAX's default device.
 

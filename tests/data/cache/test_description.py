@@ -23,7 +23,7 @@ from mre_jax.data.batches.device import prefetch, to_float  # noqa: E402
 from mre_jax.data.batches.loader import Loader, Reading  # noqa: E402
 from mre_jax.data.batches.synthetic import SyntheticCache, SyntheticLoader  # noqa: E402
 from mre_jax.data.cache.description import DTYPES, LATENTS, EncoderHashes, check_cache  # noqa: E402
-from mre_jax.data.cache.encoders import encoder_hashes, tokenize_quietly  # noqa: E402
+from mre_jax.data.cache.encoders import tokenize_quietly  # noqa: E402
 from mre_jax.data.cache.features import Rounding, feature_name, pack  # noqa: E402
 from mre_jax.data.cache.maker import CacheMaker, CacheOptions  # noqa: E402
 from mre_jax.data.prepare import PreparedSource  # noqa: E402
@@ -40,7 +40,7 @@ from mre_jax.io import files  # noqa: E402
 from mre_jax.weights.load import load_model, load_text_encoder  # noqa: E402
 from mre_jax.weights.tokens import Tokenizer  # noqa: E402
 from tests.data.batches.test_loader import arrays, same  # noqa: E402
-from tests.data.cached import SIDE, cache_arguments, cache_toy  # noqa: E402
+from tests.data.cached import SIDE, cache_arguments, cache_toy, encoder_hashes  # noqa: E402
 from tests.data.prepared import (  # noqa: E402
     EXAMPLES,
     arguments,

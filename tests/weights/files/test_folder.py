@@ -11,7 +11,7 @@ from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.errors import DataError
 from mre_jax.weights.files.folder import ModelFolder
 from mre_jax.weights.load import load_model
-from mre_jax.weights.model import open_model
+from mre_jax.weights.opening import open_model
 from tests.weights import tiny
 from tests.weights.tiny import convert
 

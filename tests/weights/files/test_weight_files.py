@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from mre_jax.errors import DataError
 from mre_jax.weights.files.weight_files import choose
-from mre_jax.weights.model import open_model
+from mre_jax.weights.opening import open_model
 from tests.weights import tiny
 from tests.weights.tiny import stored
 

@@ -5,9 +5,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from mre_jax.errors import DataError
-from mre_jax.weights.model import model_at, open_model
 from mre_jax.weights.names.rule import expected_tensors
 from mre_jax.weights.names.strict import stream
+from mre_jax.weights.opening import model_at, open_model
 from tests.weights.tiny import stored
 
 FILES = {
