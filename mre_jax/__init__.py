@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from mre_jax.training.config import ModelConfig as ModelConfig
     from mre_jax.training.config import TrainConfig as TrainConfig
     from mre_jax.training.config import load_config as load_config
+    from mre_jax.training.export import ExportSpec as ExportSpec
     from mre_jax.training.export import export as export
     from mre_jax.training.train import train as train
     from mre_jax.weights.convert import ConvertSpec as ConvertSpec
@@ -94,7 +95,7 @@ _NAMES = {
     "report.spec": "ReportSpec",
     "reward.config": "RewardConfig",
     "training.config": "DataConfig ModelConfig TrainConfig load_config",
-    "training.export": "export",
+    "training.export": "ExportSpec export",
     "training.train": "train",
     "weights.convert": "ConvertSpec convert",
     "weights.load": "load_unet",

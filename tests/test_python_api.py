@@ -77,13 +77,21 @@ def test_annotate(home, tmp_path):
 
 @pytest.mark.slow
 def test_train_and_export(shards, tmp_path):
-    from mre_jax import DataConfig, ModelConfig, RewardConfig, TrainConfig, export, train
+    from mre_jax import (
+        DataConfig,
+        ExportSpec,
+        ModelConfig,
+        RewardConfig,
+        TrainConfig,
+        export,
+        train,
+    )
 
     reward = RewardConfig(num_attention_heads=4)
     model = ModelConfig(str(EDITOR), in_channels=12, reward=reward, compute_dtype="float32")
     data = DataConfig((str(shards),), batch_size=8, resolution=24)
     run = train(TrainConfig("first", 2, model, data), tmp_path / "run")
-    assert export(run.path, tmp_path / "model").step == 2
+    assert export(ExportSpec(run.path, tmp_path / "model")).step == 2
 
 
 @pytest.mark.slow

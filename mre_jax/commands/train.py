@@ -2,7 +2,8 @@
 
 The same command on every worker of a pod; workers find each other. A run goes on from the newest
 valid checkpoint of its directory, by itself. Exit codes: 0 done; 65 data or numbers are bad, and 78
-the configuration is: do not retry; 70 crash: retry a few times; 75 told to end, saved: run again.
+the configuration is: do not retry; 70 crash: retry a few times; 75 stopped by a
+signal, saved: run again.
 """
 
 import argparse
@@ -22,7 +23,7 @@ it to every worker. Exit codes:
   0   done
   65  the data or the numbers are bad: do not retry
   70  crash or hang: retry a few times
-  75  told to end, and saved; or another process is at the run: run the same command again
+  75  stopped by a signal, and saved; or another process is at the run: run the same command again
   78  the configuration is bad: do not retry
 """
 
@@ -68,5 +69,5 @@ def run(args: argparse.Namespace) -> int:
         if not args.alone:
             start_distributed()
         keep_programs()
-        train(config, args.run, allow_config_change=args.allow_config_change)
+        train(config, args.run, allow_config_change=args.allow_config_change, log=print)
     return 0

@@ -16,7 +16,7 @@ from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.reward.text import reward_parts
 from mre_jax.training.config import TrainConfig
 from mre_jax.training.held_out import open_held_out
-from mre_jax.training.start import Needs, Start
+from mre_jax.training.start import RequiredNetworks, Start
 from mre_jax.training.truncation import Truncation
 
 
@@ -42,11 +42,11 @@ class RunData:
         return tuple(source.manifest.hash for source in self.training.sources)
 
     @property
-    def needs(self) -> Needs:
-        """The networks that these examples ask."""
+    def required(self) -> RequiredNetworks:
+        """The frozen networks that these examples go through."""
         loaders = [loader for loader in (self.training, self.held_out) if loader is not None]
         caches = [loader.reads_cache for loader in loaders]
-        return Needs(
+        return RequiredNetworks(
             vae=None in caches,
             text_encoder=any(cache is None or cache.text is None for cache in caches),
             edits=bool(self.config.validation.every),

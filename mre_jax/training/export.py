@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from etils import epath
@@ -17,26 +18,53 @@ from mre_jax.training.run.identity import Identity
 from mre_jax.training.start import FROZEN
 from mre_jax.weights.files.folder import COMPONENTS
 from mre_jax.weights.files.source import TensorInfo, TensorSource
-from mre_jax.weights.lora import Loras, opened_loras, parse_loras
+from mre_jax.weights.lora import LoraLike, opened_loras, parse_loras
 from mre_jax.weights.model import (
     REWARD_CLASS,
     Component,
     PretrainedModel,
     changed,
-    model_at,
     with_loras,
 )
 from mre_jax.weights.names.rule import to_torch, torch_name, torch_shape
+from mre_jax.weights.opening import model_at
 from mre_jax.weights.save import save_model
 from mre_jax.weights.surroundings import SCHEDULER
 
-FORMATS = ("diffusers", "orbax", "released")
-WEIGHTS = ("ema", "raw")
+Format: TypeAlias = Literal["diffusers", "orbax", "released"]
 EXPORT = "export.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Exported:
+class ExportSpec:
+    """Which weights of a run, and how they are written.
+
+    Attributes:
+        run: the directory of `mre train`, local or gs://...
+        out: the model folder to write, local or gs://...
+        format: layout of the weights; released is diffusers' with the released code's names, for
+            a model of that form.
+        step: step of a checkpoint (default: the newest valid one).
+        weights: moving average or not (default: ema if there is one).
+        base: a model for all but the UNet (default: the run's model.init_from).
+        lora: a LoRA to merge into the model's weights, of the scale 1 or another; may be repeated.
+        dtype: dtype of the weights; same is float32.
+        force: replace what `out` holds.
+    """
+
+    run: epath.PathLike = dataclasses.field(metadata={"positional": True, "metavar": "RUN"})
+    out: epath.PathLike = dataclasses.field(metadata={"metavar": "DIR"})
+    format: Format = "diffusers"
+    step: int | None = dataclasses.field(default=None, metadata={"metavar": "N"})
+    weights: Literal["ema", "raw"] | None = None
+    base: epath.PathLike | None = dataclasses.field(default=None, metadata={"metavar": "MODEL"})
+    lora: tuple[LoraLike, ...] = dataclasses.field(default=(), metadata={"metavar": "FILE[:SCALE]"})
+    dtype: Literal["same", "float32", "float16", "bfloat16"] = "same"
+    force: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportReport:
     """What was written.
 
     Attributes:
@@ -77,60 +105,36 @@ class TrainedTensors(TensorSource):
         return to_torch(key.split("."), np.asarray(self._params[key]))[1]
 
 
-def export(
-    run: epath.PathLike,
-    out: epath.PathLike,
-    *,
-    format: str = "diffusers",
-    step: int | None = None,
-    weights: str | None = None,
-    base: epath.PathLike | None = None,
-    lora: Loras = (),
-    dtype: str = "same",
-    force: bool = False,
-) -> Exported:
+def export(spec: ExportSpec) -> ExportReport:
     """Writes the model of a run as a folder; the run is not changed, and may be under way.
 
     All but the UNet (VAE, text encoder, tokenizer, scheduler) is that of the run's
     `model.init_from`, or, where that is gone, what the run has kept of it.
 
-    Args:
-        run: its directory, local or `gs://...`.
-        out: a new folder, local or `gs://...`.
-        format: "diffusers", "orbax", or "released", which is diffusers' with the released code's
-            names and wants a model of that form.
-        step: of a checkpoint; None is the newest valid one.
-        weights: "ema", the moving average, or "raw"; None is "ema" where the run keeps one.
-        base: a model to use in place of `model.init_from`, where that has moved.
-        lora: LoRA files to merge into the trained UNet and its text encoder, as `load_model` takes
-            them.
-        dtype: "same" (float32), "float32", "float16" or "bfloat16".
-        force: replace `out`.
-
     Raises:
         ConfigError: if the run has no such checkpoint or weights, or not that format.
         DataError: if there is no run, or its checkpoint or the base is missing or damaged.
     """
-    directory = RunDirectory(run, writes=False)
+    directory = RunDirectory(spec.run, writes=False)
     identity = directory.identity()
     config = identity.config
-    _check_format(format, config.model)
-    weights = weights or ("raw" if config.model.ema_decay is None else "ema")
+    _check_format(spec.format, config.model)
+    weights = spec.weights or ("raw" if config.model.ema_decay is None else "ema")
     which = "ema" if weights == "ema" else "params"
-    restored = restore_params(directory.checkpoints, step, which)
+    restored = restore_params(directory.checkpoints, spec.step, which)
     with (
-        opened_loras(parse_loras(lora)) as loras,
-        _surroundings(directory, config.model, base) as model,
+        opened_loras(parse_loras(spec.lora)) as loras,
+        _surroundings(directory, config.model, spec.base) as model,
     ):
         trained = with_loras(_trained(model, identity, restored, weights), loras)
         files = save_model(
             trained,
-            out,
-            format="orbax" if format == "orbax" else "diffusers",
-            dtype=dtype,
-            force=force,
+            spec.out,
+            format="orbax" if spec.format == "orbax" else "diffusers",
+            dtype=spec.dtype,
+            force=spec.force,
         )
-    return Exported(restored.step, weights, tuple(restored.skipped), trained.notes, files)
+    return ExportReport(restored.step, weights, tuple(restored.skipped), trained.notes, files)
 
 
 @contextlib.contextmanager
@@ -162,8 +166,8 @@ def _note(model: ModelConfig) -> tuple[str, ...]:
 
 
 def _check_format(format: str, model: ModelConfig) -> None:
-    if format not in FORMATS:
-        raise ConfigError(f"format {format!r} is not one of {', '.join(FORMATS)}")
+    if format not in (formats := get_args(Format)):
+        raise ConfigError(f"format {format!r} is not one of {', '.join(formats)}")
     reward = model.reward
     if format == "released" and (reward is None or reward.form != "released"):
         form = "no reward condition" if reward is None else f"the form {reward.form!r}"

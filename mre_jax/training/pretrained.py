@@ -18,7 +18,13 @@ from mre_jax.reward.config import RewardConfig
 from mre_jax.training.config import ModelConfig
 from mre_jax.weights.files.source import TensorInfo, TensorSource
 from mre_jax.weights.fresh_reward import WithFreshReward
-from mre_jax.weights.model import REWARD_CLASS, Component, PretrainedModel, changed, expanded
+from mre_jax.weights.model import (
+    REWARD_CLASS,
+    Component,
+    PretrainedModel,
+    changed,
+    expanded,
+)
 from mre_jax.weights.names.expand import ChannelsError
 
 RECORD = "start.json"

@@ -41,12 +41,9 @@ from mre_jax.training.pretrained import (
 )
 from mre_jax.training.state import Network, Parameters, parameters_of
 from mre_jax.weights.files.folder import COMPONENTS
-from mre_jax.weights.model import (
-    Component,
-    PretrainedModel,
-    model_at,
-)
+from mre_jax.weights.model import Component, PretrainedModel
 from mre_jax.weights.names.rule import load
+from mre_jax.weights.opening import model_at
 from mre_jax.weights.save import save_model
 from mre_jax.weights.surroundings import scheduler_config
 from mre_jax.weights.tokens import Tokenizer
@@ -58,8 +55,8 @@ FROZEN = ("vae", "text_encoder")
 
 
 @dataclasses.dataclass(frozen=True)
-class Needs:
-    """Which frozen networks a run asks; cached examples need fewer.
+class RequiredNetworks:
+    """Which frozen networks a run loads; cached examples go through fewer.
 
     Attributes:
         vae: steps encode pictures.
@@ -112,7 +109,7 @@ class Start:
         return dataclasses.replace(self, kept=None)
 
 
-def load_start(config: TrainConfig, layout: Layout, needs: Needs) -> Start:
+def load_start(config: TrainConfig, layout: Layout, required: RequiredNetworks) -> Start:
     """Loads the networks that `config.model.init_from` names.
 
     Raises:
@@ -144,7 +141,7 @@ def load_start(config: TrainConfig, layout: Layout, needs: Needs) -> Start:
             "hashes": hashes._asdict(),
             "weights": weights,
         }
-        start = _assembled(config, layout, needs, unet, kept, hashes, weights)
+        start = _assembled(config, layout, required, unet, kept, hashes, weights)
     files = {**kept.files, RECORD: (json.dumps(record, indent=2) + "\n").encode()}
     return dataclasses.replace(
         start, params=parameters_of(loaded), kept=dataclasses.replace(kept, files=files)
@@ -152,7 +149,7 @@ def load_start(config: TrainConfig, layout: Layout, needs: Needs) -> Start:
 
 
 def resumed_start(
-    folder: epath.PathLike, config: TrainConfig, layout: Layout, needs: Needs
+    folder: epath.PathLike, config: TrainConfig, layout: Layout, required: RequiredNetworks
 ) -> Start:
     """What `Start.kept_in` left in a folder, for a run whose parameters are in its checkpoint.
 
@@ -165,7 +162,7 @@ def resumed_start(
     hashes = EncoderHashes(**record["hashes"])
     with model_at(folder, components=FROZEN) as kept:
         unet = kept_unet(record)
-        return _assembled(config, layout, needs, unet, kept, hashes, record["weights"])
+        return _assembled(config, layout, required, unet, kept, hashes, record["weights"])
 
 
 def compute_of(model: ModelConfig) -> Compute:
@@ -176,7 +173,7 @@ def compute_of(model: ModelConfig) -> Compute:
 def _assembled(
     config: TrainConfig,
     layout: Layout,
-    needs: Needs,
+    required: RequiredNetworks,
     unet: Component,
     kept: PretrainedModel,
     hashes: EncoderHashes,
@@ -188,11 +185,11 @@ def _assembled(
     # The text encoder is asked for the empty prompt at least.
     parts = {"text_encoder": _load_part(kept.components["text_encoder"], config.model, layout)}
     null_text = _null_text(parts["text_encoder"], tokenizer, layout)
-    if needs.vae or needs.edits:
+    if required.vae or required.edits:
         parts["vae"] = _load_part(kept.components["vae"], config.model, layout)
-    if not (needs.text_encoder or needs.edits):
+    if not (required.text_encoder or required.edits):
         del parts["text_encoder"]
-    asked = {name: part for name, part in parts.items() if getattr(needs, name)}
+    asked = {name: part for name, part in parts.items() if getattr(required, name)}
     networks = {name: asked[name][0] if name in asked else None for name in FROZEN}
     arrays = {name: asked[name][1] if name in asked else {} for name in FROZEN}
     return Start(

@@ -11,13 +11,14 @@
 
 import dataclasses
 import sys
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import numpy as np
 import optax
 from etils import epath
 from jax.experimental import multihost_utils
+from jax.stages import Compiled
 
 from mre_jax.data.batches.device import prefetch
 from mre_jax.data.batches.loader import Loader
@@ -39,7 +40,7 @@ from mre_jax.training.run.meter import Meter
 from mre_jax.training.run.metrics_log import MetricsLog
 from mre_jax.training.run.shared_directory import check_shared
 from mre_jax.training.skipped import SkippedSteps
-from mre_jax.training.start import Needs, Start, load_start, resumed_start
+from mre_jax.training.start import RequiredNetworks, Start, load_start, resumed_start
 from mre_jax.training.state import State, abstract_state, fresh_state
 from mre_jax.training.step import make_loss, make_step
 from mre_jax.training.validation import Validation
@@ -54,13 +55,18 @@ MEMORY_REMEDIES = (
 
 
 def train(
-    config: TrainConfig, run: epath.PathLike, *, allow_config_change: bool = False
+    config: TrainConfig,
+    run: epath.PathLike,
+    *,
+    allow_config_change: bool = False,
+    log: Callable[[str], object] = lambda line: None,
 ) -> RunDirectory:
     """Trains a run to its last step, from wherever it is. All its processes call this together.
 
     Args:
         run: the run's directory, local or `gs://...`; made if it is not there.
         allow_config_change: go on with a run whose configuration or data were others.
+        log: takes what is read and how the time was spent, a line each; on the first process.
 
     Returns:
         The run's directory, which holds its metrics, events and checkpoints.
@@ -71,13 +77,11 @@ def train(
             `config.guard.max_skipped`.
 
     Example:
-        >>> from mre_jax import DataConfig, ModelConfig, TrainConfig, export
+        >>> from mre_jax import DataConfig, ExportSpec, ModelConfig, TrainConfig, export
         >>> model = ModelConfig(TOY, in_channels=12, compute_dtype="float32")
         >>> data = DataConfig(("shards",), batch_size=8, resolution=16)
         >>> run = train(TrainConfig("first", 1, model, data), "run")
-        run: 7 examples
-        ...
-        >>> export(run.path, "editor").step
+        >>> export(ExportSpec(run.path, "editor")).step
         1
     """
     mesh = make_mesh(config.mesh)
@@ -89,7 +93,7 @@ def train(
     checkpoints = Checkpoints(directory.checkpoints, **dataclasses.asdict(config.checkpoint))
     seconds = config.guard.watchdog_seconds
     if directory.writes:
-        print(f"{run}: {data}")
+        log(f"{run}: {data}")
     with watched("comparing the workers' directories", seconds, first_seconds=LOADING_SECONDS):
         if jax.process_count() > 1:
             directory.make_folders()
@@ -98,7 +102,7 @@ def train(
         watched("loading the weights", seconds, first_seconds=LOADING_SECONDS),
         too_much_is_an_error(MEMORY_REMEDIES),
     ):
-        start = _started(config, layout, data.needs, directory, checkpoints)
+        start = _started(config, layout, data.required, directory, checkpoints)
     data = data.fitted(start)
     validate = None
     if config.validation.every:
@@ -123,15 +127,15 @@ def train(
             skipped = SkippedSteps(directory, data.names, done)
             if done >= config.steps:
                 if directory.writes:
-                    print(f"{run}: all {config.steps} steps are done")
+                    log(f"{run}: all {config.steps} steps are done")
                 _conclude(config, directory, skipped)
                 return directory
             with watched("compiling the step", seconds, first_seconds=LOADING_SECONDS):
                 step = compiled_step(config, start, optimizer, layout, data, abstract)
             tensorboard = directory.tensorboard if config.log.tensorboard else None
-            log = None
+            metrics = None
             if directory.writes:
-                log = MetricsLog(directory.metrics, tensorboard=tensorboard, start=done)
+                metrics = MetricsLog(directory.metrics, tensorboard=tensorboard, start=done)
             try:
                 loop = Loop(
                     config,
@@ -143,35 +147,35 @@ def train(
                     checkpoints=checkpoints,
                     meta=identity.to_meta(),
                     meter=_meter(config, start),
-                    log=log,
+                    log=metrics,
                     skipped=skipped,
                     validate=validate,
                     held_out=_held_out(config, start, layout, data.held_out),
                 )
                 loop(state, done)
             finally:
-                if log is not None:
+                if metrics is not None:
                     data.report_truncation()
-                    log.close()
+                    metrics.close()
             _conclude(config, directory, skipped)
     finally:
         if directory.goodput is not None:
-            print(f"{run}: {directory.goodput}")
+            log(f"{run}: {directory.goodput}")
     return directory
 
 
 def _started(
     config: TrainConfig,
     layout: Layout,
-    needs: Needs,
+    required: RequiredNetworks,
     directory: RunDirectory,
     checkpoints: Checkpoints,
 ) -> Start:
     """What a resume needs from the run itself; from `model.init_from` if it is not there."""
     resumes = checkpoints.any() and can_resume(directory.model, config.model)
     if multihost_utils.broadcast_one_to_all(np.int32(resumes)):
-        return resumed_start(directory.model, config, layout, needs)
-    return load_start(config, layout, needs)
+        return resumed_start(directory.model, config, layout, required)
+    return load_start(config, layout, required)
 
 
 def _restored(
@@ -202,7 +206,7 @@ def compiled_step(
     layout: Layout,
     data: RunData,
     abstract: State,
-) -> Any:
+) -> Compiled:
     """The program of a step, made before the first batch is read.
 
     Raises:
@@ -226,7 +230,7 @@ def compiled_step(
         one,
     )
     with jax.set_mesh(layout.mesh):
-        program = step.lower(abstract, start.frozen, batch).compile()
+        program: Compiled = step.lower(abstract, start.frozen, batch).compile()
     check_fits(program, MEMORY_REMEDIES)
     return program
 

@@ -19,13 +19,14 @@ from mre_jax.models.unet import UNet, UNetConfig
 from mre_jax.reward.config import RewardConfig
 from mre_jax.training.checkpoints.checkpoint import Checkpoints
 from mre_jax.training.config import DataConfig, LossConfig, ModelConfig, TrainConfig
-from mre_jax.training.export import export
+from mre_jax.training.export import ExportSpec, export
 from mre_jax.training.run import directory as run_directory
 from mre_jax.training.run.directory import RunDirectory
 from mre_jax.training.run.identity import Identity
 from mre_jax.training.state import Network, parameters_of
 from mre_jax.weights.load import load_unet
-from mre_jax.weights.model import REWARD_CLASS, open_model
+from mre_jax.weights.model import REWARD_CLASS
+from mre_jax.weights.opening import open_model
 
 pytest.importorskip("torch")
 from tests.tiny_editor import make_tiny_editor
@@ -105,7 +106,7 @@ def check_equal(found, expected):
 @pytest.mark.parametrize("format", ["diffusers", "orbax"])
 def test_the_newest_average_is_exported(trained, tmp_path, format):
     run, params = trained(PAPER)
-    report = export(run, tmp_path / "model", format=format)
+    report = export(ExportSpec(run, tmp_path / "model", format=format))
     assert (report.step, report.weights, report.skipped) == (4, "ema", ())
     unet = load_unet(tmp_path / "model")
     check_equal(parameters_of(unet), {name: (array + 4) / 2 for name, array in params.items()})
@@ -114,7 +115,7 @@ def test_the_newest_average_is_exported(trained, tmp_path, format):
 
 @pytest.mark.slow
 def test_what_is_exported_edits(trained, tmp_path):
-    export(trained(PAPER)[0], tmp_path / "model")
+    export(ExportSpec(trained(PAPER)[0], tmp_path / "model"))
     pipeline = EditPipeline.from_pretrained(tmp_path / "model")
     out = pipeline(
         "make it snow",
@@ -128,7 +129,7 @@ def test_what_is_exported_edits(trained, tmp_path):
 
 def test_step_and_raw_weights_can_be_chosen(trained, tmp_path):
     run, params = trained(PAPER)
-    report = export(run, tmp_path / "model", step=2, weights="raw")
+    report = export(ExportSpec(run, tmp_path / "model", step=2, weights="raw"))
     assert (report.step, report.weights) == (2, "raw")
     found = parameters_of(load_unet(tmp_path / "model"))
     check_equal(found, {name: array + 2 for name, array in params.items()})
@@ -138,7 +139,7 @@ def test_step_and_raw_weights_can_be_chosen(trained, tmp_path):
 
 
 def test_the_rest_is_that_of_the_model_it_began_with(trained, base, tmp_path):
-    export(trained(PAPER)[0], tmp_path / "model")
+    export(ExportSpec(trained(PAPER)[0], tmp_path / "model"))
     before, after = open_model(base), open_model(tmp_path / "model")
     assert after.files["tokenizer/vocab.json"] == before.files["tokenizer/vocab.json"]
     name = "scheduler/scheduler_config.json"
@@ -152,25 +153,25 @@ def test_the_rest_is_that_of_the_model_it_began_with(trained, base, tmp_path):
 
 def test_a_run_without_average_gives_its_weights(trained, tmp_path):
     run, params = trained(PAPER, ema=False)
-    assert export(run, tmp_path / "model").weights == "raw"
+    assert export(ExportSpec(run, tmp_path / "model")).weights == "raw"
     check_equal(parameters_of(load_unet(tmp_path / "model")), {k: v + 4 for k, v in params.items()})
     with pytest.raises(ConfigError, match="has no ema"):
-        export(run, tmp_path / "other", weights="ema")
+        export(ExportSpec(run, tmp_path / "other", weights="ema"))
     assert not (tmp_path / "other").exists()
 
 
 def test_a_plain_run_gives_a_plain_editor(trained, tmp_path):
-    export(trained(None)[0], tmp_path / "plain")
+    export(ExportSpec(trained(None)[0], tmp_path / "plain"))
     config = json.loads((tmp_path / "plain" / "unet" / "config.json").read_text())
     assert "reward" not in config and config["_class_name"] != REWARD_CLASS
     off = dataclasses.replace(PAPER, score=False, text=False)
-    export(trained(off)[0], tmp_path / "off")  # as Table 4's first row
+    export(ExportSpec(trained(off)[0], tmp_path / "off"))  # as Table 4's first row
     assert load_unet(tmp_path / "off").config.reward is None
 
 
 def test_the_released_form_has_the_released_names(trained, tmp_path):
     run, params = trained(RELEASED)
-    export(run, tmp_path / "model", format="released", weights="raw")
+    export(ExportSpec(run, tmp_path / "model", format="released", weights="raw"))
     file = tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors"
     from safetensors import safe_open
 
@@ -182,11 +183,11 @@ def test_the_released_form_has_the_released_names(trained, tmp_path):
 def test_other_forms_have_no_released_names(trained, tmp_path):
     for reward, form in ((PAPER, "the form 'paper'"), (None, "no reward condition")):
         with pytest.raises(ConfigError, match=f"released.*{form}"):
-            export(trained(reward)[0], tmp_path / "model", format="released")
+            export(ExportSpec(trained(reward)[0], tmp_path / "model", format="released"))
 
 
 def test_the_prediction_type_of_the_training_is_written(trained, tmp_path):
-    export(trained(None, prediction_type="v_prediction")[0], tmp_path / "model")
+    export(ExportSpec(trained(None, prediction_type="v_prediction")[0], tmp_path / "model"))
     written = open_model(tmp_path / "model").files["scheduler/scheduler_config.json"]
     assert NoiseSchedule.from_dict(json.loads(written)).prediction_type == "v_prediction"
 
@@ -200,8 +201,8 @@ def test_another_place_of_the_base_can_be_named(trained, base, tmp_path):
     (moved / "run.json").write_text(json.dumps(record))
     (moved / "checkpoints").symlink_to(run / "checkpoints")
     with pytest.raises(DataError, match="gone does not exist"):
-        export(moved, tmp_path / "model")
-    export(moved, tmp_path / "model", base=base)
+        export(ExportSpec(moved, tmp_path / "model"))
+    export(ExportSpec(moved, tmp_path / "model", base=base))
     check_equal(
         parameters_of(load_unet(tmp_path / "model")), {k: (v + 4) / 2 for k, v in params.items()}
     )
@@ -211,7 +212,7 @@ def test_a_lora_is_merged_into_the_trained_unet(trained, tmp_path):
     run, params = trained(PAPER)
     change = {"lora_unet_conv_out.diff_b": np.full(4, 3.0, np.float32)}
     save_file(change, tmp_path / "style.safetensors")
-    report = export(run, tmp_path / "model", lora=f"{tmp_path}/style.safetensors:2")
+    report = export(ExportSpec(run, tmp_path / "model", lora=(f"{tmp_path}/style.safetensors:2",)))
     assert len(report.notes) == 1 and "scale 2: 1 layers of unet" in report.notes[0]
     expected = {name: (array + 4) / 2 for name, array in params.items()}
     expected["conv_out.bias"] = expected["conv_out.bias"] + 6
@@ -221,15 +222,15 @@ def test_a_lora_is_merged_into_the_trained_unet(trained, tmp_path):
 def test_what_is_not_there_is_named(trained, tmp_path):
     run, _ = trained(PAPER)
     with pytest.raises(ConfigError, match=r"no step 3; it has \[2, 4\]"):
-        export(run, tmp_path / "model", step=3)
+        export(ExportSpec(run, tmp_path / "model", step=3))
     with pytest.raises(DataError, match=r"is no run: it has no run\.json"):
-        export(tmp_path, tmp_path / "model")
+        export(ExportSpec(tmp_path, tmp_path / "model"))
     with pytest.raises(ConfigError, match="format 'onnx'"):
-        export(run, tmp_path / "model", format="onnx")
+        export(ExportSpec(run, tmp_path / "model", format="onnx"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     with pytest.raises(DataError, match="not empty"):
-        export(run, tmp_path / "full")
+        export(ExportSpec(run, tmp_path / "full"))
 
 
 def test_the_command_says_what_it_wrote(trained, tmp_path, capsys):
@@ -253,4 +254,4 @@ def test_a_base_of_another_shape_is_refused(trained, tmp_path):
     config["layers_per_block"] += 1
     (wider / "unet" / "config.json").write_text(json.dumps(config))
     with pytest.raises(DataError, match="step 4"):
-        export(run, tmp_path / "model", base=wider)
+        export(ExportSpec(run, tmp_path / "model", base=wider))

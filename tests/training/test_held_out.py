@@ -12,7 +12,7 @@ from mre_jax.training.data import open_data
 from mre_jax.training.held_out import HeldOutLoss, noise_key, open_held_out
 from mre_jax.training.optimizer import make_optimizer
 from mre_jax.training.parallel import Layout, make_mesh
-from mre_jax.training.start import Needs, load_start
+from mre_jax.training.start import RequiredNetworks, load_start
 from mre_jax.training.state import fresh_state
 from mre_jax.training.step import make_loss
 from mre_jax.training.truncation import Truncation
@@ -45,7 +45,7 @@ def measured(config, devices, change=lambda state: state):
     """The loss before the first step, on some of the simulated devices."""
     mesh = make_mesh(config.mesh, jax.devices()[:devices])
     layout = Layout.of(config.mesh, mesh)
-    start = load_start(config, layout, Needs())
+    start = load_start(config, layout, RequiredNetworks())
     training = open_data(config).training
     loader = dataclasses.replace(
         open_held_out(config, training), tokenize=Truncation(start.tokenizer)

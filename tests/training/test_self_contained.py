@@ -10,7 +10,7 @@ import pytest
 from mre_jax.errors import DataError
 from mre_jax.training import train as train_module
 from mre_jax.training.config import load_config
-from mre_jax.training.export import export
+from mre_jax.training.export import ExportSpec, export
 from mre_jax.training.parallel import make_mesh
 from mre_jax.training.train import train
 from mre_jax.weights.files.source import SafetensorsFile
@@ -114,10 +114,10 @@ def test_it_is_exported_with_what_it_has_kept(
 ):
     monkeypatch.setattr(train_module, "make_step", make_cheap_step)
     run = train(configured(tmp_path, model, shards)("steps=2"), tmp_path / "run")
-    whole = export(run.path, tmp_path / "whole")
+    whole = export(ExportSpec(run.path, tmp_path / "whole"))
     assert whole.notes == ()
     shutil.rmtree(model)
-    kept = export(run.path, tmp_path / "kept")
+    kept = export(ExportSpec(run.path, tmp_path / "kept"))
     assert "cannot be read: all but the UNet is what the run kept" in kept.notes[0]
     assert kept.files["unet/config.json"] == whole.files["unet/config.json"]
     for load in (load_vae, load_text_encoder):

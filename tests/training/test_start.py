@@ -13,11 +13,12 @@ from mre_jax.reward.config import RewardConfig
 from mre_jax.training.config import load_config
 from mre_jax.training.parallel import Layout, make_mesh
 from mre_jax.training.pretrained import unet_component
-from mre_jax.training.start import Needs, load_start
+from mre_jax.training.start import RequiredNetworks, load_start
 from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.load import load_text_encoder, load_unet
-from mre_jax.weights.model import REWARD_CLASS, changed, open_model
+from mre_jax.weights.model import REWARD_CLASS, changed
 from mre_jax.weights.names.rule import parameters
+from mre_jax.weights.opening import open_model
 from tests.training.train_files import write_config
 
 
@@ -34,7 +35,7 @@ def layout(config):
 
 @pytest.fixture(scope="module")
 def start(config, layout):
-    return load_start(config, layout, Needs())
+    return load_start(config, layout, RequiredNetworks())
 
 
 def test_the_unet_is_the_pretrained_one_with_new_reward_parts(start, editor):
@@ -63,7 +64,7 @@ def test_a_text_that_is_left_out_is_the_empty_one(start, editor):
 
 
 def test_encoders_that_nobody_asks_are_not_kept(config, layout):
-    start = load_start(config, layout, Needs(vae=False, text_encoder=False))
+    start = load_start(config, layout, RequiredNetworks(vae=False, text_encoder=False))
     assert (start.encoders.vae, start.encoders.text_encoder) == (None, None)
     assert jax.tree.leaves(start.frozen) == [start.frozen.null_text]
 
@@ -75,7 +76,7 @@ def test_a_base_of_another_kind_is_refused(editor, shards, layout, tmp_path):
     (model / "scheduler" / "scheduler_config.json").write_text(flow)
     config = load_config(write_config(tmp_path / "config.yaml", model, shards))
     with pytest.raises(ConfigError, match="flow matching"):
-        load_start(config, layout, Needs())
+        load_start(config, layout, RequiredNetworks())
 
 
 def test_what_identifies_the_weights(start, editor):
@@ -87,7 +88,9 @@ def test_what_identifies_the_weights(start, editor):
 def test_the_configuration_may_ask_for_another_target(config, layout, start):
     assert start.schedule.prediction_type == "epsilon"
     loss = dataclasses.replace(config.loss, prediction_type="v_prediction")
-    other = load_start(dataclasses.replace(config, loss=loss), layout, Needs(False, False))
+    other = load_start(
+        dataclasses.replace(config, loss=loss), layout, RequiredNetworks(False, False)
+    )
     assert other.schedule == dataclasses.replace(start.schedule, prediction_type="v_prediction")
 
 
@@ -123,6 +126,8 @@ def test_a_run_starts_from_a_unet_and_the_base_of_the_rest(config, layout, start
     unet = next((editor / "unet").glob("*.safetensors"))
     model = dataclasses.replace(config.model, init_from=str(unet), base=str(editor))
     with pytest.warns(UserWarning, match="tokenizer taken from"):
-        other = load_start(dataclasses.replace(config, model=model), layout, Needs(False, False))
+        other = load_start(
+            dataclasses.replace(config, model=model), layout, RequiredNetworks(False, False)
+        )
     assert (other.weights, other.hashes) == (start.weights, start.hashes)
     assert other.schedule == start.schedule
