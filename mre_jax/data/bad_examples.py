@@ -108,7 +108,7 @@ def report_bad(bad: Sequence[Any], out: epath.PathLike) -> Iterator[str]:
     """A line for each of the first, and where all are if there are more.
 
     Args:
-        bad: at least one.
+        bad: bad examples, at least one.
         out: folder of the set, beside which the list is written.
     """
     yield from (str(one) for one in bad[:SHOWN])

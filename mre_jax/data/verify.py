@@ -133,7 +133,7 @@ def verify(
     yield from _verify_index(folder, manifest)
     skip = set()
     for fault in find_faults(folder, manifest):
-        if fault.kind != "wrong_size":  # the walk tells what happened to it
+        if fault.kind != "wrong_size":  # the walk says what happened to it
             skip.add(fault.file)
             yield _of_file(fault.file, fault.kind, fault.detail)
     progress(sum(shard.count for shard in manifest.shards if shard.file in skip))

@@ -21,12 +21,6 @@ class Stream(enum.IntEnum):
 
     LATENTS = 0
     STEPS = 1
-    VAE = 2
-
-
-def item_key(seed: int, item_id: str) -> Key[Array, ""]:
-    """The key of one item; see `item_keys`."""
-    return item_keys([seed], [item_id])[0]
 
 
 def item_keys(seeds: Sequence[int], item_ids: Sequence[str]) -> Key[Array, " b"]:

@@ -36,8 +36,8 @@ class Row(NamedTuple):
     latents' += noise * standard normal noise
 
     Attributes:
-        number: 0, 1, ...; tells the noise of one row from that of another.
-        timestep: what the UNet is told, in training timesteps, not always whole.
+        number: 0, 1, ...; each has noise of its own.
+        timestep: input of the UNet, in training timesteps, not always whole.
         input_scale: factor on the latents the UNet sees.
         x0_latents, x0_output: the estimate of the clean latents.
         clip: its limit; infinite where there is none.
@@ -167,7 +167,7 @@ def sample(
         return carry, is_finite(carry.latents)
 
     carry, finite = jax.lax.scan(body, start(plan, latents), plan.rows)
-    ends = [*range(plan.evaluations - 1, len(finite) - 1, plan.evaluations), len(finite) - 1]
+    ends = [*range(plan.evaluations - 1, plan.num_evaluations - 1, plan.evaluations), -1]
     return carry.latents, finite[np.array(ends)].T
 
 
@@ -183,9 +183,9 @@ def plan_sampling(
 
     Args:
         scheduler: a name in `mre_jax.diffusion.samplers.SAMPLERS`.
-        schedule: of the model's training.
+        schedule: noise schedule of the model's training.
         num_inference_steps: 1 .. `schedule.num_train_timesteps`.
-        eta: of "ddim".
+        eta: share of fresh noise in "ddim".
 
     Raises:
         ConfigError: for an unknown name, a number of steps or an eta out of range, or an option of

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from mre_jax.errors import ConfigError
@@ -46,7 +47,7 @@ class NoiseSchedule:
         set_alpha_to_one: DDIM's last step goes to abar = 1 rather than to abar_0.
         clip_sample: DDIM and Heun clip their estimate of the clean latents to
             +-`clip_sample_range`; None is the sampler's own default.
-        clip_sample_range: that limit.
+        clip_sample_range: limit of the estimate of x0.
         sampler_options: further keys of the file, for the samplers that would have to obey them.
 
     Raises:
@@ -187,7 +188,7 @@ class NoiseSchedule:
         return abar / (1 - abar)
 
     def _alpha_sigma(
-        self, timesteps: Int[Array, " b"], dtype: Any
+        self, timesteps: Int[Array, " b"], dtype: DTypeLike
     ) -> tuple[Float[Array, "b 1 1 1"], Float[Array, "b 1 1 1"]]:
         abar = rearrange(jnp.asarray(self.alphas_cumprod)[timesteps], "b -> b 1 1 1")
         return jnp.sqrt(abar).astype(dtype), jnp.sqrt(1 - abar).astype(dtype)

@@ -131,7 +131,7 @@ class Picture:
 
     Args:
         make: gives its bytes.
-        sha256: of them, if it is known.
+        sha256: hash of the bytes, if it is known.
     """
 
     def __init__(self, make: Callable[[], bytes], sha256: str | None = None):

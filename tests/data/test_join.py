@@ -7,7 +7,6 @@ import pytest
 
 from mre_jax.data.join import join
 from mre_jax.data.sources import open_source
-from mre_jax.data.sources.selection import read_triplets
 from mre_jax.data.sources.source import Keys, strict
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
@@ -15,6 +14,7 @@ from mre_jax.reward.file import Reward, read_rewards
 from mre_jax.reward.text import measure_truncation, reward_parts
 from mre_jax.toyworld.dataset import Settings, write_dataset
 from tests.data.pictures import AFTER, BEFORE
+from tests.data.read import read_triplets
 from tests.data.sources.test_instruct_pix2pix import write_set
 
 

@@ -18,12 +18,12 @@ from mre_jax.data.records.index import index_path
 from mre_jax.data.records.manifest import check_manifest
 from mre_jax.data.records.tfrecord import read_records
 from mre_jax.data.sources import open_source, parse_options
-from mre_jax.data.sources.selection import read_triplets
 from mre_jax.errors import ConfigError
 from mre_jax.io import files
 from mre_jax.reward.file import read_rewards
 from tests.data.pictures import picture
 from tests.data.prepared import EXAMPLES, SHARDS, arguments, content, prepare_toy, write_toy
+from tests.data.read import read_triplets
 
 tfds = pytest.importorskip("tensorflow_datasets")
 

@@ -11,10 +11,11 @@ from mre_jax.training.checkpoints.checkpoint import Checkpoints
 from mre_jax.training.config import load_config
 from mre_jax.training.run import directory as run_directory
 from mre_jax.training.run import event_file
-from mre_jax.training.run.directory import RunDirectory, exit_reason
+from mre_jax.training.run.directory import RunDirectory
 from mre_jax.training.run.identity import Identity
 from mre_jax.training.run.metrics_log import MetricsLog
 from tests.evaluation import buckets
+from tests.training.attempts import exit_reason
 from tests.training.run.test_directory import finish_checkpoint
 from tests.training.tiny_run import train_config
 

@@ -12,8 +12,9 @@ from mre_jax.data.batches.order import positions
 from mre_jax.data.records.record_source import RecordSource
 from mre_jax.io.growing_file import rows_so_far
 from mre_jax.training import train as train_module
-from mre_jax.training.run.directory import RunDirectory, committed_step, exit_reason
+from mre_jax.training.run.directory import RunDirectory, committed_step
 from mre_jax.training.run.identity import Identity
+from tests.training.attempts import exit_reason
 from tests.training.figures import Figures
 from tests.training.states import same_bits
 from tests.training.tiny_run import train_config

@@ -13,12 +13,13 @@ from mre_jax.training import loop as module
 from mre_jax.training.checkpoints.checkpoint import Checkpoints, SaveError
 from mre_jax.training.loop import Loop, Preempted
 from mre_jax.training.parallel import Layout, make_mesh
-from mre_jax.training.run.directory import RunDirectory, exit_reason
+from mre_jax.training.run.directory import RunDirectory
 from mre_jax.training.run.identity import Identity
 from mre_jax.training.run.meter import Meter
 from mre_jax.training.run.metrics_log import MetricsLog
 from mre_jax.training.skipped import SkippedSteps
 from mre_jax.training.step import Metrics
+from tests.training.attempts import exit_reason
 from tests.training.states import same_bits
 from tests.training.tiny_run import train_config
 

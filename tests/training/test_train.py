@@ -20,11 +20,12 @@ from mre_jax.training import train as train_module
 from mre_jax.training.checkpoints import folder as checkpoint_folder
 from mre_jax.training.config import load_config
 from mre_jax.training.parallel import make_mesh
-from mre_jax.training.run.directory import RunDirectory, exit_reason
+from mre_jax.training.run.directory import RunDirectory
 from mre_jax.training.step import Metrics
 from tests.data.cached import cache_toy
 from tests.data.prepared import prepare_toy, write_toy
 from tests.data.shards import write_set
+from tests.training.attempts import exit_reason
 from tests.training.figures import Figures
 from tests.training.train_files import STEPS, train, write_config
 from tests.weights import tiny

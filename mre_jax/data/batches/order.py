@@ -170,7 +170,7 @@ def drop_conditions(
     As InstructPix2Pix: `rate` of them the text alone, as many the picture alone, as many both.
 
     Args:
-        dropout: as in `Draws`.
+        dropout: uniform numbers, as in `Draws`.
         rate: 0 to 1/3.
 
     Raises:

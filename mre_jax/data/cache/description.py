@@ -90,9 +90,9 @@ class TextCache:
         tokenizer: hash by `EncoderHashes`.
         tokens: number of tokens of every text.
         width: width of a state.
-        none_for_top: as in `reward_parts`.
-        perspectives: as in `reward_parts`.
-        reward_cut: as in `join_rewards`.
+        none_for_top: whether 'None' stands for texts of top scores.
+        perspectives: perspectives of the reward text.
+        reward_cut: truncation of the reward text; see `join_rewards`.
 
     Raises:
         ConfigError: if a perspective is unknown, or the cut.
@@ -258,9 +258,9 @@ def check_cache(
 
     Args:
         sets: sets that are read by their cache.
-        hashes: of `mre_jax.data.cache.encoders.encoder_hashes`, for the model that is trained.
-        none_for_top, perspectives: as in `reward_parts`, as the training asks for them.
-        reward_cut: as in `join_rewards`, likewise.
+        hashes: `mre_jax.data.cache.encoders.hashes_of` of the model that is trained.
+        none_for_top, perspectives: arguments of `reward_parts` in the training.
+        reward_cut: argument of `join_rewards` in the training.
 
     Raises:
         ConfigError: naming the set, both hashes or settings, and the remedy.

@@ -86,8 +86,8 @@ def write_set(
         folder: empty, or left by an earlier run.
         settings: what determined source and plan; JSON values. Kept in the manifest.
         check: check of every example.
-        skip_bad: how many that do not pass may be left out; see `allowed_bad`. The manifest tells
-            them.
+        skip_bad: how many that do not pass may be left out; see `allowed_bad`. They are
+            listed in the manifest.
         spread: has the shards written elsewhere, as `mre_jax.data.workers` does; without it they
             are written here, one after the other.
         extender: adds features, here; what it measures comes into the manifest.

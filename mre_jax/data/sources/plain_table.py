@@ -52,7 +52,7 @@ def plain_table(
         path: path of the file or folder; see `open_rows`.
         columns: where they are not those of `PLAIN`. A field named here must be there; of the
             others, `original`, `edited` and `instruction` must, or else just one of the columns
-            that public sets have for them, which `Table.notes` tells.
+            that public sets have for them, which `Table.notes` lists.
         name: name of the set.
         images: where relative picture paths start; by default at the table's folder.
         split: split of a folder that holds several.

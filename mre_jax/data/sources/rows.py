@@ -52,7 +52,7 @@ class FileRows(abc.ABC):
 
     Args:
         path: path that was named, for messages.
-        files: at least one.
+        files: tables, at least one.
     """
 
     def __init__(self, path: epath.PathLike, files: Sequence[epath.Path]):

@@ -1,10 +1,10 @@
-"""The part of a set that one process reads, as a checked stream of triplets."""
+"""The part of a set that one process reads, and what is asked of its examples."""
 
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 
-from mre_jax.data.sources.source import Source, attempt, strict
+from mre_jax.data.sources.source import Source, attempt
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
 
@@ -42,39 +42,6 @@ def select(count: int, max_examples: int | None = None, shard: tuple[int, int] =
         raise ConfigError(f"max_examples is {max_examples}; it must be at least 1")
     total = count if max_examples is None else min(count, max_examples)
     return range(total * index // parts, total * (index + 1) // parts)
-
-
-def read_triplets(
-    source: Source,
-    *,
-    max_examples: int | None = None,
-    shard: tuple[int, int] = (0, 1),
-    validate: bool = False,
-) -> Iterator[Triplet]:
-    """Streams the triplets of one part of a source.
-
-    Args:
-        source: set by `open_source`, or joined with rewards.
-        max_examples: see `select`.
-        shard: see `select`; ids are compared within the shard.
-        validate: decode both pictures of every triplet and compare their sizes. Without it, that
-            is found out by whoever decodes them.
-
-    Raises:
-        DataError: if the set or the part is empty, at the call; while reading, if an id stands
-            twice, or for what the source or `Triplet.images` finds.
-    """
-    count = len(source)
-    if not count:
-        raise DataError(f"{source.path}: no examples in it")
-    positions = select(count, max_examples, shard)
-    if not positions:
-        raise DataError(
-            f"{source.path}: shard {shard[0]} of {shard[1]} has no example; take fewer shards"
-        )
-    return _unique(
-        strict(read_checked(source, positions, Check(decode=validate, instruction=validate)))
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,12 +84,3 @@ def read_checked(
     """`Source.read`, where an example that does not pass the check is an error too."""
     for item in source.read(positions):
         yield item if isinstance(item, DataError) else attempt(check, item)
-
-
-def _unique(triplets: Iterator[Triplet]) -> Iterator[Triplet]:
-    seen: set[str] = set()
-    for triplet in triplets:
-        if triplet.id in seen:
-            raise DataError(f"{triplet.where}: id {triplet.id!r} stands in the set twice")
-        seen.add(triplet.id)
-        yield triplet

@@ -41,7 +41,7 @@ class Table:
         optional: columns of fields that are read where the table has their columns.
         name: name of the set. Without an `id`, an example's is this name and its row number.
         images: where relative picture paths start; by default at the table's folder.
-        taken: those of `columns` that nobody named.
+        taken: keys of `columns` that nobody named.
 
     Raises:
         DataError: if a column is missing.

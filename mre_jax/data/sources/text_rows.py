@@ -204,7 +204,7 @@ class CsvRows(TextRows):
 
 @contextlib.contextmanager
 def _unpacked(path: epath.Path) -> Iterator[IO[bytes]]:
-    """The file's content as UTF-8, as far as its begin tells how it is encoded."""
+    """The file's content as UTF-8, in the encoding that its first bytes show."""
     packed = path.suffix.lower()
     with path.open("rb") as file:
         if packed not in _PACKED:

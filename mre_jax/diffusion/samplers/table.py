@@ -39,7 +39,7 @@ class Sum:
     Attributes:
         x0: the estimate of the clean latents, clipped where they are.
         eps: the estimate of the noise.
-        latents: as they are before the step, in their own units.
+        latents: latents before the step, in their own units.
         memory: each tensor of the memory; none of them if it is shorter.
     """
 
@@ -66,7 +66,7 @@ def make_plan(
 
     Args:
         schedule: says what the UNet predicts.
-        timesteps: of each evaluation.
+        timesteps: timestep of each evaluation.
         abar: how much of the latents is left at each.
         latents: what is handed to the next row.
         memory: what is remembered, tensor by tensor.

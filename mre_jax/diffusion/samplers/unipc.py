@@ -78,9 +78,9 @@ class _Update(NamedTuple):
 
     Attributes:
         latents: the coefficient of x here, of predictor and corrector.
-        predicted: of x0 here and at the levels before, in the predictor.
+        predicted: factors of x0 here and at the levels before, in the predictor.
         corrected: likewise in the corrector.
-        ahead: of x0 at the next level, in the corrector.
+        ahead: factor of x0 at the next level, in the corrector.
     """
 
     latents: float

@@ -28,7 +28,7 @@ class ModelFacts:
         usd: per million input and output tokens; None if no price is known.
         priced: date of the price, or "yours".
         reasoning: whether it refuses a temperature and thinks in output tokens.
-        thinks: whether it thinks in output tokens, as far as its name tells.
+        thinks: whether it reasons in output tokens, as far as its name shows.
         tiles: tokens of a picture: a base and those of a tile of 512 pixels; None if it is not
             counted so.
         patches: tokens of a patch of 32 pixels; None likewise.

@@ -41,7 +41,6 @@ class Said:
         refusal: why the model declines, where it says so apart.
         stop: "length", "content_filter" or "error" if it was cut short; "" otherwise.
         thought: what the model thought, as far as it is shown.
-        thought_tokens: tokens of the thought, as far as the server says.
         others: texts of further choices, which were not asked for.
         model: model that answered, as the server says.
         usage: "prompt_tokens" and "completion_tokens"; empty if the server does not say.
@@ -51,7 +50,6 @@ class Said:
     refusal: str = ""
     stop: str = ""
     thought: str = ""
-    thought_tokens: int = 0
     others: tuple[str, ...] = ()
     model: str = ""
     usage: Mapping[str, int] = dataclasses.field(default_factory=dict)
@@ -149,13 +147,11 @@ def _of_completion(values: Mapping[str, Any]) -> Said | None:
         return None
     message = messages[0]
     usage = _dict(values.get("usage"))
-    details = _dict(usage.get("completion_tokens_details"))
     return Said(
         text=_text(message),
         refusal=_parts(message.get("refusal"), ("refusal",)) or _refusal_part(message),
         stop=_stop(choices[0].get("finish_reason")),
         thought=_parts(message.get("reasoning_content") or message.get("reasoning"), _TEXT_PARTS),
-        thought_tokens=_count(details.get("reasoning_tokens")),
         others=tuple(map(_text, messages[1:])),
         model=_string(values.get("model")),
         usage=_usage(usage, "prompt_tokens", "completion_tokens"),
@@ -168,7 +164,6 @@ def _of_response(values: Mapping[str, Any]) -> Said | None:
         return None
     items = [item for item in output if isinstance(item, dict)]
     usage = _dict(values.get("usage"))
-    details = _dict(usage.get("output_tokens_details"))
     content = [item.get("content") for item in items if item.get("type") == "message"]
     thoughts = [item for item in items if item.get("type") == "reasoning"]
     reason = _dict(values.get("incomplete_details")).get("reason")
@@ -177,7 +172,6 @@ def _of_response(values: Mapping[str, Any]) -> Said | None:
         refusal="".join(_parts(parts, ("refusal",)) for parts in content if parts),
         stop=_stop(reason) or ("length" if values.get("status") == "incomplete" else ""),
         thought="".join(_parts(item.get("summary"), ("summary_text",)) for item in thoughts),
-        thought_tokens=_count(details.get("reasoning_tokens")),
         model=_string(values.get("model")),
         usage=_usage(usage, "input_tokens", "output_tokens"),
     )

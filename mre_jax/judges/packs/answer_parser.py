@@ -55,7 +55,7 @@ def parse_answer(text: str, answer: Answer, *, alone: bool = False) -> Parsed:
 
     Args:
         alone: it may have been cut short: it must be one object, with nothing but quotes or a
-            fence around it. Lines have no end that tells.
+            fence around it. Lines have no closing mark.
 
     Raises:
         RefusedError: if it says, in words alone, that the model will not judge.

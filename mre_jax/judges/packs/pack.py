@@ -104,7 +104,7 @@ class Prompt:
     Attributes:
         system: the system message; "" for none.
         user: the user message; "{instruction}" stands for the instruction.
-        pictures: those that are shown, in order: original and edited, or edited alone.
+        pictures: pictures that are shown, in order: original and edited, or edited alone.
         answer: the form of the answer.
     """
 

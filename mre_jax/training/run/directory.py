@@ -151,7 +151,7 @@ class RunDirectory:
 
         Args:
             identity: what is asked for.
-            argv: of the command; None is this process's.
+            argv: words of the command; None takes this process's.
             meta: kept with the newest checkpoint, to compare where there is no run.json.
 
         Raises:
@@ -289,16 +289,6 @@ class RunDirectory:
 
     def _write_run(self, record: Mapping[str, Any]) -> None:
         write_atomically(self.path / RUN, json.dumps(record, indent=2) + "\n")
-
-
-def exit_reason(events: Sequence[Mapping[str, Any]]) -> str:
-    """How the last attempt ended, for a person; from `RunDirectory.events`."""
-    if not events:
-        return "never started"
-    last = events[-1]
-    if last["event"] == "stop":
-        return f"{last['reason']} (exit code {last['exit_code']})"
-    return f"killed or still running, last heard of at {last['time']}: {last['event']}"
 
 
 def committed_step(events: Sequence[Mapping[str, Any]]) -> int | None:

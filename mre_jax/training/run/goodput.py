@@ -76,7 +76,7 @@ def goodput(events: Sequence[Event]) -> Goodput:
     the wall clock; when that was set back, they count as following each other at once.
 
     Args:
-        events: of all attempts, as `RunDirectory.events` reads them. `blocked` of saves and
+        events: events of all attempts, as `RunDirectory.events` reads them. `blocked` of saves and
             validation is the time that they kept the device waiting.
     """
     attempts = [list(group) for _, group in itertools.groupby(events, lambda row: row["attempt"])]

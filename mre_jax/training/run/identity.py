@@ -107,7 +107,7 @@ def check_same_meta(
     Hashes alone do not tell a setting that may change from one that must not.
 
     Args:
-        meta: of `Identity.to_meta`, kept with the checkpoint.
+        meta: what `Identity.to_meta` gave, kept with the checkpoint.
     """
     found = []
     if meta.get("config") != new.config.hash:

@@ -11,8 +11,8 @@ class Progress:
     """Shows the steps of one attempt on stderr.
 
     Args:
-        name: of the run.
-        steps: of the whole run.
+        name: name of the run.
+        steps: steps of the whole run.
         start: steps done when the attempt begins.
         shown: whether this process shows anything.
     """

@@ -22,7 +22,7 @@ def check_shared(path: epath.Path) -> None:
     Their first save would otherwise wait for ever. All processes call this together.
 
     Args:
-        path: of the directory, which exists for process 0.
+        path: directory, which exists for process 0.
 
     Raises:
         ConfigError: on all of them, if one does not find it.

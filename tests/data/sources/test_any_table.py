@@ -10,11 +10,11 @@ import tarfile
 import pytest
 
 from mre_jax.data.sources import SOURCES, open_source, typed_options
-from mre_jax.data.sources.selection import read_triplets
 from mre_jax.data.sources.tar_rows import TarRows
 from mre_jax.errors import ConfigError, DataError
 from tests.data.parquet import image, pa, write_parquet
 from tests.data.pictures import AFTER, BEFORE
+from tests.data.read import read_triplets
 
 COUNT = 5
 

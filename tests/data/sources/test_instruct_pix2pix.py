@@ -6,10 +6,10 @@ import pytest
 
 from mre_jax.data.sources import open_source
 from mre_jax.data.sources.instruct_pix2pix import InstructPix2PixFolder
-from mre_jax.data.sources.selection import read_triplets
 from mre_jax.data.sources.source import strict
 from mre_jax.errors import ConfigError, DataError
 from tests.data.pictures import AFTER, picture
+from tests.data.read import read_triplets
 
 
 def write_example(root, name, seeds=("17",), suffix="jpg", **prompt):

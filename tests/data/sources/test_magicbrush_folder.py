@@ -5,9 +5,9 @@ import json
 import pytest
 
 from mre_jax.data.sources import open_source
-from mre_jax.data.sources.selection import read_triplets
 from mre_jax.errors import ConfigError, DataError
 from tests.data.pictures import AFTER, BEFORE
+from tests.data.read import read_triplets
 
 
 def turn(image, number):

@@ -5,11 +5,11 @@ import itertools
 import pytest
 
 from mre_jax.data.sources import open_source
-from mre_jax.data.sources.selection import read_triplets
 from mre_jax.data.sources.source import strict
 from mre_jax.errors import DataError
 from tests.data.parquet import image, instruct_row, pa, write_parquet
 from tests.data.pictures import AFTER, BEFORE
+from tests.data.read import read_triplets
 
 
 def read(name, path, positions=None, **options):

@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mre_jax.data.sources.selection import parse_shard, read_triplets, select
+from mre_jax.data.sources.selection import parse_shard, select
 from mre_jax.data.sources.source import Keys
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError, DataError
 from tests.data.pictures import AFTER, BEFORE, picture
+from tests.data.read import read_triplets
 
 
 class Listed:
@@ -56,18 +57,6 @@ def test_wrong_parts_are_refused():
             select(10, shard=shard)
     with pytest.raises(ConfigError, match="max_examples is 0"):
         select(10, 0)
-
-
-def test_duplicate_ids_are_named_where_they_stand():
-    with pytest.raises(DataError, match=r"set:2: id 'a' stands in the set twice"):
-        list(read_triplets(Listed(["a", "b", "a"])))
-
-
-def test_an_empty_set_or_shard_is_refused_before_reading():
-    with pytest.raises(DataError, match="set: no examples in it"):
-        read_triplets(Listed([]))
-    with pytest.raises(DataError, match="shard 0 of 3 has no example"):
-        read_triplets(Listed(["a"]), shard=(0, 3))
 
 
 def test_pictures_are_compared_on_demand():

@@ -10,10 +10,10 @@ import unicodedata
 import pytest
 
 from mre_jax.data.sources import open_source
-from mre_jax.data.sources.selection import read_triplets
 from mre_jax.errors import ConfigError, DataError
 from tests.data.parquet import write_parquet
 from tests.data.pictures import AFTER, BEFORE, picture
+from tests.data.read import read_triplets
 
 ROW = {"original": "img/a.png", "edited": "img/b.png", "instruction": "make it, blue"}
 SCORES = {"following": 5, "preserving": 3.5, "quality": 0}
@@ -113,7 +113,6 @@ def test_rows_may_lack_what_is_optional(folder):
         (ROW | {"instruction": 3}, ":2: the instruction 3 is not a text"),
         (ROW | {"edited": 3}, ":2: column 'edited' holds neither a picture nor a path"),
         (ROW | {"edited": "img/c.png"}, r":2: no picture .*img/c\.png"),
-        (ROW | {"id": "x"}, ":2: id 'x' stands in the set twice"),
         (ROW | {"id": 1.5}, ":2: id 1.5 is neither a text nor an integer"),
         (ROW | SCORES | {"quality": 6}, ":2: quality: score 6 is not in 0 to 5"),
         (ROW | SCORES | {"quality": "good"}, ":2: quality: score 'good' is not a number"),

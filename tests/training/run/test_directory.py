@@ -18,9 +18,10 @@ from mre_jax.training.config import (
 )
 from mre_jax.training.run import directory as run_directory
 from mre_jax.training.run import environment
-from mre_jax.training.run.directory import KINDS, RunDirectory, committed_step, exit_reason
+from mre_jax.training.run.directory import KINDS, RunDirectory, committed_step
 from mre_jax.training.run.identity import FLAG, Identity, check_same_run
 from mre_jax.training.settings import keys
+from tests.training.attempts import exit_reason
 
 CONFIG = TrainConfig(
     name="small",
