@@ -48,7 +48,7 @@ class AnnotateSpec:
         rewards: file for the scores as RewardEdit_20K.json.
         charts: folder for scores.png, histograms of the scores, and words.png, a cloud of the
             texts.
-        source: layout of the set: prepared, or one that `mre prepare` takes; auto tells it from
+        source: layout of the set: prepared, or one that `mre prepare` takes; auto knows it by
             what is there.
         options: options of the layout's reader.
         max_examples: end of the set, counted in examples.

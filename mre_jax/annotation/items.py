@@ -62,7 +62,7 @@ def open_items(
         max_examples: the set ends after these.
 
     Raises:
-        ConfigError: if the layout cannot be told, or the rewards could not be told apart.
+        ConfigError: if the layout is not recognised, or two rewards would have one name.
         DataError: if the set is missing, empty or damaged.
     """
     path, source = _layout(str(path), source)
@@ -88,7 +88,7 @@ def _layout(path: str, source: str) -> tuple[str, str]:
     if (folder / "seeds.json").exists():
         return path, "instruct_pix2pix"
     raise ConfigError(
-        f"{path}: its layout cannot be told; give --source, as `mre prepare` takes it"
+        f"{path}: its layout is not recognised; give --source, as `mre prepare` takes it"
     )
 
 

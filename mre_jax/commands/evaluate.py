@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("suite", help="one of the suites below")
     parser.add_argument(
-        "options", nargs=argparse.REMAINDER, help="mre evaluate SUITE --help tells them"
+        "options", nargs=argparse.REMAINDER, help="mre evaluate SUITE --help lists them"
     )
 
 

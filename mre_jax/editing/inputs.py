@@ -44,7 +44,7 @@ def edit_inputs(
 
     Args:
         images: RGB, one per request, all of one size.
-        perspectives: those whose reward the checkpoint takes; none if it takes no reward.
+        perspectives: perspectives that the checkpoint takes; none if it takes no reward.
         latents: noise to start from, instead of the seeds'.
     """
     guidance = guidance_of(requests, settings)

@@ -24,7 +24,7 @@ class ModelSpec:
             default).
         base: another model for what this one lacks: tokenizer, VAE, text encoder.
         lora: LoRA to merge into the model's weights, of the scale 1 or another; may be repeated.
-        weights: of a model that has both, the moving average or not (ema by default).
+        weights: moving average or not, of a model that has both (ema by default).
         dtype: precision of weights and arithmetic.
         attention: implementation of attention.
         vae_tiling: less memory at 1024 px and more.

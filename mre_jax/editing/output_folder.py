@@ -45,7 +45,7 @@ class OutputFolder:
 
         Args:
             settings: what decides the pixels.
-            versions: of the software that began it; for the record.
+            versions: versions of the software that began it; for the record.
 
         Raises:
             ConfigError: if it was begun with other `settings`; names what differs. Also

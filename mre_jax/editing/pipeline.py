@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +48,7 @@ class EditOutput:
         images: PIL pictures; or arrays [H W 3] in [0, 1]; or latents [h w c]. One per edit.
     """
 
-    images: list[Any]
+    images: list[Image.Image] | list[np.ndarray]
 
 
 class EditPipeline:
@@ -57,8 +56,8 @@ class EditPipeline:
 
     Attributes:
         unet, vae, text_encoder: the NNX modules.
-        tokenizer: of the checkpoint.
-        schedule: of the checkpoint's training.
+        tokenizer: tokenizer of the checkpoint.
+        schedule: noise schedule of the checkpoint's training.
         scheduler: name of the checkpoint's sampler, or of what samples in its place; then the
             first edit that names none says so in a warning.
         mesh: the devices that share a batch, by `to_devices`; None is one device.
@@ -188,7 +187,7 @@ class EditPipeline:
             lora: LoRA files to merge into the weights, from anywhere too: "FILE", "FILE:SCALE",
                 (FILE, SCALE) or several.
             weights: "ema" or "raw" where there are both; None prefers the moving average.
-            dtype: of weights and arithmetic, "float32" or "bfloat16".
+            dtype: dtype of weights and arithmetic, "float32" or "bfloat16".
             attention: an implementation of `mre_jax.models.attention`.
             vae_tiling: encode and decode large pictures in overlapping tiles.
 

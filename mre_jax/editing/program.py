@@ -117,7 +117,7 @@ def edit(
         plan: from `plan_sampling`.
         graphs: static halves of the networks.
         decode: False returns the latents as they are, in units of the UNet.
-        mesh: of `batch_mesh`, over which the batch is split; None is one device.
+        mesh: devices over which the batch is split, from `batch_mesh`; None is one device.
     """
     run: Callable[..., Edited] = functools.partial(_edit, graphs=graphs, decode=decode)
     if mesh is not None:

@@ -242,7 +242,7 @@ def _as_json(item: Item) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _sigterm_noted() -> Iterator[Callable[[], bool]]:
-    """A function that tells whether a SIGTERM came; it kills nothing meanwhile."""
+    """A function that says whether a SIGTERM came; it kills nothing meanwhile."""
     came: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
         yield lambda: False

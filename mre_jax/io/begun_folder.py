@@ -54,14 +54,14 @@ def refuse(folder: object, found: Iterable[Difference], remedy: str = SAME_OR_OT
 
     Args:
         folder: what it is called.
-        found: of `differences`.
+        found: what `differences` gives.
         remedy: what to do instead.
 
     Raises:
         ConfigError: naming what differs, with both values.
     """
-    if told := "; ".join(map(str, found)):
-        raise ConfigError(f"{folder} was begun with other settings: {told}; {remedy}")
+    if changes := "; ".join(map(str, found)):
+        raise ConfigError(f"{folder} was begun with other settings: {changes}; {remedy}")
 
 
 def begin(
@@ -77,7 +77,7 @@ def begin(
     Args:
         mark: the file that holds the settings, in the folder.
         settings: what decides the content; JSON values.
-        record: what the file tells besides; the settings then stand in it under "settings".
+        record: further values of the file; the settings then stand in it under "settings".
         kind: what the folder is to be, as "prepared set"; one that holds something else is
             refused. "" takes any folder.
         remedy: for a folder that was begun with other settings.

@@ -78,7 +78,7 @@ def on_parts(
     Args:
         function: from pytrees of arrays to one with the batch first, where an example's result does
             not depend on the others of the batch.
-        mesh: of `batch_mesh`.
+        mesh: devices, from `batch_mesh`.
         whole: positions of the arguments that every device has whole, such as weights; the others
             are split along their first axis.
 

@@ -15,7 +15,7 @@ from mre_jax.errors import ConfigError
 def too_much_is_an_error(remedies: str) -> Iterator[None]:
     """Turns "out of memory", of a device or of this machine, into a `ConfigError` of one line.
 
-    It tells how much was asked for and what there is, as far as XLA and the device tell. A device
+    It says how much was asked for and what there is, as far as XLA and the device do. A device
     may tell late: the block should include the first look at what it computes.
 
     Args:
@@ -34,7 +34,7 @@ def check_fits(program: jax.stages.Compiled, remedies: str) -> None:
     """Refuses a program that needs more memory than a device has, before anything is read for it.
 
     Args:
-        remedies: as `too_much_is_an_error`.
+        remedies: what helps; see `too_much_is_an_error`.
 
     Raises:
         ConfigError: telling both amounts.
@@ -74,9 +74,9 @@ def _there_is() -> str:
 def _limit() -> int | None:
     """Bytes of a device, if that is known; a machine's own are shared by its processors."""
     device = jax.local_devices()[0]
-    told = (device.memory_stats() or {}).get("bytes_limit")
-    if told or device.platform != "cpu" or not hasattr(os, "sysconf"):
-        return told
+    limit = (device.memory_stats() or {}).get("bytes_limit")
+    if limit or device.platform != "cpu" or not hasattr(os, "sysconf"):
+        return limit
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return whole // jax.local_device_count()
 

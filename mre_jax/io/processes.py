@@ -20,6 +20,6 @@ def end_with_parent() -> None:
 
 
 def usable_cores() -> int:
-    """Processors that this process may use; all of the machine's where that cannot be told."""
+    """Processors that this process may use; all of the machine's where that is unknown."""
     affinity = getattr(os, "sched_getaffinity", None)  # macOS and Windows lack it
     return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -9,12 +9,12 @@ arithmetic runs in `Compute.dtype`.
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Num
 
 
@@ -23,13 +23,13 @@ class Compute:
     """How a network runs, apart from what it is.
 
     Attributes:
-        dtype: of activations and of parameters at their use, float32 or bfloat16.
+        dtype: dtype of activations and of parameters at their use, float32 or bfloat16.
         attention: an implementation named in `mre_jax.models.attention`, or "auto".
         remat: recompute the activations of each block in the backward pass instead of keeping
             them (gradient checkpointing).
     """
 
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     attention: str = "auto"
     remat: bool = False
 

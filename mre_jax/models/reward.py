@@ -58,7 +58,7 @@ class RewardInputs(NamedTuple):
     Attributes:
         scores: 0 to 5, in the order following, preserving, quality.
         text_states: the reward text's states from the prompt's text encoder.
-        text_pooled: that encoder's pooled output.
+        text_pooled: pooled output of the text encoder.
         present: False takes an example's reward away: it is computed as by the plain UNet. None
             means that all examples have one.
 

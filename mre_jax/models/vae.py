@@ -25,7 +25,7 @@ class VAEConfig:
     """Diffusers' names and meanings; the defaults are Stable Diffusion 1.5's.
 
     Attributes:
-        block_out_channels: of each level; between two levels the grid halves.
+        block_out_channels: channels of each level; between two levels the grid halves.
         sample_size: side in pixels of the tiles when tiling is on.
         scaling_factor: what the diffusion model's latents are multiplied by; `encode` and
             `decode` know nothing of it.

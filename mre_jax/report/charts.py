@@ -44,7 +44,7 @@ class Series:
     """One line of a chart, or the dots of one colour.
 
     Attributes:
-        name: as the legend has it.
+        name: name in the legend.
         x: positions, ascending; for dots the index of the label.
         y: values, as many.
         low, high: bounds of the interval of each value, or empty for none.
@@ -85,8 +85,8 @@ def line_chart(
     """Lines with points and the bands of their intervals.
 
     Args:
-        x_ticks, y_ticks: at least two each; the first and the last are the ends of the axes, and
-            values beyond them are drawn at the end.
+        x_ticks, y_ticks: ticks, at least two each; the first and the last are the ends of the
+            axes, and values beyond them are drawn at the end.
         identity: whether to draw "what is asked is what is got".
     """
     top = _legend_height([one.name for one in series], _WIDTH)

@@ -18,7 +18,7 @@ class Move:
     """An item that one system edits better than the other.
 
     Attributes:
-        change: of the mean of the perspectives.
+        change: change of the mean of the perspectives.
         row: one of the item's.
         facts: what there is to say of it in a line.
     """

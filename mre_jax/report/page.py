@@ -60,7 +60,7 @@ class Section:
         heading: also the entry in the page's list of contents.
         prose: paragraphs, with empty lines between them.
         table: text in columns, as `mre tables` prints it.
-        charts: of `mre_jax.report.charts`.
+        charts: figures of `mre_jax.report.charts`.
         pictures: shown as they are; they are not part of the page's budget.
     """
 
@@ -76,9 +76,9 @@ class Written:
     """What `write_report` has written.
 
     Attributes:
-        bytes: of the page.
-        items: that it shows.
-        pictures: that stand in it or beside it.
+        bytes: size of the page.
+        items: items that it shows.
+        pictures: pictures in it or beside it.
         notes: what is not in it as it was, and why; also said in the page.
         folder: beside it, of its pictures; "" if they stand in it.
         beside: bytes of the pictures in the folder.
@@ -109,9 +109,9 @@ def write_report(
 
     Args:
         out: the HTML file.
-        rows: of any systems, suites and metrics.
+        rows: results of any systems, suites and metrics.
         root: the folder that the rows' pictures are relative to.
-        title: of the page.
+        title: title of the page.
         sections: put behind the ranking, before what else the rows give.
         compare: two variants, as "reward 5,5,5" or by the system's name where that is enough.
         pictures: "inside" the page, made smaller to fit the budget; "beside" it, in a folder, as

@@ -40,10 +40,10 @@ class Pictures:
 
     Attributes:
         uris: one a file; "" where there is no picture.
-        bytes: of all of them.
+        bytes: size of all pictures.
         side: pixels that no side is longer than; None if they are as they were.
         notes: sentences for the reader: what was shrunk, left out, or could not be read.
-        folder: that they are in, relative to the page; "" if they stand in it.
+        folder: folder of the pictures, relative to the page; "" if they stand in it.
     """
 
     uris: Sequence[str]
@@ -81,7 +81,7 @@ def place_pictures(
 
 
 def embed(root: epath.PathLike, names: Sequence[str], *, budget: int = BUDGET) -> Pictures:
-    """Reads, shrinks and encodes pictures; one that cannot be read is left out and told of.
+    """Reads, shrinks and encodes pictures; one that cannot be read is left out with a warning.
 
     All get the same largest side and quality: the best at which they fit. What does not fit at
     the smallest is left out, from the end of the list.
@@ -112,7 +112,7 @@ def put_beside(page: epath.PathLike, root: epath.PathLike, names: Sequence[str])
     """Puts pictures into a folder beside the page, as they are.
 
     What a browser would not show, as TIFF, and what is longer than 2,048 pixels becomes a JPEG. One
-    that cannot be read is left out and told of. Pictures that an earlier report has left in the
+    that cannot be read is left out with a warning. Pictures that an earlier report has left in the
     folder are taken away.
 
     Args:
@@ -174,7 +174,7 @@ def _read_some(files: Sequence[epath.Path]) -> list[Image.Image]:
     for file in files[:: max(1, len(files) // _SAMPLE)]:
         try:
             found.append(read_image(file))
-        except DataError:  # told of when its turn comes
+        except DataError:  # warned of when its turn comes
             continue
     return found
 

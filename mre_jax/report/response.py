@@ -15,7 +15,7 @@ class Contrast:
     """One perspective at a time asked otherwise than the others.
 
     Attributes:
-        system: that was asked.
+        system: editor that was asked.
         rest: the score that was asked for in the other two perspectives.
         alone: the score that was asked for in the one.
         variants: by the place of that one.

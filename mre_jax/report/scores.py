@@ -119,7 +119,7 @@ class Scores:
         """First less second on the items both have.
 
         Args:
-            accuracy: of the shares of yes, rather than of the scores.
+            accuracy: take the shares of yes, rather than the scores.
 
         Returns:
             None if the items are of fewer than two groups, were not measured in one way, or lack

@@ -83,7 +83,7 @@ def read_runs(paths: Sequence[epath.PathLike], *, apart: bool = False) -> tuple[
     """The rows of several files, and the folder that all their pictures are relative to.
 
     Files that hold different systems, suites or metrics are put together. Where two hold the same,
-    they are two runs, and each run's systems are told apart by the name of its file or folder.
+    they are two runs, and each run's systems are distinguished by the name of its file or folder.
 
     Args:
         apart: rows of different settings get systems of different names; see

@@ -34,10 +34,10 @@ class ShownDifference:
     """A difference as a table shows it.
 
     Attributes:
-        mean, bounds: of scores, or of shares of yes in points of percent.
+        mean, bounds: mean and its interval, of scores, or of shares of yes in points of percent.
         digits: behind the point.
         p: corrected for the other differences of the table.
-        items: that both have.
+        items: items that both have.
     """
 
     mean: float

@@ -42,7 +42,7 @@ class RewardConfig:
         text: the reward text is part of it.
         attention: the noise attends to the condition in the reward encoder (Eq. 2).
         addition: the condition is added after every block (Eq. 3), or to the time embedding.
-        perspectives: those whose scores count; the others' encodings are zeroed.
+        perspectives: perspectives whose scores count; the others' encodings are zeroed.
         score_width: width of one score's position encoding.
         num_attention_heads: heads of the reward encoder; divides the UNet's first width.
 

@@ -40,7 +40,7 @@ def reward_parts(
         none_for_top: "None" stands for a text that is empty, says none, or goes with the top
             score. Annotators write sentences such as "There are no noticeable flaws." there,
             while the text of inference is "None; None; None".
-        perspectives: those that take part, for the ablation by perspective.
+        perspectives: perspectives that take part, for the ablation by perspective.
 
     Raises:
         ConfigError: if a perspective is unknown, or none is left.
@@ -83,7 +83,7 @@ def asked_text(
     """The reward text that goes with the scores an edit asks for: "None; None; None" by default.
 
     Args:
-        perspectives: those that the checkpoint was trained with; it has seen no other's text.
+        perspectives: perspectives that the checkpoint was trained with, and whose texts it knows.
         scores: one for each of `PERSPECTIVES`.
         words: by perspective, what is said of a score ("3", "4.5"); "None" of one without.
 
@@ -118,7 +118,7 @@ def join_rewards(rewards: Sequence[Parts], window: Window, cut: str = "end") -> 
 
     Args:
         rewards: the parts of each.
-        window: that they are for.
+        window: tokens that the text encoder takes.
         cut: one of `CUTS`. By "share" a text that is too long is made of parts that fit: what a
             short one leaves of its share goes to the others, and words stay whole.
     """
@@ -164,7 +164,7 @@ class Truncation:
     Attributes:
         limit: tokens that fit, the start and end token included.
         texts: reward texts that were measured.
-        perspectives: of their parts.
+        perspectives: perspectives of the parts.
         cut: per perspective, texts that lose some of its tokens.
         lost: per perspective, texts that lose all of them.
         longest: tokens of the longest reward text.

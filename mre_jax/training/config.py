@@ -243,7 +243,7 @@ class ValidationConfig:
         items: JSON lines as `mre sample` reads them.
         count: how many of its first items.
         steps: steps of the sampler.
-        guidance_scale, image_guidance_scale: as `mre edit` has them.
+        guidance_scale, image_guidance_scale: guidance of the pictures; see `mre edit`.
     """
 
     data: tuple[Text, ...] = ()
@@ -287,7 +287,7 @@ class GuardConfig:
     Attributes:
         non_finite_limit: steps in a row with a loss or gradient that is not finite; each of them
             changes nothing.
-        max_skipped: such steps in all; a run that has more of them is done with exit code 65.
+        max_skipped: skipped steps in all; a run that has more of them is done with exit code 65.
             Below 1 it is a share of `steps`.
         compare_replicas_every: steps between comparisons of the devices' copies; 0 is never.
         watchdog_seconds: a step that takes longer ends the process; 0 is never.

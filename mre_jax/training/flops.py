@@ -41,7 +41,7 @@ def forward(config: UNetConfig, height: int, width: int, *, text_tokens: int = T
 
     Args:
         config: sizes, and the reward condition.
-        height, width: of the latents.
+        height, width: sides of the latents.
         text_tokens: tokens of the prompt and of the reward text.
     """
     compute = Compute(attention="plain")

@@ -61,11 +61,11 @@ class HeldOutLoss:
     """Measures it with all devices; all processes call it together.
 
     Args:
-        config: of the run.
-        loader: of `open_held_out`, with a tokenizer.
-        loss: of `make_loss`.
+        config: configuration of the run.
+        loader: what `open_held_out` gives, with a tokenizer.
+        loss: what `make_loss` gives.
         frozen: the arrays it reads besides.
-        layout: of the mesh.
+        layout: layout of the mesh.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class HeldOutLoss:
         self._loader, self._loss, self._frozen, self._layout = loader, loss, frozen, layout
         epoch = round(loader.steps_per_epoch * loader.batch_size)
         self._count = min(config.validation.examples, epoch)
-        self._told = False
+        self._warned = False
 
     def __call__(self, state: State) -> dict[str, float]:
         """Of the moving average, or of the parameters where there is none.
@@ -91,16 +91,16 @@ class HeldOutLoss:
         params = state["ema"] or state["params"]
         sums = [self._loss(params, self._frozen, batch, self._count) for batch in self._batches()]
         by_batch = np.array(jax.device_get(sums))
-        self._tell_bad(np.flatnonzero(~np.isfinite(by_batch).all(axis=(1, 2))).tolist())
+        self._warn_of_bad(np.flatnonzero(~np.isfinite(by_batch).all(axis=(1, 2))).tolist())
         losses, counts = by_batch.sum(axis=0)
         rows = by_bin("held_out_loss_time", [(losses, counts)])
         return {"held_out_loss": float(losses.sum() / counts.sum()), **rows}
 
-    def _tell_bad(self, steps: list[int]) -> None:
+    def _warn_of_bad(self, steps: list[int]) -> None:
         """Names the examples of the first batch whose loss is not finite, on one process."""
-        if not steps or self._told:
+        if not steps or self._warned:
             return
-        self._told = True
+        self._warned = True
         if jax.process_index() == 0:
             where = positions(steps[0], self._loader.batch_size)
             last = self._count - steps[0] * self._loader.batch_size

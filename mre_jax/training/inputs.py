@@ -41,7 +41,7 @@ class Encoders(NamedTuple):
 
     Attributes:
         vae, text_encoder: all but their arrays.
-        scaling_factor: of the VAE's configuration.
+        scaling_factor: factor on the latents, of the VAE's configuration.
     """
 
     vae: Network | None
@@ -70,7 +70,7 @@ class Inputs(NamedTuple):
         text: states of the instruction.
         reward: None for a UNet that takes none.
         target: what `schedule` predicts.
-        weight: of each example in the loss.
+        weight: weight of each example in the loss.
     """
 
     sample: Float[Array, "b h w c_in"]

@@ -13,7 +13,6 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from types import TracebackType
 from typing import NoReturn
 
 import jax
@@ -129,8 +128,8 @@ class Watchdog:
         """Starts with `arm`.
 
         Args:
-            seconds: that a step may take; 0 switches the watchdog off.
-            first_seconds: that the first one may take, which compiles; at least `seconds`.
+            seconds: time that a step may take; 0 switches the watchdog off.
+            first_seconds: time that the first step may take, which compiles; at least `seconds`.
         """
         self._seconds = seconds
         self._next = max(seconds, first_seconds)
@@ -145,7 +144,7 @@ class Watchdog:
 
         Args:
             what: is being done now, for the message.
-            seconds: that it may take, if not as long as a step.
+            seconds: time that it may take, if not as long as a step.
         """
         if not self._seconds:
             return
@@ -166,12 +165,7 @@ class Watchdog:
     def __enter__(self) -> "Watchdog":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stopped.set()
         faulthandler.cancel_dump_traceback_later()
 

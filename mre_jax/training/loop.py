@@ -43,7 +43,7 @@ HeldOut = Callable[[State], dict[str, float]]
 
 
 class Preempted(MreError):
-    """The run was told to end, and saved; it may be started again at any time."""
+    """The run was stopped by a signal, and saved; it may be started again at any time."""
 
     exit_code = 75
 
@@ -181,7 +181,7 @@ class Loop:
                     self._log.image(done, "validation", sheet)
         if self._checkpoints.reached_preemption(done):
             self._save_whole(state, done)
-            raise Preempted(f"told to end; saved step {done}: run the same command again")
+            raise Preempted(f"stopped by a signal; saved step {done}: run the same command again")
 
     @contextlib.contextmanager
     def _aside(self, what: str, done: int, watchdog: Watchdog) -> Iterator[None]:

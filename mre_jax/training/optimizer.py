@@ -1,10 +1,10 @@
 """AdamW as the released code has it, after the gradient's norm is clipped."""
 
 import functools
-from typing import Any
 
 import jax
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Int32
 
 from mre_jax.training.config import OptimizerConfig
@@ -21,9 +21,10 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     if warmup:
         after = optax.join_schedules([optax.linear_schedule(0.0, rate, warmup), after], [warmup])
 
-    def schedule(count: Any) -> Any:
+    def schedule(count: ArrayLike) -> ArrayLike:
         with jax.numpy_dtype_promotion("standard"):
-            return after(count)
+            rate: ArrayLike = after(count)
+            return rate
 
     return schedule
 
@@ -32,7 +33,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     """Clipping to `max_grad_norm`, if any, then AdamW, whose decay is decoupled (as in PyTorch).
 
     Args:
-        steps: of the whole run, for schedules that end.
+        steps: steps of the whole run, for schedules that end.
     """
     limit = config.max_grad_norm
     chain = optax.chain(
@@ -54,14 +55,19 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
 def promoting(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
     """An optimizer of Optax, which counts in integers and multiplies them with floats."""
 
-    def update(grads: Any, state: Any, params: Any = None) -> Any:
+    def update(
+        grads: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
         with jax.numpy_dtype_promotion("standard"):
-            return optimizer.update(grads, state, params)
+            updates, state = optimizer.update(grads, state, params)
+            return updates, state
 
     return optax.GradientTransformation(optimizer.init, update)
 
 
-def _scale_reward(updates: Any, params: Any, *, factor: float) -> Any:
+def _scale_reward(
+    updates: optax.Updates, params: optax.Params | None, *, factor: float
+) -> optax.Updates:
     """Multiplies the updates of the reward's parts, which have a rate of their own."""
     return {
         name: update * factor if name.startswith("reward.") else update
@@ -69,7 +75,7 @@ def _scale_reward(updates: Any, params: Any, *, factor: float) -> Any:
     }
 
 
-def updates_made(state: Any) -> Int32[Array, ""]:
+def updates_made(state: optax.OptState) -> Int32[Array, ""]:
     """How often an optimizer's state of `make_optimizer` was updated."""
     count: Array = optax.tree.get_all_with_path(state, "count")[0][1]
     return count

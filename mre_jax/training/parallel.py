@@ -9,7 +9,7 @@ needs one; over `fsdp` they stay split until XLA gathers them layer by layer.
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -23,7 +23,7 @@ DATA, FSDP = "data", "fsdp"
 AXES = (DATA, FSDP)
 
 
-def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
+def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh (data, fsdp) of all devices of all hosts.
 
     Args:
@@ -46,8 +46,8 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     return Mesh(arranged(devices, data, config.fsdp), AXES)
 
 
-def arranged(devices: Sequence[Any], data: int, fsdp: int) -> np.ndarray:
-    """Devices as an array [data fsdp], near ones along `fsdp` where the hardware tells.
+def arranged(devices: Sequence[jax.Device], data: int, fsdp: int) -> np.ndarray:
+    """Devices as an array [data fsdp], near ones along `fsdp` where the hardware says so.
 
     Slices follow each other, and so do processes in their order, since a process reads a
     contiguous part of every batch. Within a process, or a slice whose processes share a row,
@@ -60,7 +60,7 @@ def arranged(devices: Sequence[Any], data: int, fsdp: int) -> np.ndarray:
     return np.asarray(sorted(devices, key=lambda d: (d.process_index, d.id))).reshape(data, fsdp)
 
 
-def _near(devices: Sequence[Any], data: int, fsdp: int) -> np.ndarray:
+def _near(devices: Sequence[jax.Device], data: int, fsdp: int) -> np.ndarray:
     for attribute in ("slice_index", "process_index"):
         numbers = sorted({getattr(device, attribute, 0) for device in devices})
         if len(numbers) > 1 and data % len(numbers) == 0:
@@ -76,7 +76,7 @@ class Layout(NamedTuple):
     """Where a run's arrays live.
 
     Attributes:
-        mesh: of all devices.
+        mesh: all devices.
         split: the axes over which stored parameters are split.
     """
 
@@ -98,11 +98,11 @@ class Layout(NamedTuple):
         """The first axis split over all devices."""
         return NamedSharding(self.mesh, PartitionSpec(AXES))
 
-    def storage(self, leaf: Any) -> NamedSharding:
+    def storage(self, leaf: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding:
         """Of a stored array; `leaf` has a shape."""
         return self._along(leaf.shape, self.split)
 
-    def compute(self, leaf: Any) -> NamedSharding:
+    def compute(self, leaf: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding:
         """Of the copy that the networks read."""
         return self._along(leaf.shape, (FSDP,))
 

@@ -21,11 +21,11 @@ class SkippedSteps:
     """Counts them over all attempts of a run, and writes each down in its events.
 
     Attributes:
-        count: of the steps that are in the run's state; the same on all hosts.
+        count: skipped steps up to the run's state; the same on all hosts.
 
     Args:
         run: opened.
-        names: of examples; asked on the process that writes alone.
+        names: gives names of examples; asked on the process that writes alone.
         start: steps that are done.
     """
 
@@ -39,7 +39,7 @@ class SkippedSteps:
         """Writes down one more, and says so for every example that was not named before.
 
         Args:
-            step: that was skipped, from 1.
+            step: number of the step, from 1.
             finite: whether the loss of each example of its batch was. If all were, it was a
                 gradient, which belongs to no example: the whole batch is named.
 
@@ -63,7 +63,7 @@ class SkippedSteps:
         """One line about all of them; there must be some.
 
         Args:
-            steps: of the whole run.
+            steps: steps of the whole run.
         """
         text = f"{self.count} of {steps} steps were skipped as not finite"
         if self._examples:

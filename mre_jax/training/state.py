@@ -35,7 +35,7 @@ class Network:
         variables: its parameters' paths and types, with abstract values.
     """
 
-    graph: Any
+    graph: nnx.GraphDef[Any]
     variables: tuple[tuple[tuple[Any, ...], nnx.Variable[Any]], ...]
 
     @classmethod

@@ -19,8 +19,8 @@ class Truncation:
 
     Args:
         tokenizer: the checkpoint's.
-        perspectives: those whose texts are read.
-        reward_cut: as `join_rewards` takes it.
+        perspectives: perspectives whose texts are read.
+        reward_cut: truncation of reward texts; see `join_rewards`.
     """
 
     def __init__(

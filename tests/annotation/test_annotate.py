@@ -256,7 +256,7 @@ def test_answers_of_two_models_make_no_rewards(toy, annotate, server, tmp_path):
         ([], "no such file"),
         (["TOY", "--judge", "gpt"], "judge 'gpt': want one of openai"),
         (["TOY"], "no --judge"),
-        (["TMP", "--judge", "toy"], "layout cannot be told"),
+        (["TMP", "--judge", "toy"], "layout is not recognised"),
         (["/nowhere", "--judge", "toy"], "no such file"),
         (["TOY", "--judge", "toy", "--dry-run"], "nothing to estimate"),
         (["TOY", "--judge", "toy", "--price", "1,2"], "takes no --base-url"),

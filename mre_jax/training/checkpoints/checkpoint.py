@@ -193,7 +193,7 @@ class Checkpoints:
         return None
 
     def reached_preemption(self, step: int) -> bool:
-        """Whether all processes are to save at this step, since one of them was told to end.
+        """Whether all processes are to save at this step, since one of them has got SIGTERM.
 
         Asked by all of them, at every step. Always False unless `liveness.start_distributed` was
         called.
@@ -221,7 +221,7 @@ class Checkpoints:
         return self._opened
 
     def _finish(self) -> None:
-        """Waits for the save in progress. Only waiting tells whether it has failed."""
+        """Waits for the save in progress. Only waiting shows whether it has failed."""
         if self._failure is not None:
             raise self._failure
         if self._opened is None or self._saving is None:

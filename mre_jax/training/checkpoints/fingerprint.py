@@ -11,7 +11,7 @@ not against an attacker.
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import jax
@@ -30,7 +30,7 @@ class LeafParts:
     """The hashes of one leaf, by device.
 
     Attributes:
-        path: of the leaf: `params/conv_in.kernel`.
+        path: place of the leaf in the state, `params/conv_in.kernel`.
         parts: by device id, the part it holds and that part's hash. Devices of other processes
             are there after `gathered`.
     """
@@ -91,7 +91,7 @@ def _read(hashed: list[jax.Array]) -> list[dict[int, int]]:
 
 
 @functools.lru_cache
-def _join(mesh: Mesh) -> Any:
+def _join(mesh: Mesh) -> Callable[[list[jax.Array]], jax.Array]:
     sharding = NamedSharding(mesh, PartitionSpec(*mesh.axis_names))
     return jax.jit(lambda arrays: jnp.stack(arrays, axis=-1), out_shardings=sharding)
 
@@ -113,12 +113,12 @@ def _on_a_mesh(leaf: Any) -> jax.Array:
 
 
 @functools.lru_cache
-def _key_words(sharding: NamedSharding) -> Any:
+def _key_words(sharding: NamedSharding) -> Callable[[jax.Array], jax.Array]:
     return jax.jit(jax.random.key_data, out_shardings=sharding)
 
 
 @functools.lru_cache
-def _program(mesh: Mesh, spec: PartitionSpec) -> Any:
+def _program(mesh: Mesh, spec: PartitionSpec) -> Callable[[jax.Array], jax.Array]:
     """Hashes each device's part of an array; no device waits for another.
 
     A program a shape, not one for the whole state: a state has thousands of leaves but a hundred

@@ -27,7 +27,7 @@ class CheckpointFolder:
     """A folder of checkpoints; it need not exist.
 
     Attributes:
-        path: of the folder.
+        path: place of the folder.
         commit_file: a step appears under its name when it is begun and gets its marker at the
             end, as in a bucket, which cannot rename; otherwise it is renamed when complete.
     """

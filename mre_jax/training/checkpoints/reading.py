@@ -29,9 +29,9 @@ class Restored:
     """A checkpoint that was read.
 
     Attributes:
-        step: that it was saved as.
-        state: of the structure that was asked for.
-        meta: that was saved with it.
+        step: step that was saved.
+        state: arrays in the structure that was asked for.
+        meta: values that were saved with it.
         skipped: newer steps that are damaged, one text each.
     """
 
@@ -50,10 +50,10 @@ def restore_params(
     """The parameters of a checkpoint alone, for export; nothing in the folder is changed.
 
     Args:
-        folder: of the run's checkpoints.
+        folder: folder of the run's checkpoints.
         step: None is the newest valid one.
         which: "params", or "ema" for their moving average.
-        sharding: of the arrays; None restores NumPy arrays on the host.
+        sharding: sharding of the arrays; None restores NumPy arrays on the host.
 
     Returns:
         `state` is a dict by parameter name.

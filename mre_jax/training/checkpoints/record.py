@@ -70,9 +70,9 @@ def check_fits(record: Record, state: Any, name: str) -> None:
     """Compares the leaves of a checkpoint with those that the program would continue from.
 
     Args:
-        record: of the checkpoint.
+        record: hashes that the checkpoint has.
         state: a state, or its abstract form.
-        name: of the checkpoint, for the message.
+        name: name of the checkpoint, for the message.
 
     Raises:
         ConfigError: naming a leaf that is missing, not expected, or of another type or shape.

@@ -18,7 +18,7 @@ def compare_replicas(state: Any, step: int) -> None:
     """Checks that all devices that hold the same part of a leaf hold the same bits of it.
 
     Args:
-        state: as of `fingerprint.fingerprints`. All processes call this together.
+        state: arrays; see `fingerprint.fingerprints`. All processes call this together.
         step: for the message.
 
     Raises:
