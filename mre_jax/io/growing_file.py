@@ -45,7 +45,7 @@ class GrowingFile:
 
     Args:
         path: the file; made if it is not there.
-        load: reads what is there, on entering; the file is let go if it fails.
+        read: takes every line that is there, on entering; the file is let go if it fails.
         lock: refuses a second writer; without it the caller sees to it that there is none.
         bucket: takes a bucket's path too, if a kill may lose the rows of `UPLOAD_SECONDS`.
 
@@ -66,7 +66,7 @@ class GrowingFile:
     def __init__(
         self,
         path: epath.PathLike,
-        load: Callable[[], None] = lambda: None,
+        read: Callable[[Line], object] | None = None,
         *,
         lock: bool = True,
         bucket: bool = False,
@@ -75,7 +75,7 @@ class GrowingFile:
         if self._remote and not bucket:
             raise ConfigError(f"{path}: a bucket's files cannot grow; give a path on a local disk")
         self.path = epath.Path(path)
-        self._load, self._lock = load, lock
+        self._take, self._lock = read, lock
         self._stack = contextlib.ExitStack()
         self._descriptor = -1
         self._whole, self._uploaded, self._pending = b"", 0.0, False
@@ -87,7 +87,8 @@ class GrowingFile:
         else:
             self._open()
         try:
-            self._load()
+            for line in self.lines() if self._take else ():
+                self._take(line)
         except BaseException:
             self._stack.close()
             raise

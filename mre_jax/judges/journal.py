@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Self
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.io.growing_file import GrowingFile, read_growing
+from mre_jax.io.growing_file import GrowingFile, Line, read_growing
 from mre_jax.judges.verdict import FINAL, Verdict
 
 
@@ -58,7 +58,7 @@ class Journal:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self._log = GrowingFile(path, self._load)
+        self._log = GrowingFile(path, self._note)
         self.path = self._log.path
         self._places: dict[bytes, int] = {}
         self._answers: dict[bytes, int] = {}
@@ -71,10 +71,6 @@ class Journal:
 
     def __exit__(self, *error: object) -> None:
         self._log.__exit__()
-
-    def _load(self) -> None:
-        for line in self._log.lines():
-            self._note(line.offset, line.row, line.where)
 
     @property
     def spent(self) -> float:
@@ -110,23 +106,24 @@ class Journal:
         return read_verdicts(self.path)
 
     def _write(self, record: dict[str, object]) -> None:
-        self._note(self._log.append(record), record, str(self.path))
+        self._note(Line(str(self.path), self._log.append(record), record))
 
-    def _note(self, offset: int, record: dict[str, object], where: str) -> None:
+    def _note(self, line: Line) -> None:
+        record = line.row
         match record:
             case {"kind": "verdict", "key": str(key), "item": str(item), "usd": int() | float()}:
-                self._settled += record["usd"]  # type: ignore[operator]
+                self._settled += record["usd"]
                 self._reserved.pop(key, None)
-                self._places[_digest(key, item)] = offset
+                self._places[_digest(key, item)] = line.offset
                 if record.get("status") in FINAL:
-                    self._answers[_digest(key)] = offset
+                    self._answers[_digest(key)] = line.offset
             case {"kind": "reserved", "key": str(key), "usd": int() | float()}:
                 self._settled += self._reserved.pop(key, 0.0)  # of a process that was killed
-                self._reserved[key] = record["usd"]  # type: ignore[assignment]
+                self._reserved[key] = record["usd"]
             case {"kind": "released", "key": str(key)}:
                 self._reserved.pop(key, None)
             case _:
-                raise DataError(f"{where}: no record of a journal; give another file")
+                raise DataError(f"{line.where}: no record of a journal; give another file")
 
     def _read(self, offset: int | None) -> Verdict | None:
         if offset is None:

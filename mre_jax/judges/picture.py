@@ -25,7 +25,7 @@ from typing import Self
 from PIL import Image
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.io.growing_file import GrowingFile
+from mre_jax.io.growing_file import GrowingFile, Line
 from mre_jax.io.image import decode_image
 
 AS_IS = "as-is"
@@ -160,7 +160,7 @@ class PictureIndex:
     """
 
     def __init__(self, journal: str | os.PathLike[str] | None = None):
-        self._log = None if journal is None else GrowingFile(f"{journal}{_ENDING}", self._load)
+        self._log = None if journal is None else GrowingFile(f"{journal}{_ENDING}", self._read)
         self._known: dict[bytes, list[str]] = {}
 
     def __enter__(self) -> Self:
@@ -203,14 +203,12 @@ class PictureIndex:
             self._log.append({"made_from": key, "sent": sent})
         self._known[bytes.fromhex(key)] = sent
 
-    def _load(self) -> None:
-        assert self._log is not None  # noqa: S101 (it is the log that loads)
-        for line in self._log.lines():
-            match line.row:
-                case {"made_from": str(key), "sent": [*sent]}:
-                    self._known[bytes.fromhex(key)] = [str(each) for each in sent]
-                case _:
-                    raise DataError(f"{self._log.path}: no index of pictures; remove it")
+    def _read(self, line: Line) -> None:
+        match line.row:
+            case {"made_from": str(key), "sent": [*sent]}:
+                self._known[bytes.fromhex(key)] = [str(each) for each in sent]
+            case _:
+                raise DataError(f"{line.where}: no index of pictures; remove the file")
 
 
 def _header(data: bytes, name: str) -> tuple[str, tuple[int, int]]:

@@ -106,14 +106,7 @@ class MLP(nnx.Module):
 class EncoderLayer(nnx.Module):
     """Pre-norm self-attention and MLP, each with a residual."""
 
-    def __init__(
-        self,
-        config: EncoderConfig,
-        causal: bool,
-        *,
-        compute: Compute,
-        rngs: nnx.Rngs,
-    ):
+    def __init__(self, config: EncoderConfig, causal: bool, *, compute: Compute, rngs: nnx.Rngs):
         width, inner = config.hidden_size, config.intermediate_size
         heads = config.num_attention_heads
         self.self_attn = Attention(width, heads, causal, compute=compute, rngs=rngs)
@@ -129,14 +122,7 @@ class EncoderLayer(nnx.Module):
 class Encoder(nnx.Module):
     """The stack of layers that both encoders share; only texts are `causal`."""
 
-    def __init__(
-        self,
-        config: EncoderConfig,
-        causal: bool,
-        *,
-        compute: Compute,
-        rngs: nnx.Rngs,
-    ):
+    def __init__(self, config: EncoderConfig, causal: bool, *, compute: Compute, rngs: nnx.Rngs):
         self.layers = nnx.List(
             [
                 EncoderLayer(config, causal, compute=compute, rngs=rngs)

@@ -107,10 +107,11 @@ def test_a_second_writer_is_refused(tmp_path):
 
 
 def test_a_file_whose_loading_fails_is_let_go(tmp_path):
-    def load():
-        raise DataError("not mine")
+    def read(line):
+        raise DataError(f"{line.where}: not mine")
 
-    with pytest.raises(DataError, match="not mine"), GrowingFile(tmp_path / "rows.jsonl", load):
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    with pytest.raises(DataError, match="1: not mine"), GrowingFile(tmp_path / "rows.jsonl", read):
         pass
     with GrowingFile(tmp_path / "rows.jsonl"):
         pass

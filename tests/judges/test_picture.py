@@ -117,5 +117,5 @@ def test_an_index_has_one_writer_and_is_no_other_file(tmp_path):
     with PictureIndex(tmp_path / "j"), pytest.raises(BusyError):
         PictureIndex(tmp_path / "j").__enter__()
     (tmp_path / "j.pictures.jsonl").write_text('{"a": 1}\n')
-    with pytest.raises(DataError, match="no index of pictures; remove it"):
+    with pytest.raises(DataError, match="no index of pictures; remove the file"):
         PictureIndex(tmp_path / "j").__enter__()

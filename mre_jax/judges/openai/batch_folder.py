@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mre_jax.errors import DataError
+from mre_jax.io import growing_file
 from mre_jax.io.files import full_disk_is_an_error
 from mre_jax.io.growing_file import GrowingFile
 
@@ -91,7 +92,7 @@ class BatchFolder:
     def __init__(self, path: Path):
         self.path = path
         self.shards: dict[str, ShardState] = {}
-        self._log = GrowingFile(path / "events.jsonl", self._load)
+        self._log = GrowingFile(path / "events.jsonl", self._note)
 
     def __enter__(self) -> Self:
         self._log.__enter__()
@@ -99,13 +100,6 @@ class BatchFolder:
 
     def __exit__(self, *error: object) -> None:
         self._log.__exit__()
-
-    def _load(self) -> None:
-        for line in self._log.lines():
-            self._note(line.row, line.where)
-        for shard in self.shards.values():
-            if shard.done:
-                self._remove(shard.name)
 
     def unfinished(self) -> list[ShardState]:
         return [shard for shard in self.shards.values() if not shard.done]
@@ -168,14 +162,11 @@ class BatchFolder:
         """Writes down what has happened to a shard: "written", "uploaded", "created", "failed" (its
         batch; it may be created again) or "done"."""
         event = {"event": kind, "shard": name, **values}
-        self._log.append(event)
-        self._note(event, str(self._log.path))
-        if kind == "done":
-            self._remove(name)
+        self._note(growing_file.Line(str(self._log.path), self._log.append(event), event))
 
-    def _note(self, event: dict[str, Any], where: str) -> None:
-        name = event.get("shard")
-        match event:
+    def _note(self, line: growing_file.Line) -> None:
+        name = line.row.get("shard")
+        match line.row:
             case {"event": "written", "usd": usd, "round": round_, "parent": parent}:
                 self.shards[str(name)] = ShardState(str(name), usd, round_, parent)
             case {"event": "uploaded", "file": file} if name in self.shards:
@@ -187,8 +178,9 @@ class BatchFolder:
                 self.shards[name].attempt += 1
             case {"event": "done"} if name in self.shards:
                 self.shards[name].done = True
+                self._remove(name)
             case _:
-                raise DataError(f"{where}: no event of a batch; remove {self.path}")
+                raise DataError(f"{line.where}: no event of a batch; remove {self.path}")
 
     def _items(self, name: str) -> Path:
         return self.path / f"{name}.items.jsonl"
