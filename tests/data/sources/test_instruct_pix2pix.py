@@ -160,7 +160,6 @@ def test_folders_without_an_index_are_read_by_name(tmp_path):
         ([["a", []]], "entry 0 is .*; want"),
         ([["a", ["1"], 2]], "entry 0 is .*; want"),
         ([["a", [None]]], "entry 0 is .*; want"),
-        ([], "no examples in it"),
     ],
 )
 def test_an_index_of_another_shape_is_refused(tmp_path, index, message):
@@ -168,6 +167,11 @@ def test_an_index_of_another_shape_is_refused(tmp_path, index, message):
     (tmp_path / "seeds.json").write_text(text)
     with pytest.raises(DataError, match=message):
         read_triplets(InstructPix2PixFolder(tmp_path))
+
+
+def test_an_empty_index_is_an_empty_set(tmp_path):
+    (tmp_path / "seeds.json").write_text("[]")
+    assert len(InstructPix2PixFolder(tmp_path)) == 0
 
 
 @pytest.mark.parametrize(

@@ -161,8 +161,7 @@ def test_damaged_and_empty_files_are_named(tmp_path):
         read("instruct_pix2pix_parquet", path)
     schema = pa.Table.from_pylist([instruct_row(0)]).schema
     pa.parquet.write_table(schema.empty_table(), path)
-    with pytest.raises(DataError, match="no examples in it"):
-        read_triplets(open_source("instruct_pix2pix_parquet", path))
+    assert len(open_source("instruct_pix2pix_parquet", path)) == 0
     with pytest.raises(DataError, match="no parquet files"):
         (tmp_path / "empty").mkdir()
         open_source("instruct_pix2pix_parquet", tmp_path / "empty")

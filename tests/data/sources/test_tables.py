@@ -135,12 +135,13 @@ def test_a_bad_csv_is_named(folder):
         "original,edited,edited\n": "column 'edited' stands in the header twice",
         "original,edited,instruction\nimg/a.png,img/b.png\n": r"set\.csv:2: 2 cells, 3 in",
         "original,edited,instruction\nimg/a.png,img/b.png,\n": "nothing in column 'instruction'",
-        "original,edited,instruction\n": "no examples in it",
         b"original,edited,instruction\n\xff,b,c\n": "not UTF-8 text",
     }.items():
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         with pytest.raises(DataError, match=message):
             read(path)
+    path.write_text("original,edited,instruction\n")
+    assert read(path) == []
 
 
 def test_wrong_columns_and_files_are_refused(folder):
