@@ -87,8 +87,9 @@ class GrowingFile:
         else:
             self._open()
         try:
-            for line in self.lines() if self._take else ():
-                self._take(line)
+            if self._take is not None:
+                for line in self.lines():
+                    self._take(line)
         except BaseException:
             self._stack.close()
             raise
