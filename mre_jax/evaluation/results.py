@@ -14,7 +14,7 @@ from typing import Any, Self
 from etils import epath
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.evaluation.provenance import Difference, difference, side_by_side
+from mre_jax.evaluation.provenance import PICKED, Difference, difference, side_by_side
 from mre_jax.io.files import write_atomically
 from mre_jax.io.growing_file import GrowingFile, read_growing
 from mre_jax.io.json_file import to_line
@@ -336,6 +336,10 @@ def _without_item(row: Result) -> tuple[str, ...]:
 def _origin_changed(old: Result, new: Result, but: Sequence[str]) -> Difference | None:
     if old.checkpoint != new.checkpoint:
         return Difference("checkpoint", old.checkpoint, new.checkpoint)
+    for field in PICKED:
+        one, other = old.provenance.get(field), new.provenance.get(field)
+        if one != other:
+            return Difference(field, one, other)
     if old.provenance:
         return difference(old, new, but)
     unknown = [*but, *new.provenance]  # an old file's row, which its value may confirm
