@@ -24,5 +24,5 @@ def run(args: argparse.Namespace) -> int:
     settings = read_options(Settings, args)
     rewards = write_dataset(args.out, settings, workers=args.workers)
     print(histogram(rewards))
-    print(f"{args.out}: {settings.examples} triplets, {settings.benchmark} held-out scenes")
+    print(f"{args.out}: {settings.triplets} triplets, {settings.benchmark} held-out scenes")
     return 0

@@ -30,6 +30,7 @@ class EditSet:
         folder: folder of the results file.
         cases: all of the suite, in order.
         pictures: files of the edits by case id; a case without one is "missing".
+        picked: how they were picked of several, for `Result.provenance`; empty if they were not.
     """
 
     suite: str
@@ -39,6 +40,7 @@ class EditSet:
     folder: Path
     cases: Sequence[Case]
     pictures: Mapping[str, Path]
+    picked: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def made(self) -> list[Case]:
@@ -76,6 +78,8 @@ class EditSet:
             fields: any others of `Result`; without a value the status is "missing" by default.
         """
         edited = self.pictures.get(case.id)
+        if self.picked:
+            fields["provenance"] = {**fields.get("provenance", {}), **self.picked}
         return Result(
             system=self.system,
             condition=self.condition,

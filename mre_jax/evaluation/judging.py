@@ -1,22 +1,25 @@
 """Edits of a benchmark before a judge: questions out, result rows in."""
 
 import dataclasses
-import functools
 import sys
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from mre_jax.errors import ConfigError
+from mre_jax.evaluation.best_of import JOURNAL, BestOf, pick_best
 from mre_jax.evaluation.case import Case
 from mre_jax.evaluation.edit_set import EditSet
-from mre_jax.evaluation.edits.sent_pictures import AS_EDITED, check_pictures, encode_pair
+from mre_jax.evaluation.edits.sent_pictures import AS_EDITED, check_pictures
 from mre_jax.evaluation.preset import PRESETS, Preset
+from mre_jax.evaluation.questions import ask_about
 from mre_jax.evaluation.results import Result, select
 from mre_jax.evaluation.results_file import ResultsFile, opened
-from mre_jax.evaluation.suite import Suite
+from mre_jax.evaluation.suite import Pictures, Suite
+from mre_jax.evaluation.system import Scores
 from mre_jax.judges.asking import run_all
 from mre_jax.judges.estimate import Estimate, answered_keys, estimate
 from mre_jax.judges.journal import Budget, Journal
@@ -24,9 +27,11 @@ from mre_jax.judges.judge import Judge
 from mre_jax.judges.others.human import HumanJudge
 from mre_jax.judges.packs.pack import OURS, PromptPack, load_pack
 from mre_jax.judges.picture import PictureIndex
-from mre_jax.judges.question import Question
 from mre_jax.judges.spec import JudgeSpec
 from mre_jax.judges.verdict import Verdict
+
+if TYPE_CHECKING:
+    from mre_jax.evaluation.edits.editor import Editor
 
 _TOGETHER = 16  # verdicts that are written as rows at a time
 
@@ -42,11 +47,23 @@ class JudgedSuite(Suite):
         pictures: way to send pictures: as-edited, as-released, as-original, as-is,
             jpeg:QUALITY[:HEIGHT]; by default as the preset says.
         judge: who judges.
+        best_of: several edits of each item, of which a judge picks one.
     """
 
     pack: str | None = None
     pictures: str | None = None
     judge: JudgeSpec
+    best_of: BestOf = dataclasses.field(
+        default_factory=BestOf, metadata={"title": "best of several edits"}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.best_of.count > 1 and self.system.images:
+            raise ConfigError(
+                f"--best-of {self.best_of.count} makes edits with --model; those of --images are "
+                "there already"
+            )
 
     @property
     def default_pack(self) -> str:
@@ -75,8 +92,43 @@ class JudgedSuite(Suite):
                 )
             return select(self._rows(results), people=isinstance(judge, HumanJudge))
 
+    def chosen(
+        self, editor: "Editor", folder: Path, reward: Scores | None
+    ) -> tuple[Pictures, dict[str, Any]]:
+        """See `Suite.chosen`; picked by a judge where several are asked for."""
+        if self.best_of.count == 1:
+            return super().chosen(editor, folder, reward)
+        pack, spec = self._prompts(), self.best_of.spec(self.judge)
+        settings = {**self._preset.settings, **pack.settings}
+        first = editor.spec.conditions.seed
+        made = [
+            self.make(
+                editor.with_seed(seed),
+                folder if seed == first else folder.with_name(f"{folder.name}-seed-{seed}"),
+                reward,
+            )
+            for seed in range(first, first + self.best_of.count)
+        ]
+        picked = {}
+        with Journal(Path(self.out) / JOURNAL) as journal:
+            for part, cases in self.parts.items():
+                judge = spec.make(settings)  # another's connections are closed
+                picked[part] = pick_best(
+                    [pictures[part] for pictures in made],
+                    cases,
+                    judge=judge,
+                    pack=pack,
+                    journal=journal,
+                    pictures=self._pictures(),
+                    concurrency=spec.concurrency,
+                    budget=spec.budget(),
+                )
+        return picked, self.best_of.recorded(judge)
+
     def estimate(self) -> Estimate:
         """What judging would take; edits that are not made yet count as their originals.
+
+        What a judge takes that picks the best of several is not in it.
 
         Raises:
             ConfigError: if the judge sends nothing to anybody.
@@ -105,6 +157,11 @@ class JudgedSuite(Suite):
         own = pack.name.endswith(OURS)
         by_preset = not self.pack and self.default_pack == self._preset.pack
         notes = [self._preset.note] if by_preset and self._preset.note else []
+        if self.best_of.count > 1:
+            notes.append(
+                f"--best-of {self.best_of.count}: the judge that picks is asked about each of as "
+                "many edits; --dry-run does not count that"
+            )
         return [*notes, *([f"{pack.name}: {pack.description}"] if own else [])]
 
     @property
@@ -217,40 +274,6 @@ class _InOrder:
         """Those that are ready, which leave."""
         taken, self.ready = self.ready, []
         return taken
-
-
-def ask_about(
-    cases: Sequence[Case],
-    edited: Mapping[str, Path],
-    pack: PromptPack,
-    pictures: str,
-    index: PictureIndex | None = None,
-) -> Iterator[Question]:
-    """A question for every case and perspective; pictures are made ready as they are needed.
-
-    Args:
-        index: what knows them by their hash before that.
-    """
-    index = PictureIndex() if index is None else index
-    for case in cases:
-        paths = case.original, edited[case.id]
-        original, edit = index.pictures(
-            [path.read_bytes() for path in paths],
-            pictures,
-            functools.partial(encode_pair, *paths, pictures),
-        )
-        for perspective in pack.perspectives:
-            yield Question(
-                item=case.id,
-                perspective=perspective,
-                pack=pack,
-                instruction=case.instruction,
-                original=original,
-                edited=edit,
-                extra=case.extra,
-                encoding=pictures,
-                kind=case.kind,
-            )
 
 
 def provenance_of(judge: Judge, pack: PromptPack, pictures: str) -> dict[str, Any]:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 UNKNOWN = "not recorded"
 """What stands for a setting that a row does not have."""
 
-_NOT_COMPARED = ("pack", "max_tokens_field", "human", "judged", "replay")
+PICKED = ("best_of", "best_of_judge")
+"""How a system's edits were picked of several: what was measured, and not how it was."""
+
+_NOT_COMPARED = ("pack", "max_tokens_field", "human", "judged", "replay", *PICKED)
 """Said and not compared: what a pack is called (its prompts' hashes are), a field that has one
 meaning under two names, hashes of files that may have grown (`measure` says whose scores), and
 whose edits people's scores are sought for."""

@@ -8,7 +8,7 @@ from typing import Self
 from etils import epath
 
 from mre_jax.errors import DataError
-from mre_jax.evaluation.provenance import Difference, difference
+from mre_jax.evaluation.provenance import PICKED, Difference, difference
 from mre_jax.evaluation.results import (
     FILE,
     WHOLE_SET,
@@ -126,6 +126,10 @@ def _without_item(row: Result) -> tuple[str, ...]:
 def _origin_changed(old: Result, new: Result, but: Sequence[str]) -> Difference | None:
     if old.checkpoint != new.checkpoint:
         return Difference("checkpoint", old.checkpoint, new.checkpoint)
+    for field in PICKED:
+        one, other = old.provenance.get(field), new.provenance.get(field)
+        if one != other:
+            return Difference(field, one, other)
     if old.provenance:
         return difference(old, new, but)
     unknown = [*but, *new.provenance]  # an old file's row, which its value may confirm

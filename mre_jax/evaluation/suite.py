@@ -9,7 +9,7 @@ import abc
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from etils import epath
 
@@ -99,6 +99,12 @@ class Suite(abc.ABC):
         """Makes the edits of all parts in a folder, each case by itself."""
         return {part: editor.edit(cases, folder, reward) for part, cases in self.parts.items()}
 
+    def chosen(
+        self, editor: "Editor", folder: Path, reward: Scores | None
+    ) -> tuple[Pictures, dict[str, Any]]:
+        """The edits that count, made in a folder; and what rows of results say of their choice."""
+        return self.make(editor, folder, reward), {}
+
     def edit_sets(self) -> Iterator[EditSet]:
         """The edits of every part, for every reward that is asked for.
 
@@ -113,10 +119,10 @@ class Suite(abc.ABC):
         for reward in self.system.rewards or (None,):
             condition = editor.condition(reward)
             folder = out / "edits" / self.name / set_name(self.system.name, condition)
-            pictures = self.make(editor, folder, reward)
+            pictures, picked = self.chosen(editor, folder, reward)
             if not all(pictures.values()):
                 raise DataError(f"{folder}: no edit could be made; its failed.jsonl says why")
-            yield from self._sets(pictures, condition, editor.checkpoint)
+            yield from self._sets(pictures, condition, editor.checkpoint, picked)
 
     def found(self, folder: Path) -> Pictures:
         """The edits of all parts in a folder of somebody's.
@@ -132,10 +138,17 @@ class Suite(abc.ABC):
             for part, cases in self.parts.items()
         }
 
-    def _sets(self, pictures: Pictures, condition: str, checkpoint: str = "") -> Iterator[EditSet]:
+    def _sets(
+        self,
+        pictures: Pictures,
+        condition: str,
+        checkpoint: str = "",
+        picked: Mapping[str, Any] | None = None,
+    ) -> Iterator[EditSet]:
         system, out = self.system.name, Path(self.out)
         for part, cases in self.parts.items():
-            yield EditSet(part, system, condition, checkpoint, out, cases, pictures[part])
+            found = pictures[part]
+            yield EditSet(part, system, condition, checkpoint, out, cases, found, picked or {})
 
     def _rows(self, results: ResultsFile, *systems: str) -> list[Result]:
         """What the file holds of the system, and of others, in this suite."""

@@ -58,9 +58,26 @@ _TINTS = np.array([(1, 0.2, 0.1), (0.1, 0.6, 0.1), (0.1, 0.3, 1), (0.9, 0.8, 0)]
 _STRAYS = 5
 
 
-def draw_severities(rngs: list[np.random.Generator]) -> Int[np.ndarray, "b 3"]:
-    """Independent severities: 0 with probability 0.3, otherwise 1 to 5 alike."""
-    u = uniform(rngs, 3)
+def draw_severities(
+    rngs: list[np.random.Generator], clean_share: float | None = None
+) -> Int[np.ndarray, "b 3"]:
+    """Independent severities: 0 with probability 0.3, otherwise 1 to 5 alike.
+
+    Args:
+        clean_share: probability that all three are 0; where they are not, at least one is above 0
+            and they are as usual but for that. None leaves it at 0.3 to the third, 0.027.
+    """
+    severities = _severities(uniform(rngs, 3))
+    if clean_share is None:
+        return severities
+    clean = uniform(rngs) < clean_share
+    while len(rows := np.flatnonzero(~clean & ~severities.any(1))):
+        severities[rows] = _severities(uniform([rngs[row] for row in rows], 3))
+    severities[clean] = 0
+    return severities
+
+
+def _severities(u: Float[np.ndarray, "b 3"]) -> Int[np.ndarray, "b 3"]:
     return np.where(u < 0.3, 0, 1 + (u - 0.3) // 0.14).clip(0, 5).astype(int)
 
 

@@ -37,15 +37,28 @@ class Triplets:
     edited: Float[np.ndarray, "b H W 3"]
 
 
-def draw_triplets(seed: int, indices: Sequence[int], size: int) -> Triplets:
-    """The training examples of these indices, each a function of (seed, index, size) alone.
+def draw_triplets(
+    seed: int,
+    indices: Sequence[int],
+    size: int,
+    *,
+    variant: int = 0,
+    clean_share: float | None = None,
+) -> Triplets:
+    """The training examples of these indices, each a function of the arguments and its index alone.
 
     The types of instruction take turns: example i has type i mod 7.
+
+    Args:
+        variant: scenes and edits of all variants are the same; their damage is independent.
+        clean_share: of `draw_severities`.
     """
     rngs = streams(seed, TRAINING, indices)
     scenes = draw_scenes(rngs)
     edits = draw_edits(scenes, np.array(indices) % len(EDIT_TYPES), rngs)
-    severities = draw_severities(rngs)
+    if variant:
+        rngs = [np.random.default_rng((seed, TRAINING, index, variant)) for index in indices]
+    severities = draw_severities(rngs, clean_share)
     kinds = draw_kinds(scenes, edits, severities, rngs)
     source, target = render(scenes, size), render(apply(scenes, edits), size)
     edited = corrupt(scenes, edits, source, target, severities, kinds, rngs)

@@ -19,12 +19,15 @@ Summary: TypeAlias = tuple[Array, tuple[Array, Array, Array, Array], Array]
 Gradients: TypeAlias = Callable[[Parameters, Frozen, Batch], tuple[Parameters, Summary]]
 
 
-def accumulated(gradients: Gradients, count: int, layout: Layout) -> Gradients:
+def accumulated(gradients: Gradients, count: int, layout: Layout, together: int = 1) -> Gradients:
     """`gradients` of a batch in `count` parts, one after another on every device.
 
     Each place along `data` adds up its own gradients in float32; they are summed over `data` once,
     after the last part. Parameters that are split over `fsdp` are gathered, and their gradients
     scattered over it, in every part: that is what splitting them is for.
+
+    Args:
+        together: neighbouring examples that stay in one part, as the two of a pair.
     """
 
     def on_share(params: Parameters, frozen: Frozen, share: Batch) -> tuple[Parameters, Summary]:
@@ -33,10 +36,11 @@ def accumulated(gradients: Gradients, count: int, layout: Layout) -> Gradients:
             return jax.tree.map(lambda t, g: t + g.astype(t.dtype), total, grads), summary
 
         zeros = jax.tree.map(lambda x: _pinned(jnp.zeros(x.shape), layout.compute(x).spec), params)
-        total, (values, binned, finite) = jax.lax.scan(add, zeros, _parts(share, count))
+        total, (values, binned, finite) = jax.lax.scan(add, zeros, _parts(share, count, together))
         value, counts = jnp.mean(values), jax.tree.map(lambda x: x.sum(0), binned)
         total, value, counts = jax.tree.map(lambda x: x[None], (total, value, counts))
-        return total, (value, counts, finite.swapaxes(0, 1).reshape(-1))  # the inverse of `_parts`
+        finite = finite.reshape(count, -1, together)  # the inverse of `_parts`
+        return total, (value, counts, finite.swapaxes(0, 1).reshape(-1))
 
     whole, split = PartitionSpec(), PartitionSpec(DATA)
     on_all = jax.shard_map(
@@ -57,12 +61,13 @@ def accumulated(gradients: Gradients, count: int, layout: Layout) -> Gradients:
     return in_parts
 
 
-def _parts(share: Batch, count: int) -> Batch:
+def _parts(share: Batch, count: int, together: int) -> Batch:
     """[b ...] as [count b/count ...]; every device's examples stay on it."""
 
     def split(x: Array) -> Array:
-        x = x.reshape(len(x) // count, count, *x.shape[1:]).swapaxes(0, 1)
-        return _pinned(x, PartitionSpec(None, FSDP))
+        rest = x.shape[1:]
+        x = x.reshape(len(x) // (count * together), count, together, *rest).swapaxes(0, 1)
+        return _pinned(x.reshape(count, -1, *rest), PartitionSpec(None, FSDP))
 
     parts: Batch = jax.tree.map(split, share)
     return parts

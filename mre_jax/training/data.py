@@ -9,6 +9,7 @@ import jax
 from mre_jax.data.batches.augment import Augmentation
 from mre_jax.data.batches.loader import Loader, Reading, require_data_extra
 from mre_jax.data.batches.order import positions
+from mre_jax.data.batches.pairs import pair_up
 from mre_jax.data.cache.description import check_cache
 from mre_jax.data.records.record_source import RecordSource
 from mre_jax.errors import ConfigError, DataError
@@ -83,8 +84,11 @@ class RunData:
 
     def __str__(self) -> str:
         """How many examples there are, and with a reward, if the run asks for rewards."""
-        sources = self.training.sources
+        sources, pairs = self.training.sources, self.training.pairs
         text = f"{sum(map(len, sources))} examples"
+        if pairs is not None:
+            unlike, alike = sum(map(len, pairs)), sum(one.alike for one in pairs)
+            return f"{text} in {unlike} pairs; {alike} pairs are alike in score and left out"
         if not self.config.model.takes_reward and self.config.loss.score_weighting == "none":
             return text
         rewarded = sum(source.rewarded_count for source in sources)
@@ -120,6 +124,7 @@ def open_data(config: TrainConfig) -> RunData:
     if data.min_score:
         sources = [source.with_min_score(data.min_score) for source in sources]
     _check_rewards(config, sources)
+    preference = config.loss.preference
     loader = Loader(
         sources,
         batch_size=data.batch_size,
@@ -140,6 +145,7 @@ def open_data(config: TrainConfig) -> RunData:
         ),
         reading=Reading(data.threads, data.workers, data.ahead),
         cache=data.cache,
+        pairs=[pair_up(source, preference.margin) for source in sources] if preference else None,
     )
     held_out = open_held_out(config, loader) if config.validation.loss_every else None
     return RunData(config, loader, held_out)
@@ -155,6 +161,7 @@ def _check_rewards(config: TrainConfig, sources: Sequence[RecordSource]) -> None
     asking = {
         "model.reward=null": config.model.takes_reward,
         "loss.score_weighting=none": config.loss.score_weighting != "none",
+        "loss.preference=null": config.loss.preference is not None,
     }
     remedies = [remedy for remedy, asks in asking.items() if asks]
     if remedies and not any(source.rewarded_count for source in sources):

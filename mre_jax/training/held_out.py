@@ -54,6 +54,7 @@ def open_held_out(config: TrainConfig, training: Loader) -> Loader:
         weights=None,
         augmentation=dataclasses.replace(training.augmentation, resize_to=None, flip=0),
         dropout=0.0,
+        pairs=None,
     )
 
 

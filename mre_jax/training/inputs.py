@@ -55,11 +55,14 @@ class Frozen(NamedTuple):
     Attributes:
         vae, text_encoder: parameters, in the compute dtype; empty where `Encoders` has None.
         null_text: the text encoder's states of the empty prompt.
+        reference: the UNet's parameters before training, in the compute dtype; None where the loss
+            does not ask for them.
     """
 
     vae: Parameters
     text_encoder: Parameters
     null_text: Float[Array, "t d"]
+    reference: Parameters | None = None
 
 
 class Inputs(NamedTuple):

@@ -120,8 +120,13 @@ class Layout(NamedTuple):
         return NamedSharding(self.mesh, PartitionSpec(*[None] * dimension, axes))
 
 
-def check_batch(batch_size: int, accumulation: int, mesh: Mesh, hosts: int) -> None:
+def check_batch(
+    batch_size: int, accumulation: int, mesh: Mesh, hosts: int, together: int = 1
+) -> None:
     """Refuses a batch that does not divide, before anything is compiled.
+
+    Args:
+        together: neighbouring examples that stay on one device, as the two of a pair.
 
     Raises:
         ConfigError: naming the key.
@@ -130,11 +135,12 @@ def check_batch(batch_size: int, accumulation: int, mesh: Mesh, hosts: int) -> N
         raise ConfigError(
             f"optimizer.accumulation={accumulation} does not divide data.batch_size={batch_size}"
         )
-    parts = accumulation * mesh.size
+    parts = accumulation * mesh.size * together
     if batch_size % parts:
         raise ConfigError(
             f"data.batch_size={batch_size} does not divide over {mesh.size} devices"
             + (f" x {accumulation} accumulated parts" if accumulation > 1 else "")
+            + (" in whole pairs" if together > 1 else "")
             + f"; {max(1, batch_size // parts) * parts} would"
         )
     if batch_size % hosts:

@@ -15,7 +15,7 @@ from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.tensor_hash import TensorHash
 from mre_jax.models.unet_config import UNetConfig
 from mre_jax.reward.config import RewardConfig
-from mre_jax.training.config import ModelConfig
+from mre_jax.training.config import ModelConfig, TrainConfig
 from mre_jax.weights.files.source import TensorInfo, TensorSource
 from mre_jax.weights.fresh_reward import WithFreshReward
 from mre_jax.weights.model import (
@@ -28,6 +28,9 @@ from mre_jax.weights.model import (
 from mre_jax.weights.names.expand import ChannelsError
 
 RECORD = "start.json"
+REFERENCE = "reference"
+"""In the record where the UNet's tensors are kept too, as preference training compares to them."""
+
 _DECIDING = ("init_from", "base", "in_channels", "reward")
 """Settings of `model` that decide what a run starts from."""
 
@@ -78,10 +81,12 @@ def check_channels(given: int, latents: int) -> None:
         )
 
 
-def can_resume(folder: epath.PathLike, model: ModelConfig) -> bool:
-    """Whether a folder holds what a run of this model starts from."""
+def can_resume(folder: epath.PathLike, config: TrainConfig) -> bool:
+    """Whether a folder holds what a run of this configuration starts from."""
     record = read_record(folder)
-    return record is not None and record["model"] == deciding(model)
+    if record is None or record["model"] != deciding(config.model):
+        return False
+    return config.loss.preference is None or REFERENCE in record
 
 
 def read_record(folder: epath.PathLike) -> dict[str, Any] | None:

@@ -2,7 +2,8 @@
 
 The first start reads `model.init_from`, each tensor once, and leaves in the run's directory what a
 later one needs beside its checkpoint: the frozen networks, the UNet's configuration, the tokenizer
-and the schedule. A resume reads these, and of them only what its steps ask for.
+and the schedule; in preference training also the UNet, which is the reference. A resume reads
+these, and of them only what its steps ask for.
 """
 
 import dataclasses
@@ -30,6 +31,7 @@ from mre_jax.training.inputs import Encoders, Frozen
 from mre_jax.training.parallel import Layout
 from mre_jax.training.pretrained import (
     RECORD,
+    REFERENCE,
     Hashed,
     Kept,
     check_channels,
@@ -127,25 +129,29 @@ def load_start(config: TrainConfig, layout: Layout, required: RequiredNetworks) 
         for note in wide.notes:
             warnings.warn(f"{model.init_from}: {note}", stacklevel=2)
         unet = unet_component(wide.components["unet"], model, config.seed)
-        module = unet.network(compute_of(model))
-        loaded = load(module, unet.source, placement=lambda _, leaf: layout.storage(leaf))
+        compares = config.loss.preference is not None
+        if compares:
+            unet = dataclasses.replace(unet, source=Kept(unet.source))
+        params = _load_unet(unet, model, layout)
         frozen = {name: stored.components[name] for name in FROZEN}
         for part in frozen.values():
             for name in part.source.tensors:
                 digest.update(f"{part.name}.{name}", part.source.read(name))
         hashes, weights = hashes_of(stored), digest.hexdigest()
-        kept = dataclasses.replace(wide, components=frozen, safety_checker=None, notes=())
+        components = {**frozen, "unet": unet} if compares else frozen
+        kept = dataclasses.replace(wide, components=components, safety_checker=None, notes=())
         record = {
             "model": deciding(model),
             "unet": dict(unet.config),
             "hashes": hashes._asdict(),
             "weights": weights,
+            **({REFERENCE: True} if compares else {}),
         }
         start = _assembled(config, layout, required, unet, kept, hashes, weights)
     files = {**kept.files, RECORD: (json.dumps(record, indent=2) + "\n").encode()}
-    return dataclasses.replace(
-        start, params=parameters_of(loaded), kept=dataclasses.replace(kept, files=files)
-    )
+    kept = dataclasses.replace(kept, files=files)
+    start = dataclasses.replace(start, params=params, kept=kept)
+    return _compared(start, params, model, layout) if compares else start
 
 
 def resumed_start(
@@ -160,9 +166,14 @@ def resumed_start(
     if record is None:
         raise DataError(f"{folder}: no {RECORD} in it; see that all workers share the directory")
     hashes = EncoderHashes(**record["hashes"])
-    with model_at(folder, components=FROZEN) as kept:
+    compares = config.loss.preference is not None
+    with model_at(folder, components=(*FROZEN, "unet") if compares else FROZEN) as kept:
         unet = kept_unet(record)
-        return _assembled(config, layout, required, unet, kept, hashes, record["weights"])
+        start = _assembled(config, layout, required, unet, kept, hashes, record["weights"])
+        if not compares:
+            return start
+        params = _load_unet(kept.components["unet"], config.model, layout)
+        return _compared(start, params, config.model, layout)
 
 
 def compute_of(model: ModelConfig) -> Compute:
@@ -215,6 +226,25 @@ def _read_once(model: PretrainedModel, digest: TensorHash) -> PretrainedModel:
         source = Hashed(component.source, digest) if name == "unet" else Kept(component.source)
         components[name] = dataclasses.replace(component, source=source)
     return dataclasses.replace(model, components=components)
+
+
+def _load_unet(unet: Component, model: ModelConfig, layout: Layout) -> Parameters:
+    module = unet.network(compute_of(model))
+    loaded = load(module, unet.source, placement=lambda _, leaf: layout.storage(leaf))
+    return parameters_of(loaded)
+
+
+def _compared(start: Start, params: Parameters, model: ModelConfig, layout: Layout) -> Start:
+    """The start whose steps compare the UNet that is trained with what it was: with `params`."""
+
+    def copy(params: Parameters) -> Parameters:
+        # A copy in any case: the parameters themselves are used up.
+        return {k: jnp.copy(x.astype(dtype) if x.ndim > 1 else x) for k, x in params.items()}
+
+    dtype = model.compute_dtype
+    places = {name: layout.storage(x) for name, x in params.items()}
+    reference = jax.jit(copy, out_shardings=places)(params)
+    return dataclasses.replace(start, frozen=start.frozen._replace(reference=reference))
 
 
 def _load_part(component: Component, model: ModelConfig, layout: Layout) -> Part:

@@ -5,7 +5,7 @@ A step whose loss or gradient is not finite changes nothing but the count of suc
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -22,6 +22,7 @@ from mre_jax.training.config import LossConfig, TrainConfig
 from mre_jax.training.inputs import Encoders, Frozen, Inputs, make_inputs
 from mre_jax.training.optimizer import make_schedule, updates_made
 from mre_jax.training.parallel import Layout
+from mre_jax.training.preference import preference_loss
 from mre_jax.training.state import Network, Parameters, State, updated
 
 TIME_BINS = 4
@@ -80,22 +81,25 @@ def make_step(
     rate = make_schedule(config.optimizer, config.steps)
     decay = config.model.ema_decay
     # The rounding of the copy is not differentiated: its gradient is that of the parameters.
-    loss = functools.partial(_loss, unet=unet, terms=config.loss.terms)
+    loss = functools.partial(_loss, unet=unet, loss=config.loss)
     gradient = jax.value_and_grad(loss, has_aux=True)
     prepare = _preparing(config, encoders, schedule, config.loss)
     bins = functools.partial(_bins, timesteps=schedule.num_train_timesteps)
 
     def at_once(params: Parameters, frozen: Frozen, batch: Batch) -> tuple[Parameters, Summary]:
         inputs = prepare(batch, frozen)
-        (value, errors), grads = gradient(params, inputs)
+        (value, errors), grads = gradient(params, inputs, frozen.reference)
         finite = jnp.isfinite(errors * inputs.weight)
         return grads, (value, bins(inputs, errors, batch), finite)
 
-    parts = config.optimizer.accumulation
-    gradients = at_once if parts == 1 else accumulated(at_once, parts, layout)
+    parts, together = config.optimizer.accumulation, config.loss.together
+    gradients = at_once if parts == 1 else accumulated(at_once, parts, layout, together)
 
     def step(state: State, frozen: Frozen, batch: Batch) -> tuple[State, Metrics]:
-        params = _for_compute(state["params"], config.model.compute_dtype, layout)
+        dtype = config.model.compute_dtype
+        params = _for_compute(state["params"], dtype, layout)
+        if frozen.reference is not None:
+            frozen = frozen._replace(reference=_for_compute(frozen.reference, dtype, layout))
         grads, (value, binned, finite) = gradients(params, frozen, batch)
         grads = _for_storage(grads, layout)
         norm = optax.tree.norm(grads)
@@ -130,7 +134,7 @@ def make_loss(
     def loss(params: Parameters, frozen: Frozen, batch: Batch, count: Any) -> tuple[Array, Array]:
         inputs = prepare(batch, frozen)
         params = _for_compute(params, config.model.compute_dtype, layout)
-        _, errors = _loss(params, inputs, unet=unet, terms=config.loss.terms)
+        errors = _errors(params, inputs, unet, config.loss)
         counts = jnp.asarray(batch.positions) < count
         times = _times(inputs, schedule.num_train_timesteps) * counts[:, None].astype(jnp.float32)
         sums = jnp.where(counts, errors, 0) @ times, times.sum(0)
@@ -154,13 +158,28 @@ def _preparing(
 
 
 def _loss(
-    params: Parameters, inputs: Inputs, *, unet: Network, terms: Mapping[str, float]
+    params: Parameters,
+    inputs: Inputs,
+    reference: Parameters | None,
+    *,
+    unet: Network,
+    loss: LossConfig,
 ) -> tuple[Float32[Array, ""], Float32[Array, " b"]]:
-    """The mean of the weighted errors, and the errors."""
+    """The mean of the weighted errors, or the loss of the pairs; and the errors."""
+    errors = _errors(params, inputs, unet, loss)
+    if loss.preference is None:
+        return jnp.mean(errors * inputs.weight), errors
+    assert reference is not None  # noqa: S101  a run's start has made it
+    known = _errors(reference, inputs, unet, loss)
+    return preference_loss(errors, known, inputs.weight, loss.preference.beta), errors
+
+
+def _errors(
+    params: Parameters, inputs: Inputs, unet: Network, loss: LossConfig
+) -> Float32[Array, " b"]:
     network: UNet = unet.module(params)
     output = network(inputs.sample, inputs.timesteps, inputs.text, inputs.reward)
-    errors = losses.errors(output, inputs.target, terms)
-    return jnp.mean(errors * inputs.weight), errors
+    return losses.errors(output, inputs.target, loss.terms)
 
 
 def _for_compute(params: Parameters, dtype: str, layout: Layout) -> Parameters:

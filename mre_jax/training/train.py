@@ -86,7 +86,13 @@ def train(
     """
     mesh = make_mesh(config.mesh)
     layout = Layout.of(config.mesh, mesh)
-    check_batch(config.data.batch_size, config.optimizer.accumulation, mesh, jax.process_count())
+    check_batch(
+        config.data.batch_size,
+        config.optimizer.accumulation,
+        mesh,
+        jax.process_count(),
+        config.loss.together,
+    )
     with too_much_is_an_error(MEMORY_REMEDIES):
         data = open_data(config)
     directory = RunDirectory(run, writes=jax.process_index() == 0)
@@ -172,7 +178,7 @@ def _started(
     checkpoints: Checkpoints,
 ) -> Start:
     """What a resume needs from the run itself; from `model.init_from` if it is not there."""
-    resumes = checkpoints.any() and can_resume(directory.model, config.model)
+    resumes = checkpoints.any() and can_resume(directory.model, config)
     if multihost_utils.broadcast_one_to_all(np.int32(resumes)):
         return resumed_start(directory.model, config, layout, required)
     return load_start(config, layout, required)
@@ -217,7 +223,7 @@ def compiled_step(
     tokenizer = data.tokenizer(start)  # of its own: what is read here counts for nothing
     small = dataclasses.replace(
         loader,
-        batch_size=loader.hosts,
+        batch_size=loader.hosts * loader.together,
         tokenize=tokenizer,
         tokenize_rewards=tokenizer.rewards,
     )

@@ -11,6 +11,8 @@ from mre_jax.errors import DataError
 from mre_jax.judges.asking import run_all
 from mre_jax.judges.journal import Journal
 from mre_jax.judges.judge import make_judge
+from mre_jax.judges.spec import JudgeSpec
+from mre_jax.toyworld.misjudgement import Misjudgement
 from mre_jax.toyworld.triplets import draw_triplets, encode
 from tests.judges.questions import picture, question
 
@@ -62,6 +64,28 @@ def test_the_toy_judge_scores_as_the_toy_world_does(drawn):
             verdict = ask(judge, asked)
             assert verdict.score == pytest.approx(exact[row, index], abs=1e-4)
             assert verdict.passed == (exact[row, index] >= 4)
+
+
+def test_a_toy_judge_errs_as_stated_and_by_the_question(drawn):
+    """Whatever the item is called and whatever was asked before."""
+    spec = JudgeSpec("toy", options={"noise": "0.8", "bias": "0.5", "noise_seed": 3})
+    exact, judge, again = make_judge("toy"), spec.make(), spec.make()
+    assert exact.settings == {"model": "toy-1"}
+    assert judge.settings == {"model": "toy-1", "noise": 0.8, "bias": 0.5, "noise_seed": 3}
+    questions = [
+        toy_question(drawn, row, drawn.edited, pack="paper-evaluation", perspective=perspective)
+        for row in range(4)
+        for perspective in PERSPECTIVES
+    ]
+    scores = [[ask(j, q).score for q in questions] for j in (exact, judge)]
+    assert scores[0] != scores[1]
+    renamed = [dataclasses.replace(q, item=f"{q.item}-b") for q in reversed(questions)]
+    assert [ask(again, q).score for q in renamed][::-1] == scores[1]
+    repeated = [ask(judge, dataclasses.replace(q, repeat=1)).score for q in questions]
+    assert repeated != scores[1]
+    errors = Misjudgement(0.8, 0.5, 3)
+    want = [errors(s, q.key) for s, q in zip(scores[0], questions, strict=True)]
+    np.testing.assert_allclose(scores[1], want)
 
 
 def test_the_toy_judge_says_what_it_cannot_judge(drawn):

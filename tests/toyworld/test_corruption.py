@@ -1,6 +1,7 @@
 """Corruption: the stated distribution, damage that shows, and words that fit it."""
 
 import numpy as np
+import pytest
 
 from mre_jax.reward.edit_types import EDIT_TYPES
 from mre_jax.toyworld.corruption import (
@@ -23,6 +24,34 @@ def test_severities_are_independent_and_zero_in_three_of_ten():
         shares = np.bincount(column, minlength=6) / 6000
         np.testing.assert_allclose(shares, [0.3] + [0.14] * 5, atol=0.03)
     assert abs(np.corrcoef(severities.T) - np.eye(3)).max() < 0.05
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 1.0])
+def test_a_share_of_clean_triplets_is_as_asked_and_the_others_are_as_usual(share):
+    count = 4000
+    severities = draw_severities(streams(0, 0, range(count)), share)
+    damaged = severities[severities.any(1)]
+    spread = 4 * np.sqrt(share * (1 - share) / count)
+    assert 1 - len(damaged) / count == pytest.approx(share, abs=spread)
+    if len(damaged):
+        usual = draw_severities(streams(1, 0, range(count)))
+        usual = usual[usual.any(1)]
+        for ours, theirs in zip(damaged.T, usual.T, strict=True):
+            shares = [np.bincount(x, minlength=6) / len(x) for x in (ours, theirs)]
+            np.testing.assert_allclose(*shares, atol=0.04)
+
+
+def test_what_a_triplet_is_does_not_depend_on_its_neighbours():
+    """Though some are drawn again until there is damage."""
+    alone = [draw_severities(streams(0, 0, [index]), 0.05)[0] for index in range(200)]
+    np.testing.assert_array_equal(draw_severities(streams(0, 0, range(200)), 0.05), alone)
+
+
+def test_variants_are_of_one_scene_and_edit_and_damaged_independently():
+    one, two = (draw_triplets(0, range(140), 16, variant=variant) for variant in range(2))
+    np.testing.assert_array_equal(one.source, two.source)
+    np.testing.assert_array_equal(one.target, two.target)
+    assert abs(np.corrcoef(one.severities.ravel(), two.severities.ravel())[0, 1]) < 0.15
 
 
 def test_kinds_are_clean_exactly_at_severity_zero_and_only_such_as_show():

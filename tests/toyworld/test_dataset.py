@@ -1,5 +1,6 @@
 """`mre toy`: public layouts, the same bytes every time, and a run that can be stopped."""
 
+import dataclasses
 import itertools
 import json
 import re
@@ -10,6 +11,9 @@ import pytest
 from PIL import Image
 
 from mre_jax import cli
+from mre_jax.data.batches.pairs import pair_up
+from mre_jax.data.prepare import PrepareSpec, prepare
+from mre_jax.data.records.record_source import RecordSource
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.reward.edit_types import EDIT_TYPES
 from mre_jax.toyworld import dataset
@@ -166,9 +170,20 @@ def test_a_full_disk_is_one_line_with_the_remedy(tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("wrong", [{"examples": 0}, {"size": 8}, {"seed": -1}, {"benchmark": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"examples": 0},
+        {"size": 8},
+        {"seed": -1},
+        {"benchmark": 0},
+        {"variants": 0},
+        {"clean_share": 1.1},
+        {"judge_noise": -1},
+    ],
+)
 def test_settings_out_of_range_are_named(wrong):
-    with pytest.raises(ConfigError, match=next(iter(wrong))):
+    with pytest.raises(ConfigError, match=next(iter(wrong)).removeprefix("judge_")):
         Settings(**wrong)
 
 
@@ -199,3 +214,91 @@ def test_more_than_half_of_the_scores_are_below_five():
         files = [dataset.encode(image, "jpg") for image in triplets.edited]
         rewards.append(np.rint(dataset._judged(triplets, files)))
     assert ((np.concatenate(rewards) < 5).mean(0) > 0.5).all()
+
+
+TWO = Settings(examples=9, size=32, benchmark=1, image_format="png", variants=2)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    out = tmp_path_factory.mktemp("variants") / "world"
+    write_dataset(out, TWO, workers=1)
+    return out
+
+
+class TestVariants:
+    """Several triplets of each scene and instruction, as InstructPix2Pix's folders hold them."""
+
+    def test_the_first_are_those_of_a_world_without(self, world, tmp_path):
+        """Picture for picture; and the second are of the same originals."""
+        plain = dataclasses.replace(TWO, variants=1)
+        write_dataset(tmp_path / "plain", plain, workers=1)
+        triplets, damaged = contents(world / "triplets"), 0
+        for name, content in contents(tmp_path / "plain" / "triplets").items():
+            if name.endswith(".png"):
+                assert triplets[name] == content
+        for name, (one, two) in read_json(world / "triplets" / "seeds.json"):
+            assert triplets[f"{name}/{one}_0.png"] == triplets[f"{name}/{two}_0.png"]
+            damaged += triplets[f"{name}/{one}_1.png"] != triplets[f"{name}/{two}_1.png"]
+        assert damaged >= 8
+
+    def test_each_has_its_reward_and_its_line_of_metadata(self, world):
+        rewards = read_json(world / "RewardEdit.json")
+        assert len(rewards) == 18
+        for name, seeds in read_json(world / "triplets" / "seeds.json"):
+            lines = (world / "triplets" / name / "metadata.jsonl").read_text().splitlines()
+            for seed, row in zip(seeds, map(json.loads, lines), strict=True):
+                assert str(row["seed"]) == seed
+                reward = rewards[f"{name}_{seed}"]
+                assert [one["Score"] for one in reward] == row["scores"]
+                assert np.rint(row["judged"]).tolist() == row["scores"]
+
+    @pytest.mark.parametrize("seeds", ["drawn", "all"])
+    def test_they_are_prepared_and_make_pairs(self, world, tmp_path, seeds):
+        pytest.importorskip("tensorflow_datasets")
+        spec = PrepareSpec(
+            "instruct_pix2pix",
+            world / "triplets",
+            out=tmp_path / "shards",
+            options={"seeds": seeds},
+            rewards=world / "RewardEdit.json",
+        )
+        assert prepare(spec).manifest.count == 18
+        source = RecordSource(tmp_path / "shards")
+        pairs = pair_up(source)
+        assert len(pairs) + pairs.alike == 9
+        for better, worse in pairs.records.tolist():
+            assert source[better].original == source[worse].original
+            assert source[better].instruction == source[worse].instruction
+            assert sum(source[better].scores) > sum(source[worse].scores)
+
+    def test_the_command_counts_triplets(self, tmp_path, capsys):
+        options = ["--examples", "7", "--size", "16", "--benchmark", "1", "--variants", "3"]
+        assert cli.main(["toy", "--out", str(tmp_path / "world"), *options, "--workers", "1"]) == 0
+        assert "21 triplets, 1 held-out scenes" in capsys.readouterr().out
+
+
+def test_a_world_of_an_earlier_version_has_the_same_settings():
+    assert set(SMALL.to_dict()) == {"examples", "seed", "size", "image_format", "benchmark"}
+    other = dataclasses.replace(SMALL, clean_share=0.25).to_dict()
+    assert other == {**SMALL.to_dict(), "clean_share": 0.25}
+
+
+def test_a_judge_that_errs_gives_other_scores_to_the_same_pictures(toy, tmp_path):
+    """What they are worth stays in the metadata; words follow the scores."""
+    settings = dataclasses.replace(SMALL, judge_noise=1.0, judge_bias=0.5)
+    erring = write_dataset(tmp_path / "world", settings, workers=1)
+    exact, apart = read_json(toy / "RewardEdit.json"), []
+    pictures, others = (contents(x / "triplets") for x in (toy, tmp_path / "world"))
+    for name, content in pictures.items():
+        if name.endswith(".jpg"):
+            assert others[name] == content
+    for name, rewards in erring.items():
+        row, was = (json.loads(x[f"{name}/metadata.jsonl"]) for x in (others, pictures))
+        assert row["judged"] == was["judged"]
+        assert [one["Score"] for one in rewards] == row["scores"]
+        for one, before in zip(rewards, exact[name], strict=True):
+            assert (one["Score"] == 5) == (one["Negative Prompt"] == "None")
+            apart.append(one["Score"] - before["Score"])
+    assert len(set(apart)) >= 4
+    assert np.mean(apart) > 0

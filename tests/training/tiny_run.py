@@ -86,7 +86,8 @@ class TinyRun:
         self.schedule = NoiseSchedule.stable_diffusion()
         self.encoders = Encoders(None, None, SCALING_FACTOR)
         null = np.random.default_rng(9).normal(size=(TOKENS, given.config.cross_attention_dim))
-        self.frozen = Frozen({}, {}, jnp.asarray(null, jnp.float32))
+        reference = self.weights if self.config.loss.preference else None
+        self.frozen = Frozen({}, {}, jnp.asarray(null, jnp.float32), reference)
         self.optimizer = make_optimizer(self.config.optimizer, self.config.steps)
         self._step = make_step(
             self.config, self.unet, self.encoders, self.schedule, self.optimizer, self.layout

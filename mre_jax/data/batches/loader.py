@@ -7,7 +7,7 @@ and any number of hosts reads the same global batches, each its slice.
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -23,6 +23,7 @@ from mre_jax.data.batches.order import (
     member,
     positions,
 )
+from mre_jax.data.batches.pairs import Pairs
 from mre_jax.data.cache.description import Cache, choose_cache
 from mre_jax.data.cache.features import CachedRows
 from mre_jax.data.records.record_source import RecordSource
@@ -101,6 +102,9 @@ class Loader:
         cache: "auto" reads cached latents and texts where there are any, "required" refuses sets
             without, "never" reads pictures; see `choose_cache`. Whoever trains on a cache compares
             its weights first, by `check_cache`.
+        pairs: of each set, the pairs to read in the place of its records: an epoch reads each once.
+            The two edits of a pair are neighbours, the preferred one first, and meet the same
+            chance. None reads records.
 
     Raises:
         ConfigError: if a value is out of range, or the cache does not fit the augmentation.
@@ -119,16 +123,30 @@ class Loader:
     parts_of: PartsOf = reward_parts
     reading: Reading = dataclasses.field(default_factory=Reading)
     cache: str = "auto"
+    pairs: Sequence[Pairs] | None = None
 
     def __post_init__(self) -> None:
         _ = self.order, self.reads_cache
         drop_conditions(np.zeros(1), self.dropout)
         positions(0, self.batch_size, self.host, self.hosts)
+        if self.batch_size % (self.hosts * self.together):
+            raise ConfigError(
+                f"batch_size={self.batch_size} does not divide into whole pairs over the "
+                f"{self.hosts} hosts"
+            )
+
+    @property
+    def together(self) -> int:
+        """Neighbours in a batch that are read for each other: two of a pair, or one."""
+        return 1 if self.pairs is None else 2
 
     @property
     def order(self) -> Order:
-        """Which record stands where."""
-        return Order(tuple(source.groups for source in self.sources), self.seed, self.weights)
+        """Which record, or pair, stands where."""
+        sizes = [source.groups for source in self.sources]
+        if self.pairs is not None:
+            sizes = [len(pairs) for pairs in self.pairs]
+        return Order(tuple(sizes), self.seed, self.weights)
 
     @property
     def reads_cache(self) -> Cache | None:
@@ -138,19 +156,24 @@ class Loader:
     @property
     def steps_per_epoch(self) -> float:
         """Steps in which as many examples are read as there are, of each group one."""
-        return sum(source.groups for source in self.sources) / self.batch_size
+        return sum(self.order.sizes) * self.together / self.batch_size
 
     def find(self, where: Int64[np.ndarray, " b"]) -> Iterator[tuple[RecordSource, int]]:
         """The set, and the number of its record, that is read at each position."""
-        return ((self.sources[number], record) for number, record, _ in self._records(where))
+        return ((self.sources[place.number], place.record) for place in self._places(where))
 
-    def _records(self, where: Int64[np.ndarray, " b"]) -> Iterator[tuple[int, int, int]]:
-        """The number of the set, the record, and the set's epoch at each position."""
-        order = self.order
-        rows = zip(*order.locate(where), order.epochs(where), strict=True)
-        for number, group, epoch in (map(int, row) for row in rows):
-            members = self.sources[number].members(group)
-            yield number, member(self.seed, members, epoch, group, number), epoch
+    def _places(self, where: Int64[np.ndarray, " b"]) -> Iterator["_Place"]:
+        """What stands at each position."""
+        order, (where, side) = self.order, np.divmod(where, self.together)
+        rows = zip(*order.locate(where), order.epochs(where), side, strict=True)
+        for number, group, epoch, which in (map(int, row) for row in rows):
+            if self.pairs is not None:
+                pair = self.pairs[number].records[group].tolist()
+                yield _Place(number, pair[which], epoch, pair[0])
+            else:
+                members = self.sources[number].members(group)
+                record = member(self.seed, members, epoch, group, number)
+                yield _Place(number, record, epoch, record)
 
     def batch(self, step: int) -> Batch:
         """The batch of one step, read here and now.
@@ -185,17 +208,17 @@ class Loader:
     def _assemble(self, step: int) -> Batch:
         """A batch with texts; those of rewards in parts, as only the tokenizer knows their room."""
         where = positions(step, self.batch_size, self.host, self.hosts)
-        draws = draw(self.seed, where)
+        draws = draw(self.seed, where[:: self.together] // self.together).repeated(self.together)
         flip = draws.flip < self.augmentation.flip
         drop_text, drop_image = drop_conditions(draws.dropout, self.dropout)
         cache = self.reads_cache
         pictures = _Pictures(self.augmentation, draws, flip) if cache is None else None
         rows = None if cache is None else CachedRows(cache, flip)
         triplets, instructions = [], []
-        for slot, (number, record, epoch) in enumerate(self._records(where)):
+        for slot, (number, record, epoch, asked) in enumerate(self._places(where)):
             triplet, features = self.sources[number].read(record)
             texts = triplet.instructions or (triplet.instruction,)
-            instructions.append(instruction(self.seed, texts, epoch, record, number))
+            instructions.append(instruction(self.seed, texts, epoch, asked, number))
             if pictures is not None:
                 pictures.fill(slot, triplet)
             if rows is not None:
@@ -237,6 +260,22 @@ class Loader:
             if self.tokenize_rewards
             else self.tokenize(joined),
         )
+
+
+class _Place(NamedTuple):
+    """What stands at a position.
+
+    Attributes:
+        number: of the set.
+        record: the record in it.
+        epoch: of the set.
+        asked: the record that an instruction is drawn for: that of a pair's other edit is the same.
+    """
+
+    number: int
+    record: int
+    epoch: int
+    asked: int
 
 
 class _Pictures:

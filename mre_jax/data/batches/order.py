@@ -149,6 +149,11 @@ class Draws:
     dropout: Float64[np.ndarray, " b"]
     key_data: UInt32[np.ndarray, "b 2"]
 
+    def repeated(self, count: int) -> "Draws":
+        """The same chance for `count` neighbours each."""
+        arrays = {name: np.repeat(value, count, axis=0) for name, value in vars(self).items()}
+        return Draws(**arrays)
+
 
 def draw(seed: int, where: Int64[np.ndarray, " b"]) -> Draws:
     """The chance at contiguous positions."""

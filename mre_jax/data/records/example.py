@@ -4,6 +4,7 @@ The message is described here by its public wire format: a map from names to lis
 or integers. Records hold the pictures as their files do, encoded.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -112,6 +113,16 @@ def decode_entry(record: bytes, where: str = "record") -> tuple[Scores | None, s
     """Scores and group alone, for an index of all records; see `decode_triplet`."""
     features = decode_features(record, where)
     return _scores(features, where), _optional(features, where).get("group", "")
+
+
+def decode_asked(record: bytes, where: str = "record") -> bytes:
+    """A hash of the original picture's bytes and of the instructions; see `decode_triplet`."""
+    features = decode_features(record, where)
+    texts = {*_bytes(features, "instruction", 1, where), *features.get(_INSTRUCTIONS, ())}
+    digest = hashlib.sha256(_bytes(features, "original", 1, where)[0])
+    for text in sorted(texts):
+        digest.update(len(text).to_bytes(8, "little") + text)
+    return digest.digest()
 
 
 def encode_features(features: Mapping[str, Feature]) -> bytes:

@@ -11,9 +11,10 @@ from typing import IO, Any
 import numpy as np
 from etils import epath
 from jaxtyping import Bool, Int64
+from tqdm import tqdm
 
 from mre_jax.data.cache.description import Cache
-from mre_jax.data.records.example import Features, decode_entry, decode_triplet
+from mre_jax.data.records.example import Features, decode_asked, decode_entry, decode_triplet
 from mre_jax.data.records.index import Index, is_rewarded, load_index, make_index, write_index
 from mre_jax.data.records.local_copy import local_copy
 from mre_jax.data.records.manifest import GROUPS, REWARDED, check_manifest
@@ -113,6 +114,17 @@ class RecordSource:
             with contextlib.suppress(OSError):  # a set that is only read has it in memory alone
                 write_index(self._local, self.manifest, index)
         return index
+
+    def asked(self) -> list[bytes]:
+        """Of every record a hash of its original picture and instructions: what an edit is of.
+
+        Reads every record once, and shows how far it is.
+
+        Raises:
+            DataError: if a record is damaged.
+        """
+        every = tqdm(range(len(self)), unit="record", desc=f"pairs of {self.path}", disable=None)
+        return [decode_asked(*self._read(number)) for number in every]
 
     @functools.cached_property
     def rewarded_count(self) -> int:

@@ -46,6 +46,11 @@ class Editor:
         texts = read_reward_texts(spec.reward_texts) if spec.reward_texts else {}
         return cls(spec, spec.model.load().to_devices(), texts)
 
+    def with_seed(self, seed: int) -> "Editor":
+        """The same editor, whose noise is of another seed."""
+        conditions = dataclasses.replace(self.spec.conditions, seed=seed)
+        return dataclasses.replace(self, spec=dataclasses.replace(self.spec, conditions=conditions))
+
     @property
     def checkpoint(self) -> str:
         """Hash of the weights."""

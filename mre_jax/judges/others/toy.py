@@ -1,4 +1,4 @@
-"""The exact judges of the toy world."""
+"""The judges of the toy world: exact ones, and ones that err by a known amount."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +14,7 @@ from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.toyworld.corruption import GRADES, NO_FEEDBACK
 from mre_jax.toyworld.edits import Edits
 from mre_jax.toyworld.judge import score
+from mre_jax.toyworld.misjudgement import Misjudgement
 from mre_jax.toyworld.scene import Scenes
 
 MODEL = "toy-1"
@@ -28,9 +29,14 @@ class ToyJudge(DirectJudge):
     """Knows the scene and the edit, and so the ideal result.
 
     A prompt for whole numbers gets the rounded score, as the toy world's own rewards are.
+
+    Args:
+        noise, bias, noise_seed: of `Misjudgement`; the question decides the error, whatever the
+            item is called, so that the same question has the same answer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, noise: float = 0.0, bias: float = 0.0, noise_seed: int = 0) -> None:
+        self._misjudgement = Misjudgement(noise, bias, noise_seed)
         self._scores: dict[tuple[str, bytes], tuple[float, ...]] = {}
 
     @property
@@ -39,10 +45,15 @@ class ToyJudge(DirectJudge):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        return {"model": MODEL}
+        erring = self._misjudgement
+        if not erring:
+            return {"model": MODEL}
+        return {
+            "model": MODEL, "noise": erring.noise, "bias": erring.bias, "noise_seed": erring.seed
+        }  # fmt: skip
 
     async def ask(self, question: Question) -> Verdict:
-        """The exact score.
+        """The exact score, or what the judge takes it for.
 
         Raises:
             DataError: if the question does not say what scene and edit it is about, is of another
@@ -56,14 +67,14 @@ class ToyJudge(DirectJudge):
                 f"{question.perspective} of pack {question.pack.name}"
             )
         index = PERSPECTIVES.index(question.perspective)
-        exact = self._judge(question, where)[index]
-        value = round(exact) if answer.integer else exact
+        given = self._misjudgement(self._judge(question, where)[index], question.key)
+        value = round(given) if answer.integer else given
         return self.verdict(
             question,
             "ok",
             score=value,
-            passed=exact >= PASS if answer.passed else None,
-            text=_text(question, index, round(exact)) if answer.text else "",
+            passed=given >= PASS if answer.passed else None,
+            text=_text(question, index, round(given)) if answer.text else "",
             model=MODEL,
         )
 
