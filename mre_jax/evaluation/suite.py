@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from etils import epath
 
-from mre_jax.errors import BusyError, ConfigError, DataError
+from mre_jax.errors import BusyError, DataError
 from mre_jax.evaluation.case import Case
 from mre_jax.evaluation.edit_set import EditSet, set_name
 from mre_jax.evaluation.edits.bucket import check_local
@@ -26,6 +26,7 @@ from mre_jax.evaluation.results import FILE, Result, ResultsFile, select
 from mre_jax.evaluation.statistics.summary import summary_lines
 from mre_jax.evaluation.system import Scores, SystemSpec
 from mre_jax.io.files import locked
+from mre_jax.judges.journal import BudgetError
 
 if TYPE_CHECKING:
     from mre_jax.evaluation.edits.editor import Editor
@@ -184,7 +185,7 @@ def check_complete(rows: Sequence[Result]) -> None:
     """Refuses to call it a success where values are missing that another run may have.
 
     Raises:
-        ConfigError: if the money did not suffice for all rows.
+        BudgetError: if the money did not suffice for all rows.
         BusyError: if some had no answer.
         DataError: if nothing has a value, or nothing in one of the perspectives that were judged.
     """
@@ -192,7 +193,7 @@ def check_complete(rows: Sequence[Result]) -> None:
         raise DataError("no results")
     statuses = Counter(row.status for row in rows)
     if stopped := statuses["budget_stopped"]:
-        raise ConfigError(f"--max-usd: {stopped} scores are not covered; give more to go on")
+        raise BudgetError(f"--max-usd: {stopped} scores are not covered; give more to go on")
     if failed := statuses["http_error"]:
         raise BusyError(f"{failed} scores had no answer; run it again to ask once more")
     series: dict[tuple[str, ...], list[Result]] = {}
