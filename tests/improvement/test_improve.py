@@ -1,8 +1,6 @@
 """The loop, with a stand-in for editor and trainer: real samples, judges, shards and results."""
 
 import dataclasses
-import functools
-import itertools
 import json
 from pathlib import Path
 
@@ -204,66 +202,6 @@ def test_the_ceiling_is_that_of_the_whole_loop(begun, stand, server):
     for path in Path("out").rglob("judge.jsonl"):
         keys = [row["key"] for row in rows_so_far(path) if row.get("requests")]
         assert len(keys) == len(set(keys))  # nothing was paid for twice
-
-
-STAGES = ("sample", "annotate", "prepare", "train", "export")
-
-
-class Stop(Exception):
-    pass
-
-
-def interrupting(monkeypatch, at):
-    """Ends the loop before or after a call of a stage: at 0 before the first, at 1 after it."""
-    moments = iter(range(1000))
-
-    def moment():
-        if next(moments) == at:
-            raise Stop
-
-    def wrapped(call, *arguments, **options):
-        moment()
-        found = call(*arguments, **options)
-        moment()
-        return found
-
-    for name in STAGES:
-        monkeypatch.setattr(job, name, functools.partial(wrapped, getattr(job, name)))
-    evaluate = job.RealEdit.evaluate
-    monkeypatch.setattr(job.RealEdit, "evaluate", lambda suite: wrapped(evaluate, suite))
-    monkeypatch.setattr(
-        job,
-        "write_atomically",
-        functools.partial(wrapped, job.write_atomically),
-    )
-
-
-def files(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(Path(folder).rglob("*"))
-        if path.is_file() and ".lock" not in path.name
-    }
-
-
-def test_a_loop_that_ended_anywhere_goes_on_to_the_same_bytes(begun, stand):
-    config, spec = begun
-    spec = dataclasses.replace(spec, control=True)
-    whole = improve(config, spec)
-    wanted = files("out")
-    Path("out").rename("whole")
-    ends = 0
-    for at in itertools.cycle((1, 0, 2)):
-        with pytest.MonkeyPatch.context() as patch:
-            interrupting(patch, at)
-            try:
-                found = improve(config, spec)
-                break
-            except Stop:
-                ends += 1
-    assert ends > 30
-    assert found == whole
-    assert files("out") == wanted
 
 
 def test_stats_show_the_lineage(begun, stand, capsys):
