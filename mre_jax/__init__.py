@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from mre_jax.evaluation.suites.table7 import Table7 as Table7
     from mre_jax.evaluation.system import SystemSpec as SystemSpec
     from mre_jax.evaluation.tables.spec import TablesSpec as TablesSpec
+    from mre_jax.improvement.improve import improve as improve
+    from mre_jax.improvement.spec import ImproveSpec as ImproveSpec
     from mre_jax.judges.packs.pack import load_pack as load_pack
     from mre_jax.judges.question import Question as Question
     from mre_jax.judges.spec import JudgeSpec as JudgeSpec
@@ -88,6 +90,8 @@ _NAMES = {
     "evaluation.suites.table7": "Table7",
     "evaluation.system": "SystemSpec",
     "evaluation.tables.spec": "TablesSpec",
+    "improvement.improve": "improve",
+    "improvement.spec": "ImproveSpec",
     "judges.packs.pack": "load_pack",
     "judges.question": "Question",
     "judges.spec": "JudgeSpec",

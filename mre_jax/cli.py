@@ -30,6 +30,7 @@ COMMANDS = {
         "compare systems, conditions or judges in results",
     ),
     "tables": ("mre_jax.commands.tables", "the paper's tables from results"),
+    "improve": ("mre_jax.commands.improve", "train an editor on its own edits, judged"),
     "report": ("mre_jax.commands.report", "results as one page to look at"),
     "toy": ("mre_jax.commands.toy", "make a procedural data set with exact rewards"),
     "toy-pretrain": (

@@ -29,6 +29,7 @@ SLOW = {  # they compile an encoder or an edit
     "mre_jax.editing.edit_photo",
     "mre_jax.editing.pipeline",
     "mre_jax.editing.sample",
+    "mre_jax.improvement.improve",
     "mre_jax.training.train",
 }
 MODULES = sorted(

@@ -19,7 +19,7 @@ ROOMS = (
     {"toyworld"},
     {"judges"},
     {"annotation", "evaluation"},
-    {"report"},
+    {"report", "improvement"},
     {"demo"},
     {"commands"},
     {"cli"},

@@ -23,7 +23,7 @@ from mre_jax.data.stats_charts import write_charts
 from mre_jax.errors import ConfigError, MreError
 from mre_jax.judges import estimate as estimates
 from mre_jax.judges.asking import run_all
-from mre_jax.judges.journal import Journal
+from mre_jax.judges.journal import BudgetError, Journal
 from mre_jax.judges.judge import Judge
 from mre_jax.judges.outcome import Outcome
 from mre_jax.judges.packs.pack import PACKS, load_pack
@@ -58,6 +58,7 @@ class AnnotateSpec:
             imgedit-ours, imgedit-uge-ours, editscore-ours, or a .toml file.
         picture: encoding of the pictures: as-is, jpeg:QUALITY or jpeg:QUALITY:HEIGHT.
         self_consistency: number of triplets to ask about twice.
+        scenes: triplets of `mre toy` for the toy judge, if `data` has no scenes beside them.
         judge: who is asked.
     """
 
@@ -74,6 +75,7 @@ class AnnotateSpec:
     pack: str = PACKS[0]
     picture: str = "as-is"
     self_consistency: int = dataclasses.field(default=0, metadata={"metavar": "N"})
+    scenes: epath.PathLike | None = dataclasses.field(default=None, metadata={"metavar": "DIR"})
     judge: JudgeSpec = dataclasses.field(default=JudgeSpec())
 
 
@@ -206,6 +208,7 @@ class _Set:
             toy=self.judge.name == "toy",
             twice=spec.self_consistency,
             bad=self.bad,
+            scenes=spec.scenes,
         )
 
     def report_bad(self, out: str, log: Log) -> None:
@@ -255,7 +258,7 @@ def _failure(spec: AnnotateSpec, outcome: Outcome, journal: Journal) -> MreError
     """What a run that was not answered in full ends with."""
     if not outcome.statuses["budget_stopped"]:
         return outcome.failure()
-    return ConfigError(
+    return BudgetError(
         f"--max-usd {spec.judge.max_usd}: {journal.spent:.2f} USD are spent or may be, and the "
         "next question is not covered; give more to go on"
     )

@@ -29,6 +29,7 @@ def ask_about(
     twice: int = 0,
     bad: list[BadExample] | None = None,
     allowed: int = 0,
+    scenes: epath.PathLike | None = None,
 ) -> Iterator[Question]:
     """Yields the questions about all triplets, those about one triplet in a row.
 
@@ -42,6 +43,7 @@ def ask_about(
         bad: filled with the triplets that nothing can be asked about; None makes the first of them
             an error.
         allowed: when there are more than these in `bad`, the rest is looked at and not asked about.
+        scenes: folder of the metadata.jsonl files, if that is not the set's.
 
     Raises:
         DataError: naming the triplet whose metadata, or without `bad` whose pictures, cannot be
@@ -56,7 +58,9 @@ def ask_about(
             bad.append(BadExample.of(items.path, position, about, name))
         elif bad is None or len(bad) <= allowed:
             again = (position + 1) * twice // items.count > position * twice // items.count
-            extra = toy_extra(items.path, item) if toy and isinstance(item, Triplet) else {}
+            extra = (
+                toy_extra(scenes or items.path, item) if toy and isinstance(item, Triplet) else {}
+            )
             for repeat in range(1 + again):
                 for question in about:
                     yield dataclasses.replace(question, extra=extra, repeat=repeat)
@@ -99,16 +103,20 @@ def _encode(encoding: Encoding, files: Sequence[bytes], where: str) -> list[byte
     return sent
 
 
-def toy_extra(path: str, triplet: Triplet) -> Mapping[str, Any]:
+def toy_extra(path: epath.PathLike, triplet: Triplet) -> Mapping[str, Any]:
     """Scene, edit and texts of a triplet that `mre toy` made.
+
+    Of an edit that a model made of its picture, scene and edit are the same, and no text is known.
 
     Raises:
         DataError: if there are none.
     """
-    file = epath.Path(path) / triplet.id / "metadata.jsonl"
+    origin = triplet.provenance
+    file = epath.Path(path) / (origin.example if origin else triplet.id) / "metadata.jsonl"
+    names = ("scene", "edit") if origin else ("scene", "edit", "texts")
     try:
         row = json.loads(file.read_text())
-        return {"scene": row["scene"], "edit": row["edit"], "texts": row["texts"]}
+        return {name: row[name] for name in names}
     except (OSError, ValueError, LookupError, TypeError):
         raise DataError(
             f"{file}: no scene in it; the toy judge judges the triplets of `mre toy` only"

@@ -41,6 +41,7 @@ class Stats(RewardStats):
         several: examples with several instructions.
         skipped: bad examples that were left out, as the manifest lists them.
         sources: examples by the set they come from.
+        lineage: examples whose edits models made, by whose pictures, round, model and judge.
         sizes: examples by "width x height" of the original picture.
         formats: examples by the file format of the original picture.
         instruction_words: instructions by their number of words.
@@ -59,6 +60,7 @@ class Stats(RewardStats):
     examples: int = 0
     captioned: int = 0
     sources: Counter[str] = dataclasses.field(default_factory=Counter)
+    lineage: Counter[str] = dataclasses.field(default_factory=Counter)
     sizes: Counter[str] = dataclasses.field(default_factory=Counter)
     formats: Counter[str] = dataclasses.field(default_factory=Counter)
     instruction_words: Counter[int] = dataclasses.field(default_factory=Counter)
@@ -171,6 +173,8 @@ def _read(folder: epath.Path, manifest: Manifest) -> Iterator[Triplet]:
 def _add(stats: Stats, triplet: Triplet) -> None:
     stats.examples += 1
     stats.sources[triplet.source or "?"] += 1
+    if triplet.provenance is not None:
+        stats.lineage[str(triplet.provenance)] += 1
     size, kind = _picture(triplet)
     stats.sizes[size] += 1
     stats.formats[kind] += 1
@@ -208,6 +212,11 @@ def _lines(stats: Stats) -> Iterator[str]:
         shown = ", ".join(f"{name} ({count})" for name, count in counter.most_common(5))
         more = f", and {len(counter) - 5} other" if len(counter) > 5 else ""
         yield f"{title}: {shown}{more}"
+    if stats.lineage:
+        made = stats.lineage.total()
+        yield f"edits made by models: {made} of {stats.examples} ({made / stats.examples:.1%})"
+        for origin, count in sorted(stats.lineage.items()):
+            yield f"    {count}: {origin}"
     yield f"instruction words: {_spread(stats.instruction_words)}"
     if stats.instruction_tokens:
         yield f"instruction tokens: {_spread(stats.instruction_tokens)}"

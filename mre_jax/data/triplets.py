@@ -6,6 +6,7 @@ import re
 
 from PIL import Image
 
+from mre_jax.data.provenance import Provenance
 from mre_jax.errors import DataError
 from mre_jax.io.image import decode_image
 from mre_jax.reward.file import Texts, check_texts
@@ -35,6 +36,7 @@ class Triplet:
             has that one alone. Where only one can stand, as in a cache of texts, it is that one.
         group: what it shares with the examples of which an epoch reads one, as the pairs of a
             folder; "" if it is always read.
+        provenance: how it came about, if a model made the edit; else None.
         where: file and row it was read from, for messages.
         same_size: whether pictures of two sizes are an error.
 
@@ -54,6 +56,7 @@ class Triplet:
     source: str = ""
     instructions: tuple[str, ...] = ()
     group: str = ""
+    provenance: Provenance | None = None
     where: str = dataclasses.field(default="", compare=False)
     same_size: bool = dataclasses.field(default=True, compare=False)
 

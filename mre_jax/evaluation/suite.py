@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from etils import epath
 
-from mre_jax.errors import ConfigError, DataError
+from mre_jax.errors import DataError
 from mre_jax.evaluation.case import Case
 from mre_jax.evaluation.edit_set import EditSet, set_name
 from mre_jax.evaluation.edits.bucket import check_local
@@ -24,6 +24,7 @@ from mre_jax.evaluation.results import Result, select
 from mre_jax.evaluation.results_file import ResultsFile, opened
 from mre_jax.evaluation.statistics.summary import summary_lines
 from mre_jax.evaluation.system import Scores, SystemSpec
+from mre_jax.judges.journal import BudgetError
 from mre_jax.judges.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def check_complete(rows: Sequence[Result]) -> None:
     """Refuses to call it a success where values are missing that another run may have.
 
     Raises:
-        ConfigError: if the money did not suffice for all rows.
+        BudgetError: if the money did not suffice for all rows.
         DataError: if there is no value at all.
         MreError: as `Outcome.failure`, of what was judged.
     """
@@ -193,7 +194,7 @@ def check_complete(rows: Sequence[Result]) -> None:
             used = row.provenance.get("max_tokens", "now")
             judged.count(series, row.status, row.reason[:200], max_tokens=used)
     if stopped := judged.statuses["budget_stopped"]:
-        raise ConfigError(f"--max-usd: {stopped} scores are not covered; give more to go on")
+        raise BudgetError(f"--max-usd: {stopped} scores are not covered; give more to go on")
     if failure := judged.failure(may_miss=True):
         raise failure
     if not any(row.status == "ok" for row in rows):

@@ -41,6 +41,10 @@ class Budget:
         return self.max_usd is None or worst == 0 or spent + worst <= self.max_usd
 
 
+class BudgetError(ConfigError):
+    """The ceiling of a budget is reached."""
+
+
 class Journal:
     """The one writer of a journal, as a context manager.
 

@@ -92,6 +92,17 @@ class JudgeSpec:
         """
         return Budget(self.max_usd)
 
+    def after(self, spent: float) -> "JudgeSpec":
+        """The same judge with what is left of the ceiling when other journals have spent some.
+
+        Example:
+            >>> JudgeSpec("openai:gpt-4o", max_usd=50).after(20).max_usd
+            30
+        """
+        if self.max_usd is None:
+            return self
+        return dataclasses.replace(self, max_usd=max(self.max_usd - spent, 0))
+
     def _of_server(self) -> dict[str, Option]:
         """What is set of a model behind a server, by the name of its option."""
         if self.price is not None and len(self.price) != 2:

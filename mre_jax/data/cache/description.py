@@ -173,6 +173,20 @@ class Cache:
         return {_KEY: dataclasses.asdict(self)}
 
     @property
+    def options(self) -> CacheOptions:
+        """What gives another set a cache that goes with this one."""
+        options = CacheOptions(
+            dtype=self.dtype,
+            text=self.text is not None,
+            resolution=self.resolution,
+            filter=self.filter,
+        )
+        if self.text is None:
+            return options
+        names = ("perspectives", "reward_cut", "none_for_top")
+        return dataclasses.replace(options, **{name: getattr(self.text, name) for name in names})
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes by field of `Cached`, in one record; latents have [plain, mirrored] first."""
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(LATENTS, (2, *self.latents))

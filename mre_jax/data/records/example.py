@@ -5,6 +5,7 @@ or integers. Records hold the pictures as their files do, encoded.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -12,8 +13,10 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
+from mre_jax.data.provenance import Provenance
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import DataError
+from mre_jax.io.json_file import parse_json
 from mre_jax.reward.file import Texts
 from mre_jax.reward.scores import PERSPECTIVES, Scores
 
@@ -34,6 +37,9 @@ _OPTIONAL = ("original_id", "group")
 
 _INSTRUCTIONS = "instructions"
 """All that it has, where there are several."""
+
+_PROVENANCE = "provenance"
+"""A JSON object, where a model made the edit."""
 
 _LISTS = {"bytes_list": "bytes", "float_list": "float32", "int64_list": "int64"}
 
@@ -62,6 +68,9 @@ def encode_triplet(triplet: Triplet, extra: Mapping[str, Feature] | None = None)
     }
     if triplet.instructions:
         features[_INSTRUCTIONS] = [text.encode() for text in triplet.instructions]
+    if triplet.provenance is not None:
+        text = json.dumps(triplet.provenance.to_json(), sort_keys=True)
+        features[_PROVENANCE] = [text.encode()]
     for name in _OPTIONAL:
         if value := getattr(triplet, name):
             features[name] = [value.encode()]
@@ -104,8 +113,9 @@ def decode_triplet(record: bytes, where: str = "record") -> tuple[Triplet, Featu
             _decode(text, _INSTRUCTIONS, where) for text in features.get(_INSTRUCTIONS, ())
         ),
         group=optional.get("group", ""),
+        provenance=_provenance(features, where),
     )
-    known = (*NAMES, *_OPTIONAL, _INSTRUCTIONS)
+    known = (*NAMES, *_OPTIONAL, _INSTRUCTIONS, _PROVENANCE)
     return triplet, {name: value for name, value in features.items() if name not in known}
 
 
@@ -186,6 +196,13 @@ def _reward_texts(features: Features, scores: Scores | None, where: str) -> Text
     stored = _bytes(features, "texts", len(PERSPECTIVES), where)
     texts = tuple(_decode(text, "texts", where) for text in stored)
     return None if scores is None and not any(texts) else texts
+
+
+def _provenance(features: Features, where: str) -> Provenance | None:
+    if _PROVENANCE not in features:
+        return None
+    text = _texts(features, _PROVENANCE, where)
+    return Provenance.from_json(parse_json(text.encode(), f"{where}: {_PROVENANCE}"), where)
 
 
 def _scores(features: Features, where: str) -> Scores | None:

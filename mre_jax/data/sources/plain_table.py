@@ -15,12 +15,13 @@ from mre_jax.data.sources.text_rows import PACKED, CsvRows, open_json
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.reward.scores import PERSPECTIVES
 
-FIELDS = (
+_OWN = (
     *("id", "original", "edited", "instruction"),
     *("original_caption", "edited_caption", "scores", "texts"),
 )
+FIELDS = (*_OWN, "provenance")
 PLAIN: Columns = {
-    **{name: name for name in FIELDS},
+    **{name: name for name in _OWN},
     "scores": PERSPECTIVES,
     "texts": tuple(f"{name}_text" for name in PERSPECTIVES),
 }

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from etils import epath
 
+from mre_jax.data.provenance import Provenance
 from mre_jax.data.sources.picture import embedded, read_picture, resolve
 from mre_jax.data.sources.rows import Row, Rows, listed
 from mre_jax.data.sources.source import Keys, attempt, choose_text, nearest
@@ -20,7 +21,8 @@ Columns: TypeAlias = Mapping[str, str | Sequence[str]]
 A picture's cell holds its bytes, a struct of bytes and path, base64, or a path. `scores` and
 `texts` are one column of lists or three columns; the columns of `id` are joined by "-". Of a list
 of instructions each epoch draws one. "images[1]" is the second of a column of lists, "sample.text"
-the entry of a column of objects, "turns[0].text" both.
+the entry of a column of objects, "turns[0].text" both. `provenance` is a column of objects, which
+is read where it is named.
 """
 
 
@@ -115,6 +117,7 @@ class Table:
             scores=scores,
             texts=self._texts(row, where, judged=scores is not None),
             source=self.name,
+            provenance=self._provenance(row, where),
             where=where,
         )
 
@@ -150,6 +153,10 @@ class Table:
                 return read_picture(resolve(path, self._images, where), where)
         (name,) = self._required[field]
         raise DataError(f"{where}: column {name!r} holds neither a picture nor a path")
+
+    def _provenance(self, row: Mapping[str, Any], where: str) -> Provenance | None:
+        cell = self._cell(row, "provenance", where)
+        return None if cell is None else Provenance.from_json(cell, where)
 
     def _scores(self, row: Mapping[str, Any], where: str) -> Any:
         """The scores from one cell or three; checked by `Triplet`, as the texts are."""

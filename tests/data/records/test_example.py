@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mre_jax.data.provenance import Provenance
 from mre_jax.data.records.example import (
     decode_features,
     decode_triplet,
@@ -83,3 +84,28 @@ def test_a_record_that_is_no_triplet_is_refused_by_name(change, message):
 def test_bytes_of_another_kind_are_refused():
     with pytest.raises(DataError, match=r"s: not a tf\.train\.Example"):
         decode_features(b"\xff" * 20, "s")
+
+
+def test_a_record_tells_where_its_edit_comes_from():
+    made = Provenance("ab" * 32, round=2, seed=7, source="toy", example="0000003", judge="toy-1")
+    triplet = Triplet("a", BEFORE, AFTER, "edit", provenance=made)
+    back, rest = decode_triplet(encode_triplet(triplet))
+    assert (back.provenance, rest) == (made, {})
+    plain = encode_triplet(Triplet("a", BEFORE, AFTER, "edit"))
+    assert b"provenance" not in plain and decode_triplet(plain)[0].provenance is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"{", "provenance: not JSON"),
+        (b"[]", r"provenance \[\] is no object"),
+        (b'{"model": "m"}', "provenance has no 'round'"),
+        (b'{"model": 3}', "provenance has model = 3"),
+        (b'{"maker": "m"}', "provenance has an unknown field 'maker'"),
+    ],
+)
+def test_a_damaged_provenance_is_named(text, message):
+    record = encode_triplet(Triplet("a", BEFORE, AFTER, "edit"), {"provenance": [text]})
+    with pytest.raises(DataError, match=f"^file: record 3.*{message}"):
+        decode_triplet(record, "file: record 3")

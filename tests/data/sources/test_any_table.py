@@ -9,6 +9,7 @@ import tarfile
 
 import pytest
 
+from mre_jax.data.provenance import Provenance
 from mre_jax.data.sources import SOURCES, open_source, typed_options
 from mre_jax.data.sources.tar_rows import TarRows
 from mre_jax.errors import ConfigError, DataError
@@ -442,3 +443,17 @@ def test_every_layout_has_a_reader_with_named_options(layout):
     assert typed_options(layout, {}) == {}
     with pytest.raises(ConfigError, match=f"source {layout} has no option 'nothing'; it has "):
         typed_options(layout, {"nothing": 1})
+
+
+def test_where_an_edit_comes_from_is_read_where_its_column_is_named(tmp_path):
+    """A public table may have a column of that name for something else."""
+    made = {"model": "ab", "round": 1, "seed": 0, "source": "toy", "example": "7", "judge": "j"}
+    (tmp_path / "a.png").write_bytes(BEFORE)
+    cells = {"original": "a.png", "edited": "a.png", "instruction": "edit"}
+    lines = [cells | {"provenance": made}, cells | {"provenance": {"model": "ab"}}]
+    (tmp_path / "set.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert [triplet.provenance for triplet in read(tmp_path / "set.jsonl")] == [None, None]
+    source = open_source("table", tmp_path / "set.jsonl", columns={"provenance": "provenance"})
+    first, second = source.read([0, 1])
+    assert first.provenance == Provenance(**made)
+    assert "set.jsonl:2: provenance has no 'round'" in str(second)
