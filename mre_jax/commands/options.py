@@ -51,6 +51,16 @@ def read_options(spec: type[Spec], args: argparse.Namespace) -> Spec:
     return _read(spec, args, "")
 
 
+def write_options(spec: Any) -> list[str]:
+    """The arguments that `read_options` makes into an equal spec: what differs from the defaults.
+
+    Paths have to be texts where the field takes texts too, and what a field's "parse" reads has to
+    be of numbers or names, as rewards are.
+    """
+    positional, options = _written(spec)
+    return [*positional, *options]
+
+
 def parse_numbers(text: str, name: str) -> tuple[float, ...]:
     """Reads "5,5,5".
 
@@ -154,6 +164,49 @@ def _read(spec: type, args: argparse.Namespace, prefix: str) -> Any:
         if field.default is dataclasses.MISSING and values.get(field.name) is None:
             raise ConfigError(f"{field.flags[0]} is missing")
     return spec(**values)
+
+
+def _written(spec: Any) -> tuple[list[str], list[str]]:
+    positional: list[str] = []
+    options: list[str] = []
+    for field in _fields(type(spec)):
+        value = getattr(spec, field.name)
+        if _nested(field.type) is not None:
+            if value is not None:
+                before, after = _written(value)
+                positional, options = [*positional, *before], [*options, *after]
+        elif field.positional:
+            several = field.repeated or "nargs" in field.metadata
+            positional += map(_as_text, value) if several else [_as_text(value)]
+        elif value != field.default:
+            options += _with_flag(field, value)
+    return positional, options
+
+
+def _with_flag(field: "_Field", value: Any) -> list[str]:
+    flag = field.flags[-1]
+    if isinstance(value, bool):
+        return [flag if value else f"--no-{flag.removeprefix('--')}"]
+    if field.repeated:
+        pairs = value.items() if isinstance(value, Mapping) else None
+        texts = [f"{k}={v}" for k, v in pairs] if pairs else map(_as_text, value)
+        return [part for text in texts for part in (flag, text)]
+    if "nargs" in field.metadata:
+        return [flag, *map(_as_text, value)]
+    text = _as_text(value)
+    return [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+
+
+def _as_text(value: Any) -> str:
+    """Numbers as short as they can be; of a tuple its parts, those of tuples in it with slashes."""
+    if isinstance(value, tuple):
+        return ",".join(
+            "/".join(map(_as_text, part)) if isinstance(part, tuple) else _as_text(part)
+            for part in value
+        )
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return str(value)
 
 
 def _value(field: "_Field", value: Any) -> Any:

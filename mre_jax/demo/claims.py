@@ -1,80 +1,64 @@
-"""What the paper claims, as differences that the demo measures."""
+"""What the demo claims, as differences that it measures."""
 
 import dataclasses
 from collections.abc import Sequence
 
-from mre_jax.demo.systems import BASELINE, BEST, FILTERED, REWARD
+from mre_jax.demo.systems import BASELINE, BEST, GUIDED, REWARD, WORST
 from mre_jax.evaluation.results import Result
 from mre_jax.evaluation.statistics.compare import Difference, compare
 from mre_jax.evaluation.statistics.intervals import Bootstrap
 from mre_jax.reward.scores import PERSPECTIVES
 
-WORST = "0,0,0"
-
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """A difference of mean scores, and what is claimed of it, if anything.
+    """A difference of mean scores, and what is claimed of it.
 
     Attributes:
         text: the claim.
         found: the first less the second, with its interval.
-        above: the whole interval must lie above zero.
-        not_below: it must not lie below zero.
+        above: the whole interval must lie above zero; otherwise it must not lie below.
     """
 
     text: str
     found: Difference
-    above: bool = False
-    not_below: bool = False
+    above: bool = True
 
     @property
     def holds(self) -> bool:
         """Whether it was found true."""
         interval = self.found.interval
-        fails_above = self.above and interval.low <= 0
-        return not (fails_above or (self.not_below and interval.high < 0))
+        return interval.low > 0 if self.above else interval.high >= 0
 
     def __str__(self) -> str:
-        mark = "FAILS" if not self.holds else "holds" if self.above or self.not_below else ""
+        mark = "holds" if self.holds else "FAILS"
         low, high = self.found.interval.low, self.found.interval.high
-        return f"{mark:<5}  {self.text:<52} {self.found.mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+        return f"{mark}  {self.text:<41} {self.found.mean:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def measure_claims(rows: Sequence[Result]) -> list[Claim]:
     """The claims, each with a paired bootstrap interval clustered by picture.
 
-    The reward works: asked for 5,5,5 the editor scores higher than asked for 0,0,0, in every
-    perspective. It pays: at 5,5,5 it preserves more, at higher quality, than the editor trained
-    without rewards, and follows no less.
+    The reward works: asked for 5,5,5 the editor scores higher than asked for 0,0,0. It pays: it
+    scores higher than the editor trained without rewards. Both in every perspective. Reward
+    guidance pays: it scores higher than 5,5,5 alone in one perspective or more, and lower in none.
     """
-    claims = []
-    for metric in PERSPECTIVES:
-        best = _series(rows, REWARD, BEST, metric)
-        worst = _series(rows, REWARD, WORST, metric)
-        without = _series(rows, BASELINE, "", metric)
-        strict = metric != "following"
-        relation = "above" if strict else "not below"
-        claims += [
-            Claim(f"{metric}: asked 5,5,5 above asked 0,0,0", _compare(best, worst), above=True),
-            Claim(
-                f"{metric}: asked 5,5,5 {relation} no reward",
-                _compare(best, without),
-                above=strict,
-                not_below=not strict,
-            ),
-        ]
-    return sorted(claims, key=lambda claim: claim.text.endswith("reward"))
-
-
-def measure_filtering(rows: Sequence[Result]) -> list[Claim]:
-    """Conditioning less filtering, of which nothing is claimed; empty if nothing was filtered."""
+    reward = {metric: _series(rows, REWARD, BEST, metric) for metric in PERSPECTIVES}
     found = []
-    for metric in PERSPECTIVES:
-        best = _series(rows, REWARD, BEST, metric)
-        if filtered := _series(rows, FILTERED, "", metric):
-            text = f"{metric}: asked 5,5,5 less filtered"
-            found.append(Claim(text, _compare(best, filtered)))
+    for others, condition, name in ((REWARD, WORST, WORST), (BASELINE, "", "no reward")):
+        for metric, best in reward.items():
+            less = _compare(best, _series(rows, others, condition, metric))
+            found.append(Claim(f"{metric}: {BEST} above {name}", less))
+    gains = {
+        metric: _compare(_series(rows, GUIDED, BEST, metric), best)
+        for metric, best in reward.items()
+    }
+    surest = max(gains, key=lambda metric: gains[metric].interval.low)
+    found.append(Claim(f"guidance above {BEST} alone in {surest}", gains[surest]))
+    found += [
+        Claim(f"{metric}: guidance not below {BEST}", gain, above=False)
+        for metric, gain in gains.items()
+    ]
     return found
 
 

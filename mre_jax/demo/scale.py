@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from mre_jax.evaluation.system import Scores, parse_rewards
+
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
@@ -12,8 +14,13 @@ class Scale:
         steps: of each training.
         scenes: of the benchmark; each has seven instructions.
         sampling_steps: of an edit.
-        rewards: what is asked of the editor with rewards, as `mre evaluate --rewards` reads it.
-        ablations: whether the trainings of Tables 4, 5 and 10 and of filtering are run too.
+        rewards: what is asked of the editor with rewards.
+        reward_guidance_scale: of the edits with reward guidance.
+        ablations: whether the trainings of Tables 4, 5 and 10 are run too.
+        uses: whether all uses of rewards are compared.
+        seeds: trainings of each use.
+        shares: of clean triplets, for each of which the uses are compared; None is as the toy
+            world draws them.
         proves: whether the claims must hold.
     """
 
@@ -21,14 +28,29 @@ class Scale:
     steps: int
     scenes: int
     sampling_steps: int
-    rewards: str
+    rewards: tuple[Scores, ...]
     ablations: bool
+    uses: bool
     proves: bool
+    reward_guidance_scale: float = 2.0
+    seeds: int = 1
+    shares: tuple[float | None, ...] = (None,)
 
 
 SINGLE = "0/5/5,5/0/5,5/5/0"
 """One perspective at a time, for the controllability matrix."""
 
-QUICK = Scale(96, 8, 1, 2, "0,5", ablations=False, proves=False)
-STANDARD = Scale(6000, 750, 24, 16, f"0,3,5,{SINGLE}", ablations=False, proves=True)
-FULL = Scale(8000, 750, 40, 16, f"0,1,2,3,4,5,{SINGLE}", ablations=True, proves=True)
+QUICK = Scale(96, 8, 1, 2, parse_rewards("0,5"), ablations=False, uses=False, proves=False)
+STANDARD = Scale(
+    6000, 750, 24, 16, parse_rewards(f"0,3,5,{SINGLE}"), ablations=False, uses=False, proves=True
+)
+FULL = Scale(
+    8000,
+    750,
+    40,
+    16,
+    parse_rewards(f"0,1,2,3,4,5,{SINGLE}"),
+    ablations=True,
+    uses=True,
+    proves=True,
+)

@@ -1,13 +1,32 @@
-"""The editors that the demo trains, and the rows of the paper's tables that they fill."""
+"""The editors that the demo trains, how each is asked to edit, and the rows of tables they fill.
+
+A further use of rewards is a line in `USES`.
+"""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
+from mre_jax.editing.request import EditConditions
 from mre_jax.evaluation.suites.challenging import TARGETS
+from mre_jax.evaluation.system import Scores
 from mre_jax.evaluation.tables.fill import Source
 from mre_jax.reward.config import RewardConfig
+from mre_jax.reward.scores import BEST as BEST_SCORES
+from mre_jax.reward.scores import PERSPECTIVES
+from mre_jax.reward.scores import WORST as WORST_SCORES
+from mre_jax.reward.text import asked_text
+from mre_jax.training.config import LossConfig
 
-BEST = "5,5,5"
+BEST, WORST = "5,5,5", "0,0,0"
 PRETRAINED, BASELINE, REWARD, FILTERED = "pretrained", "baseline", "reward", "filtered"
+GUIDED = "reward guidance"
+ONLY_BEST: tuple[Scores, ...] = (BEST_SCORES,)
+
+# In few steps the small errors of little noise drown what decides whether an edit is made.
+LOSS = LossConfig(min_snr_gamma=1.0)
+GUIDANCE_SCALE = 3.0
+"""Of the instruction, in every edit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,19 +36,59 @@ class System:
     Attributes:
         name: in results, and of its folders.
         reward: the condition; None trains without rewards.
-        min_score: leaves out the triplets with a lower score.
+        min_score: leaves out the triplets with a lower score in any perspective.
+        loss: what is minimised.
     """
 
     name: str
     reward: RewardConfig | None = None
     min_score: float | None = None
+    loss: LossConfig = LOSS
+
+    @property
+    def folder(self) -> str:
+        """Name of its folders."""
+        return self.name.replace(" ", "-")
+
+
+@dataclasses.dataclass(frozen=True)
+class Use:
+    """A use of the triplets' rewards: how an editor is trained, and how it edits.
+
+    Attributes:
+        label: in tables and figures.
+        system: what is trained; uses that share one train it once.
+        edits: what its edits are called in results.
+        guided: whether it edits with reward guidance.
+    """
+
+    label: str
+    system: System
+    edits: str
+    guided: bool = False
+
+    @property
+    def condition(self) -> str:
+        """The reward that is asked for, as results have it."""
+        return BEST if self.system.reward else ""
 
 
 def _reward(**switches: object) -> RewardConfig:
     return RewardConfig(**{"score_width": 64, "num_attention_heads": 4, **switches})  # type: ignore
 
 
+def _loss(**changes: Any) -> LossConfig:
+    return dataclasses.replace(LOSS, **changes)
+
+
 MAIN = (System(BASELINE), System(REWARD, _reward()))
+USES = (
+    Use("no reward", MAIN[0], BASELINE),
+    Use("conditioning", MAIN[1], REWARD),
+    Use("conditioning with reward guidance", MAIN[1], GUIDED, guided=True),
+    Use("filtering", System(FILTERED, min_score=4), FILTERED),
+    Use("weighting by score", System("weighted", loss=_loss(score_weighting="linear")), "weighted"),
+)
 ABLATIONS = (
     System("score only", _reward(text=False)),
     System("text only", _reward(score=False)),
@@ -38,15 +97,31 @@ ABLATIONS = (
     System("following only", _reward(perspectives=("following",))),
     System("preserving only", _reward(perspectives=("preserving",))),
     System("quality only", _reward(perspectives=("quality",))),
-    System(FILTERED, min_score=4),
 )
+
+
+def guidance(words: Mapping[str, Mapping[str, str]], scale: float) -> EditConditions:
+    """What edits are made under with reward guidance, away from the worst reward.
+
+    Args:
+        words: sentences by perspective and score; in training a low score never comes without.
+        scale: of reward guidance.
+    """
+    return EditConditions(
+        guidance_scale=GUIDANCE_SCALE,
+        reward_guidance_scale=scale,
+        low_reward_scores=WORST_SCORES,
+        low_reward_text=asked_text(PERSPECTIVES, WORST_SCORES, words),
+    )
+
 
 _OURS = Source(REWARD, BEST)
 TABLES: dict[int, dict[str, Source]] = {
     1: {
-        "pretrained": Source(PRETRAINED, lead=("Toy InsPix2Pix", "30,000")),
+        "pretrained": Source(PRETRAINED, lead=("Toy InsPix2Pix", "its own")),
         "baseline": Source(BASELINE, lead=("  without rewards", "+ the same")),
         "reward": Source(REWARD, BEST, lead=("  with rewards", "+ the same")),
+        "guided": Source(GUIDED, BEST, lead=("  and guidance", "+ the same")),
     },
     4: {
         "none": Source(BASELINE),
@@ -62,7 +137,7 @@ TABLES: dict[int, dict[str, Source]] = {
     },
     6: {f"{n},{n},{n}": Source(REWARD, f"{n},{n},{n}") for n in (0, 3, 5)},
     8: {
-        "Baseline 0.30M": Source(PRETRAINED, lead=("Pretrained", "30,000")),
+        "Baseline 0.30M": Source(PRETRAINED, lead=("Pretrained", "its own")),
         "Baseline 0.32M": Source(BASELINE, lead=("Baseline", "+ the same")),
         "Ours": Source(REWARD, BEST, lead=("Ours", "+ the same")),
         "Filtered": Source(FILTERED, lead=("Filtered", "+ scores of 4 and 5")),
@@ -75,4 +150,4 @@ TABLES: dict[int, dict[str, Source]] = {
         "all": _OURS,
     },
 }
-"""By the paper's number and the row's label. Filtering is a row of ours."""
+"""By the paper's number and the row's label. Filtering and reward guidance are rows of ours."""

@@ -1,48 +1,51 @@
 """How the demo trains: the same for every system but for what it is about."""
 
-from pathlib import Path
-
+from mre_jax.demo.editor import EditorSizes
 from mre_jax.demo.systems import System
-from mre_jax.toyworld.pretraining.recipe import Recipe
 from mre_jax.training.config import (
     CheckpointConfig,
     DataConfig,
     LogConfig,
-    LossConfig,
     MeshConfig,
     ModelConfig,
     OptimizerConfig,
     TrainConfig,
 )
 
+BATCH_SIZE = 32
 
-def train_config(system: System, editor: Path, data: Path, steps: int) -> TrainConfig:
+
+def train_config(
+    system: System, editor: str, data: str, steps: int, *, sizes: EditorSizes, seed: int = 0
+) -> TrainConfig:
     """The configuration of one system's training.
 
     Args:
-        editor: the pretrained one.
+        editor: the pretrained one, whose prediction type stays.
         data: prepared triplets with cached latents and texts.
         steps: of the optimizer.
+        sizes: of the editor.
+        seed: of the training.
     """
     return TrainConfig(
         name=system.name,
         steps=steps,
+        seed=seed,
         model=ModelConfig(
-            init_from=str(editor),
-            in_channels=2 * Recipe().latent_channels,
+            init_from=editor,
+            in_channels=sizes.in_channels,
             reward=system.reward,
             compute_dtype="float32",
             ema_decay=0.99,
         ),
         data=DataConfig(
-            paths=(str(data),),
-            batch_size=32,
-            resolution=Recipe().size,
+            paths=(data,),
+            batch_size=BATCH_SIZE,
+            resolution=sizes.pixels,
             min_score=system.min_score,
             cache="required",
         ),
-        # In few steps the small errors of little noise drown what decides whether an edit is made.
-        loss=LossConfig(min_snr_gamma=1.0),
+        loss=system.loss,
         # The reward's parts start from zeros and have few steps; at twelve times the rate of the
         # rest, its attention learns nothing.
         optimizer=OptimizerConfig(
@@ -52,6 +55,6 @@ def train_config(system: System, editor: Path, data: Path, steps: int) -> TrainC
             warmup_steps=min(50, steps // 4),
         ),
         mesh=MeshConfig(shard_optimizer=False),
-        checkpoint=CheckpointConfig(every=max(steps // 3, 1), keep=1),
+        checkpoint=CheckpointConfig(every=max(steps // 2, 1), keep=1),
         log=LogConfig(every=25, tensorboard=False),
     )

@@ -38,12 +38,16 @@ def keep_programs(folder: str | None = None) -> str:
     return folder
 
 
-def use_all_cores() -> int:
+def use_all_cores(dividing: int | None = None) -> int:
     """Makes a CPU device of each core; for a command to call before JAX computes anything.
 
     XLA's threads do little for the small matrices of a small network; a device per core does. Where
     there is an accelerator it stays in charge, and where `XLA_FLAGS` already say how many devices
     there are they are obeyed.
+
+    Args:
+        dividing: a batch size that the number of devices must divide: of six cores a batch of 32
+            takes four.
 
     Returns:
         The number of devices.
@@ -51,8 +55,13 @@ def use_all_cores() -> int:
     flags = os.environ.get("XLA_FLAGS", "")
     if "host_platform_device_count" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
-        jax.config.update("jax_num_cpu_devices", usable_cores())
+        jax.config.update("jax_num_cpu_devices", _at_most(usable_cores(), dividing))
     return jax.device_count()
+
+
+def _at_most(cores: int, dividing: int | None) -> int:
+    """The largest number of devices for so many cores."""
+    return next(n for n in range(cores, 0, -1) if dividing is None or dividing % n == 0)
 
 
 def batch_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:

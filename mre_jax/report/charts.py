@@ -79,6 +79,7 @@ def line_chart(
     x_label: str,
     y_label: str,
     x_ticks: Sequence[float] = range(6),
+    x_names: Sequence[str] = (),
     y_ticks: Sequence[float] = range(6),
     identity: bool = False,
 ) -> Markup:
@@ -87,12 +88,15 @@ def line_chart(
     Args:
         x_ticks, y_ticks: ticks, at least two each; the first and the last are the ends of the
             axes, and values beyond them are drawn at the end.
+        x_names: what stands at the ticks in place of their values.
         identity: whether to draw "what is asked is what is got".
     """
     top = _legend_height([one.name for one in series], _WIDTH)
     figure = _figure(_WIDTH, top + 262)
     _legend(figure, [(one.name, _colour(place)) for place, one in enumerate(series)])
     axes = _axes(figure, (_LEFT, top, _WIDTH - _LEFT - 16, 216), x_ticks, y_ticks)
+    if x_names:
+        axes.set_xticks(x_ticks, x_names)
     _name_axes(axes, x_label, y_label)
     if identity:
         _draw_identity(axes, max(x_ticks[0], y_ticks[0]), min(x_ticks[-1], y_ticks[-1]))
@@ -107,6 +111,42 @@ def line_chart(
             axes.fill([*there, *back], band, color=_colour(place), alpha=0.16, lw=0)
         style: dict[str, Any] = {"lw": 2.2, "marker": "o", "ms": 7, "mew": 0, "clip_on": False}
         axes.plot(one.x, y, color=_colour(place), **style)
+    return _svg(figure, title)
+
+
+@_styled
+def bar_chart(
+    groups: Sequence[str],
+    series: Sequence[Series],
+    *,
+    title: str,
+    y_label: str,
+    ticks: Sequence[float] = range(6),
+) -> Markup:
+    """Groups of standing bars with their values and intervals, a colour a series.
+
+    Args:
+        groups: names below the bars.
+        series: x are the places of the groups.
+        ticks: of the upright axis, from its foot to its top.
+    """
+    top = _legend_height([one.name for one in series], _WIDTH)
+    figure = _figure(_WIDTH, top + 250)
+    _legend(figure, [(one.name, _colour(place)) for place, one in enumerate(series)])
+    box = (_LEFT, top, _WIDTH - _LEFT - 8, 216)
+    axes = _axes(figure, box, (-0.5, len(groups) - 0.5), ticks)
+    axes.set_xticks(range(len(groups)), [_shortened(name) for name in groups])
+    _name_axes(axes, "", y_label)
+    step = 0.88 / max(len(series), 1)
+    for place, one in enumerate(series):
+        for x, y, low, high in zip(one.x, one.y, one.low or one.y, one.high or one.y, strict=True):
+            left = x - 0.44 + step * place
+            bar = _box(axes, (left + 0.04 * step, 0, 0.92 * step, y), _colour(place))
+            _tip(bar, f"{groups[round(x)]}, {one.name}: {y:.2f} [{low:.2f}, {high:.2f}]")
+            middle = left + step / 2
+            axes.plot((middle, middle), (low, high), color=_INK, alpha=0.75, lw=1.4)
+            top_of_all = high + 0.015 * ticks[-1]
+            axes.text(middle, top_of_all, f"{y:.1f}", ha="center", va="bottom", fontsize=10.5)
     return _svg(figure, title)
 
 

@@ -16,7 +16,14 @@ from mre_jax.report.scores import Scores, Variant, by_suite
 _SIDE = 152
 
 
-def contact_sheet(rows: Sequence[Result], root: epath.PathLike, *, items: int = 14) -> Image.Image:
+def contact_sheet(
+    rows: Sequence[Result],
+    root: epath.PathLike,
+    *,
+    items: int = 14,
+    first: Sequence[str] = (),
+    columns: int = 1,
+) -> Image.Image:
     """One line an item: the original, then each variant's edit with its three scores.
 
     The types of instruction take turns, and pictures are not shown twice as long as there are
@@ -26,6 +33,8 @@ def contact_sheet(rows: Sequence[Result], root: epath.PathLike, *, items: int = 
         rows: results with pictures.
         root: the folder that the rows' pictures are relative to.
         items: lines of the sheet, at most.
+        first: names of items that come first.
+        columns: lines side by side.
 
     Raises:
         DataError: if no row is of an edit.
@@ -36,14 +45,14 @@ def contact_sheet(rows: Sequence[Result], root: epath.PathLike, *, items: int = 
     for row in scores.rows:
         edits[Variant(row.system, row.condition), row.item].append(row)
     strips = []
-    for row in _choose(scores, items):
+    for row in _choose(scores, items, first):
         kind = [(f"{row.kind}:", FAINT)] if row.kind else []
         original = Cell(_picture(root, row.original), [[("original", FAINT)]])
         cells = [
             _edit(variant, edits[variant, row.item], scores, root) for variant in scores.variants
         ]
         strips.append(Strip([*kind, (row.instruction or row.item, INK)], [original, *cells]))
-    return layout.contact_sheet(strips, (_SIDE, _SIDE))
+    return layout.contact_sheet(strips, (_SIDE, _SIDE), columns=columns)
 
 
 def _edit(variant: Variant, rows: Sequence[Result], scores: Scores, root: epath.PathLike) -> Cell:
@@ -67,12 +76,12 @@ def _picture(root: epath.PathLike, name: str) -> Image.Image | None:
         return None
 
 
-def _choose(scores: Scores, count: int) -> list[Result]:
+def _choose(scores: Scores, count: int, first: Sequence[str]) -> list[Result]:
     """A row each of the items to show."""
     rows = {row.item: row for row in reversed(scores.rows)}
-    waiting = [rows[item] for item in scores.items]
+    chosen = [rows[item] for item in first if item in rows][:count]
+    waiting = [rows[item] for item in scores.items if item not in first]
     kinds = scores.kinds or [""]
-    chosen: list[Result] = []
     while waiting and len(chosen) < count:
         kind = kinds[len(chosen) % len(kinds)]
         seen = {row.group for row in chosen}

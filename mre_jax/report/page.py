@@ -59,6 +59,7 @@ class Section:
     Attributes:
         heading: also the entry in the page's list of contents.
         prose: paragraphs, with empty lines between them.
+        parts: HTML that the report's functions have made.
         table: text in columns, as `mre tables` prints it.
         charts: figures of `mre_jax.report.charts`.
         pictures: shown as they are; they are not part of the page's budget.
@@ -66,6 +67,7 @@ class Section:
 
     heading: str
     prose: str = ""
+    parts: Sequence[Markup] = ()
     table: str = ""
     charts: Sequence[Markup] = ()
     pictures: Sequence[Picture] = ()
@@ -98,6 +100,7 @@ def write_report(
     *,
     root: epath.PathLike,
     title: str,
+    opening: Sequence[Section] = (),
     sections: Sequence[Section] = (),
     compare: tuple[str, str] | None = None,
     pictures: str = "auto",
@@ -112,6 +115,7 @@ def write_report(
         rows: results of any systems, suites and metrics.
         root: the folder that the rows' pictures are relative to.
         title: title of the page.
+        opening: what the page begins with.
         sections: put behind the ranking, before what else the rows give.
         compare: two variants, as "reward 5,5,5" or by the system's name where that is enough.
         pictures: "inside" the page, made smaller to fit the budget; "beside" it, in a folder, as
@@ -131,8 +135,9 @@ def write_report(
     names = list_pictures(suites)
     placed = place_pictures(out, root, names, place=pictures, budget=budget)
     data = browser_data(suites, names, placed.uris, chosen)
-    parts = [(_named("Ranking", scores, suites), ranking(scores)) for scores in suites]
-    parts += [(section.heading, [render("section.html", section=section)]) for section in sections]
+    parts = _sections(opening)
+    parts += [(_named("Ranking", scores, suites), ranking(scores)) for scores in suites]
+    parts += _sections(sections)
     parts += [
         (_named("People against the judge", judge, suites), people_against_judge(people, judge))
         for people, judge in pairs_of_judges(suites)
@@ -161,6 +166,10 @@ def write_report(
     shown = sum(bool(uri) for uri in placed.uris)
     beside = placed.bytes if placed.folder else 0
     return Written(len(encoded), len(data["items"]), shown, placed.notes, placed.folder, beside)
+
+
+def _sections(sections: Sequence[Section]) -> list[tuple[str, list[Markup]]]:
+    return [(section.heading, [render("section.html", section=section)]) for section in sections]
 
 
 def _named(name: str, scores: Scores, suites: Sequence[Scores]) -> str:

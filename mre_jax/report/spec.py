@@ -55,10 +55,13 @@ class ReportSpec:
         if not self.budget > 0:
             raise ConfigError(f"--budget is {self.budget:g}; it must be above 0")
 
-    def write(self, sections: Sequence[Section] = ()) -> Written:
+    def write(
+        self, sections: Sequence[Section] = (), *, opening: Sequence[Section] = ()
+    ) -> Written:
         """Writes the page.
 
         Args:
+            opening: what the page begins with.
             sections: put behind the ranking.
 
         Raises:
@@ -70,6 +73,7 @@ class ReportSpec:
             rows,
             root=root,
             title=self.title,
+            opening=opening,
             sections=sections,
             compare=self.compare,
             pictures=self.pictures,

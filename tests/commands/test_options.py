@@ -7,7 +7,13 @@ from typing import Literal
 
 import pytest
 
-from mre_jax.commands.options import add_options, field_docs, parse_numbers, read_options
+from mre_jax.commands.options import (
+    add_options,
+    field_docs,
+    parse_numbers,
+    read_options,
+    write_options,
+)
 from mre_jax.errors import ConfigError
 
 
@@ -78,6 +84,22 @@ def test_every_kind_of_field_is_read():
         Path("cake.txt"), "x", True, False, "large", (1, 2.5), ("a", "b"), {"k": "v=w"},
         Oven("gas", 200.0), 3,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Bake(Path("cake.txt"), "x"),
+        Bake(
+            Path("a cake.txt"), "-x", True, False, "large", (1, 0.1 + 0.2), ("a", "b"),
+            {"k": "v=w"}, Oven("gas", 1e-7),
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_written_is_read_back(made):
+    words = write_options(made)
+    assert bake(*words) == made
+    assert len(words) == 3 or "--fast" in words  # defaults are not written
 
 
 def test_what_a_nested_spec_lacks_is_named():

@@ -2,66 +2,41 @@
 
 import pytest
 
-from mre_jax.demo.claims import measure_claims, measure_filtering
-from mre_jax.evaluation.results import Result
+from mre_jax.demo.claims import measure_claims
+from tests.demo.rows import rows
 
 
-def rows(system: str, condition: str, value: float) -> list[Result]:
-    return [
-        Result(
-            system=system,
-            condition=condition,
-            suite="real-edit",
-            item=f"{group}-{number}",
-            group=f"{group}",
-            kind="Local",
-            metric=metric,
-            value=value * (1 + 0.01 * (group - 1.5)),
-            passed=None,
-            status="ok",
-            measure="toy-1",
-            prompt_hash="",
-            checkpoint="",
-            reason="",
-            instruction="",
-            original="",
-            edited="",
-        )
-        for group in range(4)
-        for number in range(2)
-        for metric in ("following", "preserving", "quality")
-    ]
-
-
-def verdicts(best: float, worst: float, without: float) -> list[bool]:
+def verdicts(best: float, worst: float, without: float, guided: float) -> dict[str, bool]:
     results = [*rows("reward", "5,5,5", best), *rows("reward", "0,0,0", worst)]
-    return [claim.holds for claim in measure_claims([*results, *rows("baseline", "", without)])]
+    results += [*rows("baseline", "", without), *rows("reward guidance", "5,5,5", guided)]
+    return {claim.text: claim.holds for claim in measure_claims(results)}
 
 
 def test_better_everywhere_holds():
-    assert verdicts(4, 2, 3) == [True] * 6
+    found = verdicts(3.5, 2, 3, 4)
+    assert len(found) == 10
+    assert all(found.values())
 
 
-def test_no_better_than_the_worst_reward_fails_in_all_perspectives():
-    assert verdicts(3, 3, 2)[:3] == [False] * 3
+@pytest.mark.parametrize("perspective", ["following", "preserving", "quality"])
+def test_no_better_than_the_worst_reward_or_none_fails_in_every_perspective(perspective):
+    found = verdicts(3, 3, 3, 4)
+    assert found[f"{perspective}: 5,5,5 above 0,0,0"] is False
+    assert found[f"{perspective}: 5,5,5 above no reward"] is False
 
 
-@pytest.mark.parametrize(("without", "following"), [(3, True), (4, False)])
-def test_against_no_reward_following_may_be_equal_but_not_lower(without, following):
-    found = {c.text: c.holds for c in measure_claims(
-        [*rows("reward", "5,5,5", 3), *rows("reward", "0,0,0", 1), *rows("baseline", "", without)]
-    )}  # fmt: skip
-    assert found["following: asked 5,5,5 not below no reward"] is following
-    assert found["quality: asked 5,5,5 above no reward"] is False
+def test_guidance_must_gain_somewhere_and_lose_nowhere():
+    same = verdicts(4, 2, 3, 4)
+    assert [text for text, holds in same.items() if not holds] == [
+        "guidance above 5,5,5 alone in following"
+    ]
+    lower = verdicts(4, 2, 3, 3.5)
+    assert sum(not holds for holds in lower.values()) == 4
 
 
-def test_nothing_is_claimed_of_filtering():
-    results = [*rows("reward", "5,5,5", 2), *rows("filtered", "", 3)]
-    found = measure_filtering(results)
-    assert [claim.found.mean for claim in found] == pytest.approx([-1] * 3)
-    assert all(claim.holds for claim in found)
-    assert "holds" not in str(found[0])
-
-
-def test_a_demo_without_filtering_measures_none():
-    assert measure_filtering(rows("reward", "5,5,5", 2)) == []
+def test_a_claim_says_whether_it_holds():
+    results = [*rows("reward", "5,5,5", 4), *rows("reward", "0,0,0", 4.5)]
+    results += [*rows("baseline", "", 3), *rows("reward guidance", "5,5,5", 4)]
+    first = str(measure_claims(results)[0])
+    assert first.startswith("FAILS  following: 5,5,5 above 0,0,0")
+    assert "-0.50 [-0.5" in first

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from mre_jax.io.devices import batch_mesh, copied, keep_programs, on_parts, split
+from mre_jax.io.devices import _at_most, batch_mesh, copied, keep_programs, on_parts, split
 
 COUNT = "from mre_jax.io.devices import use_all_cores; print(use_all_cores())"
 
@@ -27,6 +27,13 @@ def test_there_is_a_device_for_each_core():
 @pytest.mark.slow
 def test_a_number_that_is_asked_for_stays():
     assert devices("--xla_force_host_platform_device_count=3") == 3
+
+
+@pytest.mark.parametrize(("cores", "found"), [(1, 1), (2, 2), (6, 4), (10, 8), (12, 8), (48, 32)])
+def test_a_batch_is_divided_by_as_many_cores_as_can_divide_it(cores, found):
+    """On six cores a batch of 32 was refused."""
+    assert _at_most(cores, 32) == found
+    assert _at_most(cores, None) == cores
 
 
 def test_a_network_runs_on_every_device_with_its_part():

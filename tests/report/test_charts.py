@@ -5,6 +5,7 @@ import pytest
 
 from mre_jax.report.charts import (
     Series,
+    bar_chart,
     dot_chart,
     heat_class,
     heat_matrix,
@@ -96,6 +97,36 @@ def test_a_matrix_writes_every_cell_and_leaves_the_unknown_uncoloured():
     (cell,) = parse(chart).findall(f".//{SVG}path")
     assert cell.get("fill").startswith("#")
     assert cell.get("class") == "fill h2"
+
+
+def test_a_bar_is_as_high_as_its_value_and_says_its_interval():
+    series = [
+        Series("one", (0, 1), (5.0, 2.5), (4.5, 2.0), (5.0, 3.0)),
+        Series("two", (1,), (0.0,)),
+    ]
+    chart = parse(bar_chart(["a", "b"], series, title="t", y_label="score"))
+    bars = [path for path in chart.findall(f".//{SVG}path") if path.find(f"{SVG}title") is not None]
+    assert [bar.find(f"{SVG}title").text for bar in bars] == [
+        "a, one: 5.00 [4.50, 5.00]",
+        "b, one: 2.50 [2.00, 3.00]",
+        "b, two: 0.00 [0.00, 0.00]",
+    ]
+    heights = []
+    for bar in bars:
+        y = [float(pair[1]) for pair in re.findall(r"[ML] ([\d.]+) ([\d.]+)", bar.get("d"))]
+        heights.append(max(y) - min(y))
+    assert heights == pytest.approx([216, 108, 0], abs=0.1)
+    texts = [text.text for text in chart.findall(f".//{SVG}text")]
+    assert {"a", "b", "one", "two", "5.0", "2.5", "score"} <= set(texts)
+
+
+def test_ticks_may_have_names():
+    series = [Series("s", (0, 1), (1, 2))]
+    names = ("2 %", "50 %")
+    chart = line_chart(
+        series, title="t", x_label="share", y_label="", x_ticks=(0, 1), x_names=names
+    )
+    assert all(name in chart for name in names)
 
 
 def test_a_divided_bar_is_full():

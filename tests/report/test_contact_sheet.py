@@ -25,6 +25,21 @@ def test_types_take_turns_and_photos_too(tmp_path):
     assert {(80, 100, 50), (80, 200, 50)} <= colours
 
 
+def test_some_come_first(tmp_path):
+    rows = make_world(tmp_path)
+    pixels = np.asarray(contact_sheet(rows, tmp_path, items=1, first=["2-1", "gone"]))
+    colours = {tuple(colour) for colour in pixels.reshape(-1, 3)}
+    assert (120, 80, 120) in colours
+    assert (0, 80, 120) not in colours
+
+
+def test_lines_stand_side_by_side(tmp_path):
+    rows = make_world(tmp_path)
+    one, two = (contact_sheet(rows, tmp_path, items=4, columns=count) for count in (1, 2))
+    assert two.width > 1.9 * one.width
+    assert two.height < 0.6 * one.height
+
+
 def test_a_missing_picture_leaves_a_gap(tmp_path):
     sheet = contact_sheet([make_row(original="gone.png")], tmp_path)
     assert sheet.height > 100

@@ -8,6 +8,9 @@ import pytest
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.report import Section, write_report
+from mre_jax.report.charts import Series, bar_chart
+from mre_jax.report.gallery import Exhibit, Line, gallery
+from mre_jax.report.html import Markup
 from tests.report.rows import make_row, make_world
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&=cmd|' /C calc'!A0"
@@ -95,6 +98,25 @@ def test_the_ranking_comes_first_then_sections_and_provenance_last(tmp_path):
     assert [*headings[:3], headings[-1]] == ["Ranking", "Table 1", "Scores", "Provenance"]
     links = re.findall(r'<a href="#part-\d+">(.*?)</a>', page)
     assert links == headings
+
+
+def test_a_page_may_open_with_sections_of_its_caller(tmp_path):
+    line = Line("Local", HOSTILE, [Exhibit(HOSTILE, tmp_path / "gone.png", {"quality": 4.0})])
+    chart = bar_chart(["quality"], [Series(HOSTILE, (0,), (4.25,))], title="t", y_label="score")
+    opening = Section(
+        "First of all", parts=[gallery([line], chart, "all", note=HOSTILE, facts=HOSTILE)]
+    )
+    page, _ = write(tmp_path, make_world(tmp_path), opening=[opening])
+    assert re.findall(r"<h2>(.*?)</h2>", page)[:2] == ["First of all", "Ranking"]
+    first = page[page.index("First of all</h2>") : page.index("<h2>Ranking")]
+    assert "no picture" in first
+    assert '<li class="h8"' in first
+    assert "<script>alert" not in first
+
+
+def test_an_opening_without_edits_is_refused():
+    with pytest.raises(DataError, match="no edits"):
+        gallery([], Markup(""), "")
 
 
 def test_two_suites_are_shown_apart(tmp_path):

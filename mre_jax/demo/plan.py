@@ -1,0 +1,297 @@
+"""The story as data: its chapters, and the jobs of each."""
+
+import dataclasses
+import functools
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mre_jax.data.cache.description import CacheOptions
+from mre_jax.data.prepare import CacheSpec, PrepareSpec
+from mre_jax.demo.editor import EditorSizes
+from mre_jax.demo.jobs import Export, Job, MakeToy, Train
+from mre_jax.demo.scale import Scale
+from mre_jax.demo.systems import (
+    ABLATIONS,
+    GUIDANCE_SCALE,
+    MAIN,
+    ONLY_BEST,
+    PRETRAINED,
+    REWARD,
+    USES,
+    System,
+    Use,
+    guidance,
+)
+from mre_jax.demo.training import train_config
+from mre_jax.demo.words import words_by_score
+from mre_jax.editing.model_spec import ModelSpec
+from mre_jax.editing.request import EditConditions
+from mre_jax.editing.settings import SamplingSettings
+from mre_jax.evaluation.suites.challenging import Challenging
+from mre_jax.evaluation.suites.real_edit import RealEdit
+from mre_jax.evaluation.system import Scores, SystemSpec
+from mre_jax.judges.spec import JudgeSpec
+from mre_jax.reward.scores import PERSPECTIVES
+from mre_jax.toyworld import EDITOR
+from mre_jax.toyworld.dataset import Settings
+from mre_jax.weights.convert import ConvertSpec
+
+WORDS = "reward_words.json"
+_FIRST_SCENES = 3
+_EDITS_AT_A_TIME = 21
+"""On each device. It divides the edits of every benchmark here on one device, and those of most on
+two, four and eight: a batch that is not full costs as much as one that is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """Jobs that are done once, however often the demo is stopped.
+
+    Attributes:
+        name: of the mark that they are done.
+        jobs: in order.
+    """
+
+    name: str
+    jobs: tuple[Job, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Chapter:
+    """A part of the story.
+
+    Attributes:
+        title: what it is about.
+        steps: in order.
+    """
+
+    title: str
+    steps: tuple[Step, ...]
+
+
+class Round(NamedTuple):
+    """Triplets, and a seed of the trainings on them: what all uses of rewards share.
+
+    Attributes:
+        share: of clean triplets, 0 to 1; None leaves it as the toy world draws them.
+        seed: of every training.
+    """
+
+    share: float | None = None
+    seed: int = 0
+
+    @property
+    def data(self) -> Path:
+        """Folder of the triplets, relative to the demo's."""
+        return Path() if self.share is None else Path(f"clean-{100 * self.share:g}")
+
+    @property
+    def folder(self) -> Path:
+        """Folder of what is trained, and of its results, relative to the demo's."""
+        return self.data / f"seed-{self.seed}" if self.seed else self.data
+
+    def name(self, step: str) -> str:
+        """The name of a step of this round."""
+        return "-".join((step, *self.folder.parts))
+
+
+MAIN_ROUND = Round()
+
+
+class Plan:
+    """What a demo of a size does in a folder.
+
+    Attributes:
+        out: folder for everything.
+        scale: sizes of everything.
+        sizes: of the pretrained editor.
+        words: sentences that come with low rewards, by perspective and score.
+    """
+
+    def __init__(self, out: Path, scale: Scale):
+        self.out, self.scale = out, scale
+        self.sizes = EditorSizes.of(EDITOR)
+        self.words = words_by_score()
+
+    @functools.cached_property
+    def chapters(self) -> tuple[Chapter, ...]:
+        """The story."""
+        return tuple(self._chapters())
+
+    @property
+    def first(self) -> Path:
+        """Folder of the first edits, and of their results."""
+        return self.out / "first"
+
+    @property
+    def results(self) -> Path:
+        """Folder of the edits and results of the main round."""
+        return self.results_of(MAIN_ROUND)
+
+    @property
+    def rounds(self) -> list[Round]:
+        """All that the uses of rewards are compared on."""
+        return [
+            Round(share, seed) for share in self.scale.shares for seed in range(self.scale.seeds)
+        ]
+
+    def results_of(self, round_: Round) -> Path:
+        """Folder of the results of a round."""
+        return self.out / round_.folder / "results"
+
+    @property
+    def systems(self) -> tuple[System, ...]:
+        """What is trained, with the first seed."""
+        uses = {use.system: None for use in self.uses}
+        return (*uses, *(ABLATIONS if self.scale.ablations else ()))
+
+    @property
+    def uses(self) -> tuple[Use, ...]:
+        """The uses of rewards that are compared."""
+        return USES if self.scale.uses else tuple(use for use in USES if use.system in MAIN)
+
+    def _chapters(self) -> Iterator[Chapter]:
+        yield Chapter("the first edits, by the pretrained editor", (self._first_edits(),))
+        title = "a pretrained InstructPix2Pix of the toy world, from PyTorch"
+        yield Chapter(title, (self._bring_in(),))
+        title = "flawed triplets with rewards, as TFRecords with cached latents"
+        yield Chapter(title, (self._prepare(MAIN_ROUND),))
+        for system in self.systems:
+            steps = tuple(self._training(system, MAIN_ROUND))
+            yield Chapter(f"training: {system.name}", steps)
+        title = "editing pictures that no editor has seen, and judging the edits"
+        yield Chapter(title, tuple(self._evaluations()))
+        for round_ in self.rounds:
+            if round_ != MAIN_ROUND:  # which the chapters above are
+                title = f"every use of rewards again: {' '.join(round_.folder.parts)}"
+                yield Chapter(title, tuple(self._again(round_)))
+
+    def _first_edits(self) -> Step:
+        toy = MakeToy(self.first / "toy", self._toy(1, _FIRST_SCENES))
+        benchmark = self.first / "toy" / "benchmark"
+        system = self._system(PRETRAINED, EDITOR)
+        return Step("first-edits", (toy, self._real_edit(system, self.first, benchmark)))
+
+    def _bring_in(self) -> Step:
+        """With PyTorch there, every network is compared."""
+        there = importlib.util.find_spec("torch") is not None
+        model = str(self._model(PRETRAINED))
+        return Step("convert", (ConvertSpec(str(EDITOR), model, verify=there, force=True),))
+
+    def _prepare(self, round_: Round) -> Step:
+        folder = self.out / round_.data
+        toy, shards = folder / "toy", folder / "shards"
+        prepare = PrepareSpec(
+            "instruct_pix2pix",
+            str(toy / "triplets"),
+            out=str(shards),
+            rewards=str(toy / "RewardEdit.json"),
+        )
+        scale = self.scale
+        made = MakeToy(toy, self._toy(scale.examples, scale.scenes, round_.share))
+        cache = self._cache(folder, "cached", PERSPECTIVES)
+        return Step(Round(round_.share).name("prepare"), (made, prepare, cache))
+
+    def _toy(self, examples: int, scenes: int, share: float | None = None) -> Settings:
+        clean: dict[str, Any] = {} if share is None else {"clean_share": share}
+        pixels = self.sizes.pixels
+        return Settings(examples, size=pixels, image_format="png", benchmark=scenes, **clean)
+
+    def _cache(self, folder: Path, name: str, perspectives: tuple[str, ...]) -> CacheSpec:
+        options = CacheOptions(
+            text=True, perspectives=perspectives, resolution=self.sizes.pixels, batch_size=64
+        )
+        model = self._model(PRETRAINED)
+        out = str(folder / name)
+        return CacheSpec(str(folder / "shards"), model=str(model), out=out, cached=options)
+
+    def _training(self, system: System, round_: Round) -> Iterator[Step]:
+        """Caches the reward texts that only this system reads, trains it, and exports it."""
+        data, folder = self.out / round_.data, self.out / round_.folder
+        cached = "cached"
+        if system.reward is not None and system.reward.perspectives != PERSPECTIVES:
+            cached = "-".join((cached, *system.reward.perspectives))
+            job = self._cache(data, cached, system.reward.perspectives)
+            yield Step(round_.name(cached), (job,))
+        config = train_config(
+            system,
+            str(self._model(PRETRAINED)),
+            str(data / cached),
+            self.scale.steps,
+            sizes=self.sizes,
+            seed=round_.seed,
+        )
+        run = folder / "runs" / system.folder
+        training = Train(config, folder / "configs" / f"{system.folder}.yaml", run)
+        export = Export(run, self._model(system.folder, round_))
+        yield Step(round_.name(f"train-{system.folder}"), (training, export))
+
+    def _evaluations(self) -> Iterator[Step]:
+        """Every use of rewards, the editor with rewards under all that are asked, ablations."""
+        yield self._evaluation(self._system(PRETRAINED, self._model(PRETRAINED)))
+        for use in self.uses:
+            yield self._use(use, self.scale.rewards if use.edits == REWARD else ONLY_BEST)
+        if self.scale.ablations:
+            for system in ABLATIONS:
+                model = self._model(system.folder)
+                yield self._evaluation(self._system(system.name, model, ONLY_BEST))
+            yield Step("evaluate-challenging", (self._challenging(),))
+
+    def _again(self, round_: Round) -> Iterator[Step]:
+        if round_.share is not None and round_.seed == 0:
+            yield self._prepare(round_)
+        for system in dict.fromkeys(use.system for use in self.uses):
+            yield from self._training(system, round_)
+        for use in self.uses:
+            yield self._use(use, ONLY_BEST, round_)
+
+    def _use(self, use: Use, sweep: tuple[Scores, ...], round_: Round = MAIN_ROUND) -> Step:
+        model = self._model(use.system.folder, round_)
+        rewards = sweep if use.system.reward else None
+        scale = self.scale.reward_guidance_scale
+        conditions = guidance(self.words, scale) if use.guided else None
+        return self._evaluation(self._system(use.edits, model, rewards, conditions), round_)
+
+    def _evaluation(self, system: SystemSpec, round_: Round = MAIN_ROUND) -> Step:
+        name = round_.name(f"evaluate-{system.name.replace(' ', '-')}")
+        benchmark = self.out / "toy" / "benchmark"
+        return Step(name, (self._real_edit(system, self.results_of(round_), benchmark),))
+
+    def _real_edit(self, system: SystemSpec, out: Path, benchmark: Path) -> RealEdit:
+        judge = JudgeSpec("toy")
+        return RealEdit(data=str(benchmark), out=str(out), system=system, judge=judge)
+
+    def _challenging(self) -> Challenging:
+        toy = self.out / "toy"
+        return Challenging(
+            data=str(toy / "triplets"),
+            reward_edit=str(toy / "RewardEdit.json"),
+            rule="mean",
+            count=300,
+            out=str(self.results),
+            system=self._system(REWARD, self._model(REWARD), ONLY_BEST),
+            judge=JudgeSpec("toy"),
+        )
+
+    def _system(
+        self,
+        name: str,
+        model: Path,
+        rewards: tuple[Scores, ...] | None = None,
+        conditions: EditConditions | None = None,
+    ) -> SystemSpec:
+        return SystemSpec(
+            name,
+            model=ModelSpec(model=str(model)),
+            rewards=rewards,
+            reward_texts=str(self.out / WORDS) if rewards else None,
+            sampling=SamplingSettings(self.scale.sampling_steps),
+            conditions=conditions or EditConditions(guidance_scale=GUIDANCE_SCALE),
+            size="keep",
+            batch_size=_EDITS_AT_A_TIME,
+        )
+
+    def _model(self, name: str, round_: Round = MAIN_ROUND) -> Path:
+        return self.out / round_.folder / "models" / name

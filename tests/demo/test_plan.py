@@ -1,0 +1,107 @@
+"""The plan of a demo: what is printed of each job does the same job."""
+
+import dataclasses
+
+import pytest
+
+from mre_jax import cli
+from mre_jax.commands import convert, data, export, prepare, toy, train
+from mre_jax.commands.demo import command_line
+from mre_jax.demo.jobs import Export, MakeToy, Train
+from mre_jax.demo.page import report_spec
+from mre_jax.demo.plan import Plan, Round
+from mre_jax.demo.scale import FULL, QUICK, STANDARD, Scale
+from mre_jax.demo.spec import DemoSpec
+from mre_jax.demo.systems import USES
+from mre_jax.errors import ConfigError, MreError
+from mre_jax.evaluation.judging import JudgedSuite
+from mre_jax.report.spec import ReportSpec
+
+
+class Caught(MreError):
+    """Ends a command where it would begin to work."""
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """What a command was about to do, as the demo has it."""
+    found = []
+
+    def catch(*args, **kwargs):
+        found.append((args, kwargs))
+        raise Caught("caught")
+
+    for module, name in (
+        (convert, "convert"),
+        (toy, "write_dataset"),
+        (prepare, "prepare"),
+        (data, "cache"),
+        (train, "train"),
+        (export, "export"),
+    ):
+        monkeypatch.setattr(module, name, catch)
+    monkeypatch.setattr(JudgedSuite, "evaluate", catch)
+    monkeypatch.setattr(ReportSpec, "write", catch)
+    return found
+
+
+def jobs(plan: Plan) -> list:
+    return [job for chapter in plan.chapters for step in chapter.steps for job in step.jobs]
+
+
+def small(scale: Scale, **changes) -> Scale:
+    return dataclasses.replace(scale, **changes)
+
+
+@pytest.mark.parametrize("scale", [QUICK, STANDARD, small(FULL, seeds=2)])
+def test_every_printed_command_does_what_the_demo_does(scale, tmp_path, called):
+    plan = Plan(tmp_path / "a demo", scale)
+    for job in [*jobs(plan), report_spec(plan)]:
+        if isinstance(job, Train):
+            job.save()
+        called.clear()
+        assert cli.main(command_line(job)) == Caught.exit_code
+        ((args, kwargs),) = called
+        if isinstance(job, MakeToy):
+            assert args == (job.out, job.settings)
+        elif isinstance(job, Train):
+            assert (args[0], args[1]) == (job.config, str(job.run))
+        elif isinstance(job, Export):
+            assert (args, kwargs["force"]) == ((str(job.run), str(job.out)), True)
+        else:
+            assert args[0] == job
+
+
+def test_the_first_pictures_need_nothing_but_what_ships(tmp_path):
+    first = Plan(tmp_path, STANDARD).chapters[0]
+    assert not any(isinstance(job, Train | Export) for step in first.steps for job in step.jobs)
+
+
+@pytest.mark.parametrize("scale", [STANDARD, small(FULL, seeds=3)])
+def test_no_two_steps_share_a_mark_and_no_two_trainings_a_folder(scale, tmp_path):
+    plan = Plan(tmp_path, scale)
+    names = [step.name for chapter in plan.chapters for step in chapter.steps]
+    assert len(set(names)) == len(names)
+    runs = [job.run for job in jobs(plan) if isinstance(job, Train)]
+    assert len(set(runs)) == len(runs)
+
+
+def test_uses_that_share_an_editor_train_it_once_a_round(tmp_path):
+    plan = Plan(tmp_path, small(FULL, ablations=False, seeds=3))
+    trained = [job.config for job in jobs(plan) if isinstance(job, Train)]
+    assert len(trained) == 3 * len({use.system for use in USES})
+    assert {config.seed for config in trained} == {0, 1, 2}
+
+
+def test_seeds_of_one_share_have_their_triplets_in_common():
+    one, two = Round(0.1, 1), Round(0.1, 2)
+    assert one.data == two.data
+    assert one.folder != two.folder
+    assert Round(0.25).data != one.data
+
+
+def test_sizes_that_exclude_each_other_are_refused():
+    with pytest.raises(ConfigError, match="--quick and --full"):
+        DemoSpec(quick=True, full=True)
+    with pytest.raises(ConfigError, match="--seeds 3"):
+        DemoSpec(seeds=3)
