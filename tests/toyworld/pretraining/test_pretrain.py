@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mre_jax.commands.demo import EDITOR
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.errors import ConfigError
+from mre_jax.toyworld import EDITOR
 from mre_jax.toyworld.pretraining.pretrain import pretrain
 from mre_jax.toyworld.pretraining.recipe import Recipe
 
