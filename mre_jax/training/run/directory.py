@@ -77,8 +77,6 @@ class RunDirectory:
         ...     run.event("init_done")
         >>> [row["event"] for row in run.events()]
         ['job_start', 'init_done', 'stop']
-        >>> exit_reason(run.events())
-        'done (exit code 0)'
     """
 
     def __init__(self, path: epath.PathLike, *, writes: bool = True):
