@@ -108,8 +108,9 @@ instruction the most telling edit is shown; the bars are of all."""
 
 _NOTE = """\
 Below each picture: following, preserving and quality, 0 to 5, by exact judges. A low reward is
-asked for with the words that come with it. An interval is from a bootstrap that draws whole
-pictures, since the seven instructions of a picture share it; a difference is of pairs of edits."""
+asked for with the words that come with it; "guided" is 5,5,5 with reward guidance away from 0,0,0.
+An interval is from a bootstrap that draws whole pictures, since the seven instructions of a picture
+share it; a difference is of pairs of edits."""
 
 _USES = """\
 Every line is trained from the same editor, on the same triplets, for as many steps, and asked for

@@ -12,7 +12,7 @@ SHOWN: tuple[tuple[str, str, str], ...] = (
     ("no reward", BASELINE, ""),
     ("asked 0,0,0", REWARD, WORST),
     ("asked 5,5,5", REWARD, BEST),
-    ("5,5,5 guided", GUIDED, BEST),
+    ("guided", GUIDED, BEST),
 )
 """Name, system and condition of the edits that stand side by side."""
 
