@@ -1,8 +1,8 @@
 """The examples of the docstrings, of every module that has some, give what they say.
 
 They run in a folder that holds what the examples name: toy/, a toy world; shards/, made of it;
-edits/, a picture for each edit of its benchmark; photo.png and items.jsonl; configs/. `TOY` is the
-editor that ships.
+edits/, a picture for each edit of its benchmark; held_out/, another benchmark; photo.png and
+items.jsonl; configs/. `TOY` is the editor that ships.
 """
 
 import doctest
@@ -20,6 +20,7 @@ import mre_jax
 from mre_jax.data.prepare import PrepareSpec, prepare
 from mre_jax.evaluation.suites.real_edit import read_real_edit
 from mre_jax.toyworld import EDITOR
+from mre_jax.toyworld.benchmark import write_benchmark
 from tests.data.prepared import write_toy
 
 PACKAGE = Path(mre_jax.__file__).parent
@@ -53,6 +54,7 @@ def example_folder(tmp_path_factory):
             name="toy",
         )
         prepare(spec)
+    write_benchmark(folder / "held_out", scenes=2, seed=1, size=32, image_format="png")
     (folder / "edits").mkdir()
     cases = read_real_edit(toy / "benchmark")
     for case in cases:

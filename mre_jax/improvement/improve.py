@@ -46,12 +46,13 @@ def improve(config: TrainConfig, spec: ImproveSpec, log: Log = lambda line: None
         >>> model = ModelConfig(TOY, in_channels=12, compute_dtype="float32")
         >>> data = DataConfig(("shards",), batch_size=8, resolution=16)
         >>> spec = ImproveSpec(
-        ...     held_out="held_out", out="loop", rounds=1, edits=2, size="16x16",
+        ...     held_out="held_out", out="loop", rounds=1, edits=2, size="keep",
         ...     sampling=SamplingSettings(num_inference_steps=1),
         ...     judge=JudgeSpec("toy"), scenes="toy/triplets",
         ... )
         >>> found = improve(TrainConfig("first", 1, model, data), spec)
-        shards: 7 examples...
+        loop/round-1/run: 11 examples
+        ...
         >>> found.rounds[0].own_edits
         4
     """

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from etils import epath
 
 from mre_jax.data.records.record_source import RecordSource
 
@@ -55,8 +54,8 @@ def _shared(parts: Sequence[float], whole: float) -> tuple[float, ...]:
     return tuple(round(whole * part / sum(parts), 12) for part in parts)
 
 
-def trained_on(path: epath.PathLike, min_score: float | None, *, may_lack: bool = False) -> int:
-    """Examples of a prepared set that an epoch reads; those with a lower score do not count.
+def trained_on(source: RecordSource, min_score: float | None, *, may_lack: bool = False) -> int:
+    """Examples of a set that an epoch reads; those with a lower score do not count.
 
     Args:
         may_lack: 0 if no example is as good; an error otherwise.
@@ -64,7 +63,6 @@ def trained_on(path: epath.PathLike, min_score: float | None, *, may_lack: bool 
     Raises:
         DataError: as `RecordSource.with_min_score`.
     """
-    source = RecordSource(path)
     if not min_score:
         return source.groups
     high = np.all(source.index["scores"] >= np.float32(min_score), axis=1)

@@ -166,12 +166,12 @@ class Stages:
             )
         return prepare(spec, self.log).manifest.count
 
-    def mixture(self, number: int) -> tuple[Mixture, Sequence[Path]]:
+    def mixture(self, number: int) -> tuple[Mixture, Sequence[str]]:
         """How the own edits of all rounds up to this one are trained on; and those that are."""
         data = self.config.data
-        sizes = [trained_on(path, data.min_score) for path in data.paths]
-        own = [self.own_set(one) for one in range(1, number + 1)]
-        found = {path: trained_on(path, data.min_score, may_lack=True) for path in own}
+        sizes = [trained_on(source, data.min_score) for source in self.sources]
+        own = [RecordSource(self.own_set(one)) for one in range(1, number + 1)]
+        found = {str(one.path): trained_on(one, data.min_score, may_lack=True) for one in own}
         for path in (path for path, size in found.items() if not size):
             self.log(f"{path}: no edit reaches data.min_score={data.min_score:g}; it is left out")
         used = {path: size for path, size in found.items() if size}
@@ -180,7 +180,7 @@ class Stages:
         return mixed, [*used]
 
     def train(
-        self, number: int, begun_with: str, folder: Path, mixture: Mixture, own: Sequence[Path]
+        self, number: int, begun_with: str, folder: Path, mixture: Mixture, own: Sequence[str]
     ) -> None:
         """Trains from a model on the sets and own edits, and exports what came of it.
 
@@ -199,9 +199,7 @@ class Stages:
             model=dataclasses.replace(
                 model, init_from=begun_with, base=self._model_spec(begun_with).base
             ),
-            data=dataclasses.replace(
-                data, paths=(*data.paths, *map(str, own)), weights=mixture.weights
-            ),
+            data=dataclasses.replace(data, paths=(*data.paths, *own), weights=mixture.weights),
         )
         export(train(config, folder / "run").path, folder / "model")
 
