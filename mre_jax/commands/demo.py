@@ -16,11 +16,12 @@ import shlex
 
 from mre_jax.commands.options import add_options, read_options, write_options
 from mre_jax.data.prepare import CacheSpec, PrepareSpec
-from mre_jax.demo.jobs import Export, Job, MakeToy, Train
+from mre_jax.demo.jobs import Job, MakeToy, Train
 from mre_jax.demo.spec import DemoSpec
 from mre_jax.demo.story import run_demo
 from mre_jax.evaluation.suite import Suite
 from mre_jax.report.spec import ReportSpec
+from mre_jax.training.export import ExportSpec
 from mre_jax.weights.convert import ConvertSpec
 
 
@@ -57,8 +58,8 @@ def command_line(job: Job | ReportSpec) -> list[str]:
             return ["data", "cache", *write_options(job)]
         case Train():
             return ["train", str(job.file), "--run", str(job.run), "--alone"]
-        case Export():
-            return ["export", str(job.run), "--out", str(job.out), "--force"]
+        case ExportSpec():
+            return ["export", *write_options(job)]
         case Suite():
             return ["evaluate", job.name, *write_options(job)]
         case ReportSpec():

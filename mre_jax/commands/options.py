@@ -171,7 +171,7 @@ def _written(spec: Any) -> tuple[list[str], list[str]]:
     options: list[str] = []
     for field in _fields(type(spec)):
         value = getattr(spec, field.name)
-        if _nested(field.type) is not None:
+        if dataclass_of(field.type) is not None:
             if value is not None:
                 before, after = _written(value)
                 positional, options = [*positional, *before], [*options, *after]

@@ -1,7 +1,7 @@
 """The jobs that a demo is made of, each of which a command of `mre` does too."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from mre_jax.data.prepare import CacheSpec, PrepareSpec, cache, prepare
@@ -12,7 +12,7 @@ from mre_jax.evaluation.suites.challenging import Challenging
 from mre_jax.evaluation.suites.real_edit import RealEdit
 from mre_jax.toyworld.dataset import Settings, write_dataset
 from mre_jax.training.config import TrainConfig
-from mre_jax.training.export import export
+from mre_jax.training.export import ExportSpec, export
 from mre_jax.training.train import train
 from mre_jax.weights.convert import ConvertSpec, convert
 
@@ -50,24 +50,11 @@ class Train:
         self.config.save(self.file)
 
 
-@dataclasses.dataclass(frozen=True)
-class Export:
-    """The model that a run has trained, as a folder, in place of one that is there.
-
-    Attributes:
-        run: the run's directory.
-        out: the model folder to write.
-    """
-
-    run: Path
-    out: Path
+Job = ConvertSpec | MakeToy | PrepareSpec | CacheSpec | Train | ExportSpec | RealEdit | Challenging
 
 
-Job = ConvertSpec | MakeToy | PrepareSpec | CacheSpec | Train | Export | RealEdit | Challenging
-
-
-def do(job: Job) -> Iterator[str]:
-    """Does a job; yields what came of it, in lines.
+def do(job: Job, say: Callable[[str], object]) -> None:
+    """Does a job, and says what comes of it, in lines.
 
     Raises:
         MreError: as the job does.
@@ -77,21 +64,22 @@ def do(job: Job) -> Iterator[str]:
         case ConvertSpec():
             report = convert(job)
             for name, error in report.relative_error.items():
-                yield f"{name}: relative difference to PyTorch {error:.1e}"
+                say(f"{name}: relative difference to PyTorch {error:.1e}")
             if not report.fits_pytorch:
                 raise DataError(f"{job.dst}: differs from PyTorch by more than rounding")
         case MakeToy():
             write_dataset(job.out, job.settings)
         case PrepareSpec():
-            yield str(prepare(job))
+            say(str(prepare(job)))
         case CacheSpec():
-            yield str(cache(job))
+            say(str(cache(job)))
         case Train():
             job.save()
-            train(job.config, job.run)
-        case Export():
-            export(job.run, job.out, force=True)
+            train(job.config, job.run, log=say)
+        case ExportSpec():
+            export(job)
         case JudgedSuite():
             rows = job.evaluate()
             check_complete(rows)
-            yield from job.summary(rows)[:3]
+            for line in job.summary(rows)[:3]:
+                say(line)

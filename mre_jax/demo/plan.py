@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from mre_jax.data.cache.description import CacheOptions
 from mre_jax.data.prepare import CacheSpec, PrepareSpec
 from mre_jax.demo.editor import EditorSizes
-from mre_jax.demo.jobs import Export, Job, MakeToy, Train
+from mre_jax.demo.jobs import Job, MakeToy, Train
 from mre_jax.demo.scale import Scale
 from mre_jax.demo.systems import (
     ABLATIONS,
@@ -36,6 +36,7 @@ from mre_jax.judges.spec import JudgeSpec
 from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.toyworld import EDITOR
 from mre_jax.toyworld.dataset import Settings
+from mre_jax.training.export import ExportSpec
 from mre_jax.weights.convert import ConvertSpec
 
 WORDS = "reward_words.json"
@@ -225,7 +226,7 @@ class Plan:
         )
         run = folder / "runs" / system.folder
         training = Train(config, folder / "configs" / f"{system.folder}.yaml", run)
-        export = Export(run, self._model(system.folder, round_))
+        export = ExportSpec(str(run), str(self._model(system.folder, round_)), force=True)
         yield Step(round_.name(f"train-{system.folder}"), (training, export))
 
     def _evaluations(self) -> Iterator[Step]:

@@ -108,8 +108,7 @@ def _once(
         return
     for job in step.jobs:
         show(job)
-        for line in do(job):
-            say(line)
+        do(job, say)
     mark.parent.mkdir(exist_ok=True)
     mark.touch()
 

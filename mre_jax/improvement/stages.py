@@ -34,7 +34,7 @@ from mre_jax.judges.spec import JudgeSpec
 from mre_jax.judges.verdict import FINAL
 from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.training.config import TrainConfig
-from mre_jax.training.export import export
+from mre_jax.training.export import ExportSpec, export
 from mre_jax.training.train import train
 
 Log = Callable[[object], object]
@@ -201,7 +201,7 @@ class Stages:
             ),
             data=dataclasses.replace(data, paths=(*data.paths, *own), weights=mixture.weights),
         )
-        export(train(config, folder / "run").path, folder / "model")
+        export(ExportSpec(train(config, folder / "run").path, folder / "model"))
 
     def score(self, name: str, model: str) -> list[Result]:
         """Held-out results of a model, all of them."""

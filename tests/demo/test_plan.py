@@ -7,7 +7,7 @@ import pytest
 from mre_jax import cli
 from mre_jax.commands import convert, data, export, prepare, toy, train
 from mre_jax.commands.demo import command_line
-from mre_jax.demo.jobs import Export, MakeToy, Train
+from mre_jax.demo.jobs import MakeToy, Train
 from mre_jax.demo.page import report_spec
 from mre_jax.demo.plan import Plan, Round
 from mre_jax.demo.scale import FULL, QUICK, STANDARD, Scale
@@ -16,6 +16,7 @@ from mre_jax.demo.systems import USES
 from mre_jax.errors import ConfigError, MreError
 from mre_jax.evaluation.judging import JudgedSuite
 from mre_jax.report.spec import ReportSpec
+from mre_jax.training.export import ExportSpec
 
 
 class Caught(MreError):
@@ -61,20 +62,18 @@ def test_every_printed_command_does_what_the_demo_does(scale, tmp_path, called):
             job.save()
         called.clear()
         assert cli.main(command_line(job)) == Caught.exit_code
-        ((args, kwargs),) = called
+        ((args, _),) = called
         if isinstance(job, MakeToy):
             assert args == (job.out, job.settings)
         elif isinstance(job, Train):
             assert (args[0], args[1]) == (job.config, str(job.run))
-        elif isinstance(job, Export):
-            assert (args, kwargs["force"]) == ((str(job.run), str(job.out)), True)
         else:
             assert args[0] == job
 
 
 def test_the_first_pictures_need_nothing_but_what_ships(tmp_path):
     first = Plan(tmp_path, STANDARD).chapters[0]
-    assert not any(isinstance(job, Train | Export) for step in first.steps for job in step.jobs)
+    assert not any(isinstance(job, Train | ExportSpec) for step in first.steps for job in step.jobs)
 
 
 @pytest.mark.parametrize("scale", [STANDARD, small(FULL, seeds=3)])
