@@ -25,8 +25,9 @@ from tests.data.cached import cache_toy
 from tests.data.shards import write_set
 from tests.models.tiny_unet import make_unet
 from tests.training.states import same_bits
+from tests.training.test_sharding import distance
 from tests.training.test_train import make_cheap_step
-from tests.training.tiny_run import SMALL, TinyRun, largest_difference
+from tests.training.tiny_run import SMALL, TinyRun
 from tests.training.train_files import losses as logged_losses
 from tests.training.train_files import saved_state, write_config
 
@@ -150,14 +151,18 @@ def test_the_preferred_edit_becomes_more_likely_than_the_other():
     ],
 )
 def test_a_layout_changes_only_the_rounding(layout):
+    """Found in 3 steps: losses to 2.4e-5, norms to 1.5e-5, and parameters apart by 0.002 of the way
+    they went: Adam amplifies rounding where a gradient is near zero, as that of one weight is here.
+    """
     alone, laid = run_of_pairs(), run_of_pairs(**layout)
     batches = [paired(alone, step) for step in range(3)]
     (state, told), (other, others) = alone.train(batches), laid.train(batches)
     for one, two in zip(told, others, strict=True):
         np.testing.assert_allclose(two.loss, one.loss, rtol=1e-4)
-        np.testing.assert_allclose(two.grad_norm, one.grad_norm, rtol=1e-3)
+        np.testing.assert_allclose(two.grad_norm, one.grad_norm, rtol=1e-4)
         np.testing.assert_array_equal(two.time_count, one.time_count)
-    assert largest_difference(other["params"], state["params"]) < 1e-3
+    gone = distance(state["params"], alone.weights)
+    assert distance(other["params"], state["params"]) < 0.01 * gone
 
 
 def test_accumulated_parts_take_whole_pairs():
@@ -275,10 +280,11 @@ class TestRun:
             editor,
             cached,
             "data.resolution=32",
+            "data.cache=required",
+            "data.flip=0",
             "optimizer.accumulation=2",
             "model.compute_dtype=bfloat16",
             "steps=2",
-            data={"cache": "required"},
         )
         run = train(config, tmp_path / "run").path
         assert logged_losses(run)[0] == pytest.approx(math.log(2), abs=0.05)

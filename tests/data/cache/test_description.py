@@ -171,7 +171,7 @@ def test_the_stated_error_is_the_largest_and_the_mean_of_all(cached, latents):
     rounding.add("original", exact, exact.astype(np.float16))
     parts.add_parts(rounding.parts)
     parts.add_parts(rounding.parts)
-    assert parts.summary() == {"original": {"max": 2**-12, "mean": pytest.approx(2**-12 / 3)}}
+    assert parts.summary() == {"original": {"max": 2.441e-4, "mean": 8.138e-5}}  # of 2^-12
 
 
 def test_neither_devices_nor_batches_change_a_byte(shards, model, cached, tmp_path):
