@@ -11,6 +11,7 @@ from mre_jax.toyworld import EDITOR
 from tests.data.prepared import write_toy
 
 EXAMPLES = 8
+CHANNELS = json.loads((EDITOR / "unet" / "config.json").read_text())["in_channels"]
 ITEMS = [{"id": name, "image": "photo.png", "prompt": "make it night"} for name in ("a", "b")]
 
 
@@ -88,7 +89,7 @@ def test_train_and_export(shards, tmp_path):
     )
 
     reward = RewardConfig(num_attention_heads=4)
-    model = ModelConfig(str(EDITOR), in_channels=12, reward=reward, compute_dtype="float32")
+    model = ModelConfig(str(EDITOR), in_channels=CHANNELS, reward=reward, compute_dtype="float32")
     data = DataConfig((str(shards),), batch_size=8, resolution=24)
     run = train(TrainConfig("first", 2, model, data), tmp_path / "run")
     assert export(ExportSpec(run.path, tmp_path / "model")).step == 2

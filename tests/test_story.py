@@ -14,9 +14,10 @@ from tests.judges.server import MODEL
 
 EXAMPLES, SCENES = 8, 1
 CONFIG = Path(__file__).parents[1] / "configs" / "reward_ip2p.yaml"
-# The shipped editor is small: 24 pixels, 6 channels of latents.
+# The shipped editor is small: 24 pixels.
+CHANNELS = json.loads((EDITOR / "unet" / "config.json").read_text())["in_channels"]
 SETTINGS = (
-    "model.in_channels=12 model.reward.num_attention_heads=4 model.compute_dtype=float32 "
+    f"model.in_channels={CHANNELS} model.reward.num_attention_heads=4 model.compute_dtype=float32 "
     "data.resolution=24 data.resize=24 data.batch_size=8 data.cache=required "
     "steps=2 log.tensorboard=false"
 )
@@ -40,7 +41,8 @@ def tell(at, toy, judge):
     """Every step of the README, with two steps of training."""
     mre(f"annotate {toy} {judge} --out {at}/journal.jsonl --rewards {at}/RewardEdit.json")
     mre(f"prepare instruct_pix2pix {toy}/triplets --rewards {at}/RewardEdit.json --out {at}/shards")
-    mre(f"data cache {at}/shards --model {EDITOR} --text --resolution 24 --out {at}/cached")
+    mre(f"data cache {at}/shards --model {EDITOR} --text --resolution 24 "
+        f"--filter bicubic --out {at}/cached")  # fmt: skip
     mre(f"train {CONFIG} model.init_from={EDITOR} data.paths=[{at}/cached] {SETTINGS} "
         f"--run {at}/run --alone")  # fmt: skip
     mre(f"export {at}/run --out {at}/model")

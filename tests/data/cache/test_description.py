@@ -260,13 +260,13 @@ def test_killed_within_a_shard_and_started_again_it_gives_the_same_bytes(
 ):
     """Killed at the third example of the first shard, and at the fourth of the second."""
     slowly = (
-        "import sys, time; from mre_jax import cli; from mre_jax.data import cache_maker\n"
-        "pack = cache_maker.pack\n"
+        "import sys, time; from mre_jax import cli; from mre_jax.data.cache import maker\n"
+        "pack = maker.pack\n"
         "def slow(*args):\n"
         "    print('packing', flush=True)\n"
         "    time.sleep(0.05)\n"
         "    return pack(*args)\n"
-        "cache_maker.pack = slow\n"
+        "maker.pack = slow\n"
         "sys.exit(cli.main(sys.argv[1:]))"
     )
     out = tmp_path / "out"
