@@ -81,7 +81,7 @@ def test_a_finished_run_is_read_again_without_decoding_a_picture(evaluate, serve
     def encode(*pair):
         raise AssertionError(f"{pair} was decoded")
 
-    monkeypatch.setattr("mre_jax.evaluation.judging.encode_pair", encode)
+    monkeypatch.setattr("mre_jax.evaluation.questions.encode_pair", encode)
     assert evaluate() == 0
     assert sum(server.requests.values()) == asked
 

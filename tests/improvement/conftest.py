@@ -94,10 +94,10 @@ class Stand:
 
         return Run(run)
 
-    def export(self, run, out):
-        before = json.loads((run / "config.json").read_text())["model"]["init_from"]
-        out.mkdir()
-        (out / "trained").write_text(str(int(Path(before, "trained").read_text()) + 1))
+    def export(self, spec):
+        before = json.loads((spec.run / "config.json").read_text())["model"]["init_from"]
+        spec.out.mkdir()
+        (spec.out / "trained").write_text(str(int(Path(before, "trained").read_text()) + 1))
 
 
 @pytest.fixture
