@@ -16,7 +16,7 @@ from mre_jax.training.checkpoints.checkpoint import Checkpoints
 from mre_jax.training.optimizer import promoting
 from mre_jax.training.parallel import AXES, Layout
 from mre_jax.training.run.progress import Progress
-from mre_jax.training.state import State, abstract_state, fresh_state, updated
+from mre_jax.training.state import Parameters, State, abstract_state, fresh_state, updated
 
 Loss = Callable[[Any, Any, Array], Float32[Array, ""]]
 """Of (parameters, batch, key)."""
@@ -48,18 +48,26 @@ def fit(
     """
     layout = Layout(Mesh(np.asarray(jax.devices()).reshape(-1, 1), AXES), ())
     optimizer = _optimizer(rate, steps)
+    leaves, tree = jax.tree.flatten(params)
+    named = {str(number): leaf for number, leaf in enumerate(leaves)}  # as a state has them
+
+    def nested(named: Parameters) -> Any:
+        return jax.tree.unflatten(tree, [named[str(number)] for number in range(len(leaves))])
+
+    def named_loss(named: Parameters, batch: Any, key: Array) -> Float32[Array, ""]:
+        return loss(nested(named), batch, key)
 
     def step(state: State, batch: Any, number: Array) -> tuple[State, Array]:
         key = jax.random.fold_in(jax.random.key(seed), number)
-        value, grads = jax.value_and_grad(loss)(state["params"], batch, key)
+        value, grads = jax.value_and_grad(named_loss)(state["params"], batch, key)
         return updated(state, grads, jax.numpy.isfinite(value), optimizer, ema_decay), value
 
     run = jax.jit(step, donate_argnums=0)
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), named)
     checkpoints = Checkpoints(folder, every=_SAVE_EVERY, keep=1)
     restored = checkpoints.restore_newest(abstract_state(shapes, optimizer, layout, ema=True))
     if restored is None:
-        placed = jax.device_put(params, layout.replicated)
+        placed = jax.device_put(named, layout.replicated)
         state, done = fresh_state(placed, optimizer, layout, ema=True), 0
     else:
         state, done = restored.state, restored.step
@@ -76,7 +84,7 @@ def fit(
             if checkpoints.due(number + 1) or number + 1 == steps:
                 checkpoints.save(number + 1, state, {})
     checkpoints.close()
-    return jax.device_put(state["ema"], jax.devices()[0])
+    return nested(jax.device_put(state["ema"], jax.devices()[0]))
 
 
 def _optimizer(rate: float, steps: int) -> optax.GradientTransformation:

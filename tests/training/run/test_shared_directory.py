@@ -53,5 +53,4 @@ def test_a_run_whose_workers_have_a_directory_each_ends_before_its_first_step(
     for process in processes:
         assert process.wait(300) == 78, process.output()
         assert "not the same directory on all workers" in process.output()
-    events = RunDirectory(tmp_path / "0" / "run").events()
-    assert [row["event"] for row in events] == ["job_start", "stop"]
+    assert not RunDirectory(tmp_path / "0" / "run").events()  # not the beginning of a run
