@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Float32, UInt8
+from jaxtyping import Array, Float, Float16, Float32, UInt8
 
 from mre_jax.data.batches.device import to_float
+from mre_jax.io.devices import compiler_options
 from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.vae import AutoencoderKL, VAEConfig
-from mre_jax.toyworld.pretraining.fit import draw_rows, fit, parameters
+from mre_jax.toyworld.pretraining.fit import fit
 from mre_jax.toyworld.pretraining.recipe import Recipe
+from mre_jax.training.state import Network, Parameters, parameters_of
 
 _STAGE = 0
 _KL = 1e-5
@@ -37,10 +39,10 @@ def train_autoencoder(
         mid_block_add_attention=False,
     )
     module = AutoencoderKL(config, compute=Compute(), rngs=make_rngs(recipe.seed))
-    graph, params = parameters(module)
+    network = Network.of(module)
 
-    def loss(params: Any, batch: UInt8[Array, "b H W 3"], key: Array) -> Float32[Array, ""]:
-        vae: AutoencoderKL = nnx.merge(graph, params)
+    def loss(params: Parameters, batch: UInt8[Array, "b H W 3"], key: Array) -> Float32[Array, ""]:
+        vae: AutoencoderKL = network.module(params)
         images = to_float(batch)
         moments = vae.encode(images)
         error = vae.decode(moments.sample(key)) - images
@@ -48,13 +50,13 @@ def train_autoencoder(
         return _picture_error(error) + _KL * 0.5 * jnp.mean(prior)
 
     def read(step: int) -> UInt8[np.ndarray, "b H W 3"]:
-        rows, mirror = draw_rows(recipe.seed, _STAGE, step, len(pictures), recipe.vae_batch)
-        chosen = pictures[rows]
-        return chosen[:, :, ::-1] if mirror else chosen
+        rng = np.random.default_rng((recipe.seed, _STAGE, step))
+        chosen = pictures[rng.integers(0, len(pictures), recipe.vae_batch)]
+        return chosen[:, :, ::-1] if rng.random() < 0.5 else chosen
 
     trained = fit(
         "autoencoder",
-        params,
+        parameters_of(module),
         loss,
         read,
         steps=recipe.vae_steps,
@@ -63,18 +65,20 @@ def train_autoencoder(
         seed=recipe.seed,
         folder=folder,
     )
-    return nnx.merge(graph, trained)
+    vae: AutoencoderKL = network.module(trained.params)
+    return vae
 
 
 def encode(
     vae: AutoencoderKL, pictures: UInt8[np.ndarray, "n H W 3"]
-) -> Float32[np.ndarray, "n h w c"]:
-    """The modes of the latents, unscaled."""
+) -> Float16[np.ndarray, "n h w c"]:
+    """The modes of the latents, unscaled; their rounding is far below what an edit changes."""
     graph, state = nnx.split(vae)
 
-    @jax.jit
     def run(state: Any, batch: UInt8[Array, "b H W 3"]) -> Float[Array, "b h w c"]:
-        return nnx.merge(graph, state).encode(to_float(batch)).mode()
+        return nnx.merge(graph, state).encode(to_float(batch)).mode().astype(jnp.float16)
+
+    run = jax.jit(run, compiler_options=compiler_options())
 
     starts = range(0, len(pictures), _CHUNK)
     return np.concatenate([np.asarray(run(state, pictures[i : i + _CHUNK])) for i in starts])

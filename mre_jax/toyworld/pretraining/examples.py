@@ -1,4 +1,4 @@
-"""The triplets a toy editor is pretrained on: as flawed as a data set, without its scores."""
+"""The triplets a toy editor is pretrained on: ideal edits, and edits as flawed as a data set's."""
 
 import functools
 import itertools
@@ -23,11 +23,14 @@ class Examples(NamedTuple):
     """Triplets in memory.
 
     Attributes:
-        original, edited: pictures.
+        original: pictures.
+        target: the ideal edits.
+        edited: what a data set shows instead.
         instruction: texts.
     """
 
     original: UInt8[np.ndarray, "n H W 3"]
+    target: UInt8[np.ndarray, "n H W 3"]
     edited: UInt8[np.ndarray, "n H W 3"]
     instruction: list[str]
 
@@ -38,9 +41,9 @@ def draw_examples(recipe: Recipe, workers: int) -> Examples:
     draw = functools.partial(_draw, recipe)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
-        original, edited, asked = zip(*pool.map(draw, starts), strict=True)
+        *pictures, asked = zip(*pool.map(draw, starts), strict=True)
     texts = list(itertools.chain.from_iterable(asked))
-    return Examples(np.concatenate(original), np.concatenate(edited), texts)
+    return Examples(*map(np.concatenate, pictures), texts)
 
 
 def all_texts(examples: Examples) -> Iterable[str]:
@@ -51,10 +54,9 @@ def all_texts(examples: Examples) -> Iterable[str]:
             yield from (f"{sentence.format(grade)}; {NO_FEEDBACK}" for grade in GRADES)
 
 
-def _draw(
-    recipe: Recipe, start: int
-) -> tuple[UInt8[np.ndarray, "n H W 3"], UInt8[np.ndarray, "n H W 3"], list[str]]:
+def _draw(recipe: Recipe, start: int) -> Examples:
     indices = range(start, min(start + _CHUNK, recipe.examples))
     triplets = draw_triplets(recipe.seed, indices, recipe.size)
     asked = instructions(triplets.scenes, triplets.edits)
-    return to_bytes(triplets.source), to_bytes(triplets.edited), asked
+    pictures = (triplets.source, triplets.target, triplets.edited)
+    return Examples(*map(to_bytes, pictures), asked)

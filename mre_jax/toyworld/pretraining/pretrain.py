@@ -1,14 +1,17 @@
 """The small editor of the toy world, made from nothing.
 
     OUT/             a diffusers folder that PyTorch loads: tokenizer, text encoder, VAE, UNet
-    OUT/recipe.json  what made it, how long it took, and the exact judges' scores of its edits
+    OUT/recipe.json  what made it, how long it took, the exact judges' scores of its edits, and the
+                     learning curve: mean scores by examples seen
 
-It plays InstructPix2Pix's part: an editor trained on flawed triplets, without rewards. Run again
+It plays InstructPix2Pix's part: an editor that knows the words from clean examples and was then
+trained on flawed triplets, without rewards. Run again
 after a kill it goes on where it was.
 """
 
 import dataclasses
 import datetime
+import io
 import json
 import platform
 import shutil
@@ -18,19 +21,27 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
-from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.errors import ConfigError
 from mre_jax.io.begun_folder import begin
 from mre_jax.io.files import locked, write_atomically
 from mre_jax.io.processes import usable_cores
+from mre_jax.models.clip_text import CLIPTextModel
+from mre_jax.models.unet import UNet
 from mre_jax.models.vae import AutoencoderKL
 from mre_jax.reward.edit_types import EDIT_TYPES
 from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.toyworld.pretraining.autoencoder import encode, train_autoencoder
-from mre_jax.toyworld.pretraining.editor import Latents, text_config, train_editor
+from mre_jax.toyworld.pretraining.editor import (
+    Latents,
+    noise_schedule,
+    text_config,
+    train_editor,
+)
 from mre_jax.toyworld.pretraining.examples import Examples, all_texts, draw_examples
+from mre_jax.toyworld.pretraining.fit import Observed
 from mre_jax.toyworld.pretraining.recipe import Recipe
 from mre_jax.toyworld.pretraining.tokenizer import tokenizer_files
 from mre_jax.toyworld.pretraining.trial import try_editor
@@ -63,14 +74,26 @@ def pretrain(recipe: Recipe, out: Path) -> dict[str, float]:
         examples = draw_examples(recipe, usable_cores())
         pictures = np.concatenate([examples.original[: recipe.examples // 2], examples.edited])
         vae = train_autoencoder(recipe, pictures, work / "autoencoder")
-        latents = _encode_all(vae, examples)
+        latents = _encoded(vae, examples, work)
         vae.config = dataclasses.replace(
             vae.config, scaling_factor=round(float(1 / np.std(latents.original)), 4)
         )
         files = tokenizer_files(all_texts(examples), recipe.tokens)
         vocabulary = len(json.loads(files["tokenizer/vocab.json"]))
         tokenizer = Tokenizer.from_files(files, text_config(recipe, vocabulary))
-        unet, text_encoder = train_editor(
+        ends = {"bos_token_id": vocabulary - 2, "pad_token_id": vocabulary - 1}
+        configs, files = {"text_encoder": ends}, files | _scheduler(recipe)
+
+        def model_of(unet: UNet, text_encoder: CLIPTextModel) -> Model:
+            return Model(unet, vae, text_encoder, files, configs, str(out), "only")
+
+        def scores_of(unet: UNet, text_encoder: CLIPTextModel) -> Observed:
+            pipeline = EditPipeline(model_of(unet, text_encoder))
+            scores = try_editor(pipeline, recipe.size)
+            following = dict(zip(EDIT_TYPES, scores[:, 0].round(2).tolist(), strict=True))
+            return {**_by_perspective(scores), "following_by_type": following}
+
+        unet, text_encoder, curve = train_editor(
             recipe,
             latents,
             examples.instruction,
@@ -78,47 +101,52 @@ def pretrain(recipe: Recipe, out: Path) -> dict[str, float]:
             vocabulary,
             vae.config.scaling_factor,
             work / "editor",
+            scores_of,
         )
-        ends = {"bos_token_id": vocabulary - 2, "pad_token_id": vocabulary - 1}
-        configs = {"text_encoder": ends}
-        model = Model(unet, vae, text_encoder, files | _scheduler(), configs, str(out), "only")
+        model = model_of(unet, text_encoder)
         # Half the bytes; a weight's rounding is far below what another seed would change.
         for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
             shutil.rmtree(out / name, ignore_errors=True)
         save_model(model, work / "model", dtype="float16", force=True)
         for part in (work / "model").iterdir():
             part.rename(out / part.name)
-        scores = _report(recipe, out, time.monotonic() - began)
+        scores = _report(recipe, out, curve, time.monotonic() - began)
     shutil.rmtree(work)
     return scores
 
 
-def _encode_all(vae: AutoencoderKL, examples: Examples) -> Latents:
-    """Latents of all pictures and of their mirror images."""
-    return Latents(
-        *(
-            np.stack([encode(vae, pictures), encode(vae, pictures[:, :, ::-1])])
-            for pictures in (examples.original, examples.edited)
-        )
-    )
+def _encoded(vae: AutoencoderKL, examples: Examples, work: Path) -> Latents:
+    """Latents of all pictures, kept in the folder for a next start."""
+    arrays = []
+    for name in Latents._fields:
+        path = work / f"{name}.npy"
+        if not path.exists():
+            content = io.BytesIO()
+            np.save(content, encode(vae, getattr(examples, name)))
+            write_atomically(path, content.getvalue())
+        arrays.append(np.load(path))
+    return Latents(*arrays)
 
 
-def _scheduler() -> dict[str, bytes]:
-    config = {
-        "_class_name": "EulerAncestralDiscreteScheduler",
-        **NoiseSchedule.stable_diffusion().to_dict(),
-    }
+def _scheduler(recipe: Recipe) -> dict[str, bytes]:
+    schedule = noise_schedule(recipe).to_dict()
+    config = {"_class_name": "EulerAncestralDiscreteScheduler", **schedule}
     return {"scheduler/scheduler_config.json": (json.dumps(config, indent=2) + "\n").encode()}
 
 
-def _report(recipe: Recipe, out: Path, seconds: float) -> dict[str, float]:
+def _by_perspective(scores: Float[np.ndarray, "7 3"]) -> dict[str, float]:
+    """The means over the types."""
+    return dict(zip(PERSPECTIVES, scores.mean(0).round(2).tolist(), strict=True))
+
+
+def _report(recipe: Recipe, out: Path, curve: list[Observed], seconds: float) -> dict[str, float]:
     """Scores the folder as it was written, and says what made it."""
     scores = try_editor(EditPipeline.from_pretrained(out), recipe.size)
     by_type = {
         kind: dict(zip(PERSPECTIVES, row.round(2).tolist(), strict=True))
         for kind, row in zip(EDIT_TYPES, scores, strict=True)
     }
-    mean = dict(zip(PERSPECTIVES, scores.mean(0).round(2).tolist(), strict=True))
+    mean = _by_perspective(scores)
     record: dict[str, Any] = {
         "command": "mre toy-pretrain",
         "recipe": dataclasses.asdict(recipe),
@@ -126,6 +154,7 @@ def _report(recipe: Recipe, out: Path, seconds: float) -> dict[str, float]:
         "machine": f"{platform.machine()}, {len(jax.devices())} {jax.devices()[0].device_kind}",
         "minutes_of_last_start": round(seconds / 60, 1),
         "scores": {"mean": mean, **by_type},
+        "curve": curve,
     }
     write_atomically(out / RECIPE, json.dumps(record, indent=1) + "\n")
     return mean

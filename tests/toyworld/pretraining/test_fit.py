@@ -23,6 +23,8 @@ def fitted(folder, steps, read=lambda step: np.full(8, step, np.float32)):
         ema_decay=0.5,
         seed=0,
         folder=folder,
+        observe=lambda done, params: {"step": done, "w": float(params["w"][0])},
+        observe_every=15,
     )
 
 
@@ -35,7 +37,10 @@ def test_it_minimises_and_a_killed_fit_goes_on_to_the_same_bits(tmp_path, monkey
         return np.full(8, step, np.float32)
 
     whole = fitted(tmp_path / "whole", 40)
-    assert 1 < float(whole["w"][0]) < 3.5
+    assert 1 < float(whole.params["w"][0]) < 3.5
+    assert [point["step"] for point in whole.curve] == [15, 30, 40]
     with pytest.raises(KeyboardInterrupt):
         fitted(tmp_path / "part", 40, killed)
-    np.testing.assert_array_equal(fitted(tmp_path / "part", 40)["w"], whole["w"])
+    part = fitted(tmp_path / "part", 40)
+    np.testing.assert_array_equal(part.params["w"], whole.params["w"])
+    assert part.curve == whole.curve

@@ -15,12 +15,14 @@ from mre_jax.toyworld.pretraining.recipe import Recipe
 
 TINY = Recipe(
     examples=32,
-    vae_widths=(8, 8),
+    vae_widths=(8, 8, 8),
     vae_steps=2,
     vae_batch=8,
+    latent_channels=4,
     widths=(16, 16),
     text_width=16,
     text_layers=1,
+    clean_steps=1,
     steps=2,
     batch=8,
 )
@@ -33,6 +35,8 @@ def test_a_tiny_recipe_gives_an_editor(tmp_path):
     record = json.loads((tmp_path / "editor" / "recipe.json").read_text())
     assert pipeline.unet.config.in_channels == 2 * TINY.latent_channels
     assert record["recipe"]["steps"] == TINY.steps
+    assert [point["examples"] for point in record["curve"]] == [TINY.steps * TINY.batch]
+    assert pipeline.schedule.prediction_type == TINY.prediction_type
     assert not (tmp_path / "editor" / "unfinished").exists()
 
 
@@ -61,7 +65,9 @@ def test_what_ships_edits_in_pytorch_as_here():
     theirs.set_progress_bar_config(disable=True)
     theirs.scheduler = diffusers.DDIMScheduler.from_config(theirs.scheduler.config)
     photo = Image.fromarray(np.tile(np.arange(0, 240, 10, dtype=np.uint8)[:, None], (24, 1, 3)))
-    latents = np.random.default_rng(0).normal(size=(1, 12, 12, 6)).astype(np.float32)
+    unet = theirs.unet.config
+    shape = (1, unet.sample_size, unet.sample_size, unet.out_channels)
+    latents = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     noise = torch.from_numpy(latents).permute(0, 3, 1, 2)
     options = {"num_inference_steps": 2, "output_type": "np"}
     expected = theirs("make it night", photo, latents=noise, **options).images[0]
