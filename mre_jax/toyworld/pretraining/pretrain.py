@@ -76,7 +76,8 @@ def pretrain(recipe: Recipe, out: Path) -> dict[str, float]:
         vae = train_autoencoder(recipe, pictures, work / "autoencoder")
         latents = _encoded(vae, examples, work)
         vae.config = dataclasses.replace(
-            vae.config, scaling_factor=round(float(1 / np.std(latents.original)), 4)
+            vae.config,
+            scaling_factor=round(float(1 / np.std(latents.original, dtype=np.float64)), 4),
         )
         files = tokenizer_files(all_texts(examples), recipe.tokens)
         vocabulary = len(json.loads(files["tokenizer/vocab.json"]))

@@ -42,7 +42,7 @@ class Recipe:
     size: int = 24
     examples: int = 100_000
     type_shares: tuple[float, ...] = dataclasses.field(
-        default=(3, 1, 1.5, 2, 1, 1, 1), metadata=_FIXED
+        default=(4, 1, 1.5, 3, 1, 1, 1), metadata=_FIXED
     )
     vae_widths: tuple[int, ...] = dataclasses.field(default=(16, 32, 64), metadata=_FIXED)
     latent_channels: int = 24
@@ -53,8 +53,8 @@ class Recipe:
     text_width: int = 64
     text_layers: int = 2
     tokens: int = 36
-    clean_steps: int = 8_000
-    steps: int = 10_000
+    clean_steps: int = 6_800
+    steps: int = 8_000
     batch: int = 64
     rate: float = 1.5e-3
     prediction_type: str = "v_prediction"
