@@ -84,6 +84,11 @@ class Judged:
     def __len__(self) -> int:
         return len(self._positions)
 
+    @property
+    def rewards(self) -> list[Reward | None]:
+        """The reward of each example, where it has one."""
+        return [self._rewards.get(position) for position in self._positions]
+
     def keys(self) -> Keys:
         keys = self._source.keys()
         names = keys.names

@@ -1,6 +1,6 @@
 """What the demo leaves to look at: the report, its tables as a text, and the contact sheet."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mre_jax.demo.claims import Claim
@@ -43,19 +43,32 @@ def write_page(
     text = f"{tables}\n\n{listed}\n"
     sections = [Section("The paper's tables, of the toy world", table=tables)]
     if scale.uses:
-        found = measure_uses(plan)
-        table, charts = uses_table(found), uses_charts(found)
-        for name, chart in charts.items():
-            write_atomically(out / f"use-of-rewards-{name}.svg", chart)
-        text = f"{text}\nUses of rewards\n{table}\n"
-        prose, figures = _USES, list(charts.values())
-        sections.insert(0, Section("When does conditioning pay?", prose, [], table, figures))
+        parts = list(_uses(plan))
+        sections = [*parts, *sections]
+        text += "".join(f"\n{part.heading}\n{part.table}\n" for part in parts)
     say(text)
     write_atomically(out / "tables.txt", text)
     opening = Section("What a reward does", _PROSE, [_opening(plan, rows, listed)])
     report_spec(plan).write(sections, opening=[opening])
     sheet = write_contact_sheet(rows, plan.results, out / "contact_sheet.png")
     return [out / "report.html", sheet, out / "first_edits.png", out / "tables.txt"]
+
+
+def _uses(plan: Plan) -> Iterator[Section]:
+    """Uses of rewards by share of clean triplets, and by judge."""
+    exact = [round_ for round_ in plan.rounds if not round_.judge]
+    erring = [round_ for round_ in plan.rounds if round_.judge]
+    as_drawn = [round_ for round_ in exact if round_.share is None]
+    parts = [("When does conditioning pay?", "clean", _USES, exact)]
+    if erring:
+        parts.append(("What a judge that errs costs", "judge", _JUDGES, [*as_drawn, *erring]))
+    for title, name, prose, rounds in parts:
+        found = measure_uses(plan, rounds)
+        charts = uses_charts(found)
+        for metric, chart in charts.items():
+            write_atomically(plan.out / f"uses-by-{name}-{metric}.svg", chart)
+        table = uses_table(found, judges=name == "judge")
+        yield Section(title, prose, [], table, list(charts.values()))
 
 
 def _opening(plan: Plan, rows: Sequence[Result], claims: str) -> Markup:
@@ -116,3 +129,8 @@ _USES = """\
 Every line is trained from the same editor, on the same triplets, for as many steps, and asked for
 the best where it can be asked. Intervals are over pictures; where every use was trained with
 several seeds, over the seeds."""
+
+_JUDGES = """\
+The rewards are of a judge that errs as stated: "noise" is the standard deviation of its error in
+points, "bias" what it gives too much; "as drawn" is the exact judge. Scores are exact; "by it" is
+what the judge who gave the rewards, and picked the best of several, says of the same edits."""

@@ -5,15 +5,16 @@ import functools
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from mre_jax.data.cache.description import CacheOptions
 from mre_jax.data.prepare import CacheSpec, PrepareSpec
 from mre_jax.demo.editor import EditorSizes
 from mre_jax.demo.jobs import Job, MakeToy, Train
+from mre_jax.demo.rounds import EXACT, MAIN_ROUND, Round
 from mre_jax.demo.scale import Scale
 from mre_jax.demo.systems import (
     ABLATIONS,
+    BEST,
     GUIDANCE_SCALE,
     MAIN,
     ONLY_BEST,
@@ -29,6 +30,8 @@ from mre_jax.demo.words import words_by_score
 from mre_jax.editing.model_spec import ModelSpec
 from mre_jax.editing.request import EditConditions
 from mre_jax.editing.settings import SamplingSettings
+from mre_jax.evaluation.best_of import BestOf
+from mre_jax.evaluation.edit_set import set_name
 from mre_jax.evaluation.suites.challenging import Challenging
 from mre_jax.evaluation.suites.real_edit import RealEdit
 from mre_jax.evaluation.system import Scores, SystemSpec
@@ -41,6 +44,7 @@ from mre_jax.weights.convert import ConvertSpec
 
 WORDS = "reward_words.json"
 _FIRST_SCENES = 3
+_FIRST = BestOf()  # of one
 _EDITS_AT_A_TIME = 21
 """On each device. It divides the edits of every benchmark here on one device, and those of most on
 two, four and eight: a batch that is not full costs as much as one that is."""
@@ -70,35 +74,6 @@ class Chapter:
 
     title: str
     steps: tuple[Step, ...]
-
-
-class Round(NamedTuple):
-    """Triplets, and a seed of the trainings on them: what all uses of rewards share.
-
-    Attributes:
-        share: of clean triplets, 0 to 1; None leaves it as the toy world draws them.
-        seed: of every training.
-    """
-
-    share: float | None = None
-    seed: int = 0
-
-    @property
-    def data(self) -> Path:
-        """Folder of the triplets, relative to the demo's."""
-        return Path() if self.share is None else Path(f"clean-{100 * self.share:g}")
-
-    @property
-    def folder(self) -> Path:
-        """Folder of what is trained, and of its results, relative to the demo's."""
-        return self.data / f"seed-{self.seed}" if self.seed else self.data
-
-    def name(self, step: str) -> str:
-        """The name of a step of this round."""
-        return "-".join((step, *self.folder.parts))
-
-
-MAIN_ROUND = Round()
 
 
 class Plan:
@@ -134,13 +109,18 @@ class Plan:
     @property
     def rounds(self) -> list[Round]:
         """All that the uses of rewards are compared on."""
-        return [
-            Round(share, seed) for share in self.scale.shares for seed in range(self.scale.seeds)
-        ]
+        scale = self.scale
+        given = [Round(share) for share in scale.shares]
+        given += [Round(judge=judge) for judge in scale.judges]
+        return [dataclasses.replace(one, seed=seed) for one in given for seed in range(scale.seeds)]
 
-    def results_of(self, round_: Round) -> Path:
-        """Folder of the results of a round."""
-        return self.out / round_.folder / "results"
+    def results_of(self, round_: Round, *, by_its_judge: bool = False) -> Path:
+        """Folder of the results of a round.
+
+        Args:
+            by_its_judge: as the judge who gave the rewards scores the edits, not as the exact one.
+        """
+        return self.out / round_.folder / ("results-judge" if by_its_judge else "results")
 
     @property
     def systems(self) -> tuple[System, ...]:
@@ -170,7 +150,7 @@ class Plan:
                 yield Chapter(title, tuple(self._again(round_)))
 
     def _first_edits(self) -> Step:
-        toy = MakeToy(self.first / "toy", self._toy(1, _FIRST_SCENES))
+        toy = MakeToy(self.first / "toy", self._toy(1, _FIRST_SCENES, MAIN_ROUND))
         benchmark = self.first / "toy" / "benchmark"
         system = self._system(PRETRAINED, EDITOR)
         return Step("first-edits", (toy, self._real_edit(system, self.first, benchmark)))
@@ -191,14 +171,22 @@ class Plan:
             rewards=str(toy / "RewardEdit.json"),
         )
         scale = self.scale
-        made = MakeToy(toy, self._toy(scale.examples, scale.scenes, round_.share))
+        made = MakeToy(toy, self._toy(scale.examples, scale.scenes, round_))
         cache = self._cache(folder, "cached", PERSPECTIVES)
-        return Step(Round(round_.share).name("prepare"), (made, prepare, cache))
+        name = dataclasses.replace(round_, seed=0).name("prepare")
+        return Step(name, (made, prepare, cache))
 
-    def _toy(self, examples: int, scenes: int, share: float | None = None) -> Settings:
-        clean: dict[str, Any] = {} if share is None else {"clean_share": share}
-        pixels = self.sizes.pixels
-        return Settings(examples, size=pixels, image_format="png", benchmark=scenes, **clean)
+    def _toy(self, examples: int, scenes: int, round_: Round) -> Settings:
+        return Settings(
+            examples,
+            size=self.sizes.pixels,
+            image_format="png",
+            benchmark=scenes,
+            variants=self.scale.variants,
+            clean_share=round_.share,
+            judge_noise=round_.judge.noise,
+            judge_bias=round_.judge.bias,
+        )
 
     def _cache(self, folder: Path, name: str, perspectives: tuple[str, ...]) -> CacheSpec:
         options = CacheOptions(
@@ -241,7 +229,7 @@ class Plan:
             yield Step("evaluate-challenging", (self._challenging(),))
 
     def _again(self, round_: Round) -> Iterator[Step]:
-        if round_.share is not None and round_.seed == 0:
+        if round_.data != MAIN_ROUND.data and round_.seed == 0:
             yield self._prepare(round_)
         for system in dict.fromkeys(use.system for use in self.uses):
             yield from self._training(system, round_)
@@ -253,16 +241,38 @@ class Plan:
         rewards = sweep if use.system.reward else None
         scale = self.scale.reward_guidance_scale
         conditions = guidance(self.words, scale) if use.guided else None
-        return self._evaluation(self._system(use.edits, model, rewards, conditions), round_)
+        system = self._system(use.edits, model, rewards, conditions)
+        return self._evaluation(system, round_, use.best_of)
 
-    def _evaluation(self, system: SystemSpec, round_: Round = MAIN_ROUND) -> Step:
+    def _evaluation(self, system: SystemSpec, round_: Round = MAIN_ROUND, best_of: int = 1) -> Step:
+        """By the exact judge, and by the judge who gave the rewards where that is another."""
         name = round_.name(f"evaluate-{system.name.replace(' ', '-')}")
-        benchmark = self.out / "toy" / "benchmark"
-        return Step(name, (self._real_edit(system, self.results_of(round_), benchmark),))
+        picker = round_.judged
+        picking = _FIRST
+        if best_of > 1:
+            picking = BestOf(best_of, judge=picker.name, options=picker.options)
+        benchmark, out = self.out / "toy" / "benchmark", self.results_of(round_)
+        exact = self._real_edit(system, out, benchmark, best_of=picking)
+        if not round_.judge:
+            return Step(name, (exact,))
+        if best_of == 1:
+            condition = BEST if system.rewards else ""
+            images = out / "edits" / exact.name / set_name(system.name, condition)
+            system = SystemSpec(system.name, images=str(images), condition=condition, size="keep")
+        out = self.results_of(round_, by_its_judge=True)
+        judged = self._real_edit(system, out, benchmark, judge=picker, best_of=picking)
+        return Step(name, (exact, judged))
 
-    def _real_edit(self, system: SystemSpec, out: Path, benchmark: Path) -> RealEdit:
-        judge = JudgeSpec("toy")
-        return RealEdit(data=str(benchmark), out=str(out), system=system, judge=judge)
+    def _real_edit(
+        self,
+        system: SystemSpec,
+        out: Path,
+        benchmark: Path,
+        judge: JudgeSpec = EXACT,
+        best_of: BestOf = _FIRST,
+    ) -> RealEdit:
+        data = str(benchmark)
+        return RealEdit(data=data, out=str(out), system=system, judge=judge, best_of=best_of)
 
     def _challenging(self) -> Challenging:
         toy = self.out / "toy"

@@ -3,6 +3,7 @@
 import dataclasses
 
 from mre_jax.evaluation.system import Scores, parse_rewards
+from mre_jax.toyworld.misjudgement import Misjudgement
 
 
 @dataclasses.dataclass(frozen=True)
@@ -10,7 +11,7 @@ class Scale:
     """Sizes of a demo.
 
     Attributes:
-        examples: triplets that are trained on.
+        examples: pictures with an instruction that are trained on.
         steps: of each training.
         scenes: of the benchmark; each has seven instructions.
         sampling_steps: of an edit.
@@ -21,6 +22,8 @@ class Scale:
         seeds: trainings of each use.
         shares: of clean triplets, for each of which the uses are compared; None is as the toy
             world draws them.
+        judges: judges that err, for each of which the uses are compared as the triplets are drawn.
+        variants: triplets of each picture and instruction; pairs of them are preferences.
         proves: whether the claims must hold.
     """
 
@@ -35,6 +38,8 @@ class Scale:
     reward_guidance_scale: float = 2.0
     seeds: int = 1
     shares: tuple[float | None, ...] = (None,)
+    judges: tuple[Misjudgement, ...] = ()
+    variants: int = 1
 
 
 SINGLE = "0/5/5,5/0/5,5/5/0"
@@ -45,7 +50,7 @@ STANDARD = Scale(
     6000, 750, 24, 16, parse_rewards(f"0,3,5,{SINGLE}"), ablations=False, uses=False, proves=True
 )
 FULL = Scale(
-    8000,
+    4000,
     750,
     40,
     16,
@@ -53,4 +58,7 @@ FULL = Scale(
     ablations=True,
     uses=True,
     proves=True,
+    shares=(None, 0.05, 0.1, 0.25, 0.5),
+    judges=(Misjudgement(noise=1.0), Misjudgement(noise=2.0), Misjudgement(noise=1.0, bias=1.0)),
+    variants=2,
 )

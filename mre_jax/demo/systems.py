@@ -16,7 +16,7 @@ from mre_jax.reward.scores import BEST as BEST_SCORES
 from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.reward.scores import WORST as WORST_SCORES
 from mre_jax.reward.text import asked_text
-from mre_jax.training.config import LossConfig
+from mre_jax.training.config import LossConfig, PreferenceConfig
 
 BEST, WORST = "5,5,5", "0,0,0"
 PRETRAINED, BASELINE, REWARD, FILTERED = "pretrained", "baseline", "reward", "filtered"
@@ -60,12 +60,14 @@ class Use:
         system: what is trained; uses that share one train it once.
         edits: what its edits are called in results.
         guided: whether it edits with reward guidance.
+        best_of: edits of each item, of which a judge picks one.
     """
 
     label: str
     system: System
     edits: str
     guided: bool = False
+    best_of: int = 1
 
     @property
     def condition(self) -> str:
@@ -75,6 +77,9 @@ class Use:
 
 def _reward(**switches: object) -> RewardConfig:
     return RewardConfig(**{"score_width": 64, "num_attention_heads": 4, **switches})  # type: ignore
+
+
+_PAIRS = PreferenceConfig(beta=1000.0, margin=0.5)
 
 
 def _loss(**changes: Any) -> LossConfig:
@@ -88,6 +93,8 @@ USES = (
     Use("conditioning with reward guidance", MAIN[1], GUIDED, guided=True),
     Use("filtering", System(FILTERED, min_score=4), FILTERED),
     Use("weighting by score", System("weighted", loss=_loss(score_weighting="linear")), "weighted"),
+    Use("preferences", System("preference", loss=_loss(preference=_PAIRS)), "preference"),
+    Use("best of 4 by the judge", MAIN[0], "best of 4", best_of=4),
 )
 ABLATIONS = (
     System("score only", _reward(text=False)),

@@ -1,4 +1,4 @@
-"""All uses of rewards side by side, at each share of clean triplets: a table and figures."""
+"""All uses of rewards side by side, on each set of triplets: a table and figures."""
 
 import dataclasses
 import math
@@ -9,6 +9,7 @@ from typing import TypeVar
 from scipy.stats import t as student
 
 from mre_jax.demo.plan import Plan
+from mre_jax.demo.rounds import Round
 from mre_jax.demo.systems import Use
 from mre_jax.evaluation.results import Result, read_results
 from mre_jax.evaluation.statistics.compare import summarize
@@ -17,62 +18,75 @@ from mre_jax.report.charts import Series, bar_chart, line_chart
 from mre_jax.report.html import Markup
 from mre_jax.reward.scores import PERSPECTIVES
 
-_SHOWN = "as drawn"
-
 T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
 class UseScore:
-    """What one use of rewards gives in one perspective.
+    """What one use of rewards gives in one perspective, on one set of triplets.
 
     Attributes:
         use: its label.
-        share: of clean triplets; None is as the toy world draws them.
+        triplets: the label of their round.
         metric: the perspective.
         mean: of all edits, and of all seeds.
         interval: over pictures; of several seeds over these.
+        by_its_judge: mean as the judge scores the edits who gave the rewards.
     """
 
     use: str
-    share: float | None
+    triplets: str
     metric: str
     mean: float
     interval: Interval
+    by_its_judge: float
 
 
-def measure_uses(plan: Plan) -> list[UseScore]:
-    """The scores of every use at every share, from the results of all rounds."""
+def measure_uses(plan: Plan, rounds: Iterable[Round]) -> list[UseScore]:
+    """The scores of every use on every set of triplets, from the results of rounds."""
+    seeds: dict[str, list[Round]] = {}
+    for round_ in rounds:
+        seeds.setdefault(round_.label, []).append(round_)
     found = []
-    for share in plan.scale.shares:
-        seeds = [
-            read_results(plan.results_of(round_)) for round_ in plan.rounds if round_.share == share
-        ]
+    for label, alike in seeds.items():
+        exact = [read_results(plan.results_of(round_)) for round_ in alike]
+        judged = exact
+        if alike[0].judge:
+            judged = [read_results(plan.results_of(one, by_its_judge=True)) for one in alike]
         for use in plan.uses:
             for metric in PERSPECTIVES:
-                series = [_series(rows, use, metric) for rows in seeds]
-                found.append(UseScore(use.label, share, metric, *_mean(series)))
+                mean, interval = _mean([_series(rows, use, metric) for rows in exact])
+                believed, _ = _mean([_series(rows, use, metric) for rows in judged])
+                score = UseScore(use.label, label, metric, mean, interval, believed)
+                found.append(score)
     return found
 
 
-def uses_table(found: Sequence[UseScore]) -> str:
-    """A line a use and share, in the order of both."""
-    cells = {(one.share, one.use, one.metric): one for one in found}
-    shares, uses = _distinct(one.share for one in found), _distinct(one.use for one in found)
-    rows = [["Clean", "Use of rewards", *(name.capitalize() for name in PERSPECTIVES)]]
-    for share in shares:
+def uses_table(found: Sequence[UseScore], *, judges: bool = False) -> str:
+    """A line a set of triplets and use, in the order of both.
+
+    Args:
+        judges: whether what the judge believes who gave the rewards stands beside what is true.
+    """
+    cells = {(one.triplets, one.use, one.metric): one for one in found}
+    triplets, uses = _distinct(one.triplets for one in found), _distinct(one.use for one in found)
+    names = [name.capitalize() for name in PERSPECTIVES]
+    head = ["Judge" if judges else "Triplets", "Use of rewards", *names]
+    rows = [[*head, *(f"{name}, by it" for name in names if judges)]]
+    for label in triplets:
         for use in uses:
-            scores = [cells[share, use, metric] for metric in PERSPECTIVES]
-            rows.append([_named(share), use, *map(_cell, scores)])
+            scores = [cells[label, use, metric] for metric in PERSPECTIVES]
+            believed = [f"{one.by_its_judge:.2f}" for one in scores if judges]
+            rows.append([label, use, *map(_cell, scores), *believed])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(line.rstrip() for line in [*lines[:1], "-" * len(lines[0]), *lines[1:]])
 
 
 def uses_charts(found: Sequence[UseScore]) -> dict[str, Markup]:
-    """By perspective, curves of all uses over the share; bars by name if there is one share."""
-    shares, uses = _distinct(one.share for one in found), _distinct(one.use for one in found)
-    if len(shares) == 1:
+    """By perspective, curves of all uses over the triplets; bars by name if they are one set."""
+    triplets, uses = _distinct(one.triplets for one in found), _distinct(one.use for one in found)
+    if len(triplets) == 1:
         series = [
             _as_series(use, [one for one in found if one.use == use], range(len(PERSPECTIVES)))
             for use in uses
@@ -86,15 +100,15 @@ def uses_charts(found: Sequence[UseScore]) -> dict[str, Markup]:
                 _as_series(
                     use,
                     [one for one in found if (one.use, one.metric) == (use, metric)],
-                    range(len(shares)),
+                    range(len(triplets)),
                 )
                 for use in uses
             ],
-            title=f"{metric} by share of clean triplets and use of rewards",
-            x_label="clean triplets",
+            title=f"{metric} by triplets and use of rewards",
+            x_label="triplets",
             y_label=f"{metric}, mean and 95 % interval",
-            x_ticks=range(len(shares)),
-            x_names=[_named(share) for share in shares],
+            x_ticks=range(len(triplets)),
+            x_names=triplets,
         )
         for metric in PERSPECTIVES
     }
@@ -128,10 +142,6 @@ def _as_series(name: str, found: Sequence[UseScore], places: Sequence[float]) ->
 
 def _cell(one: UseScore) -> str:
     return f"{one.mean:.2f} [{one.interval.low:.2f}, {one.interval.high:.2f}]"
-
-
-def _named(share: float | None) -> str:
-    return _SHOWN if share is None else f"{100 * share:g} %"
 
 
 def _distinct(values: Iterable[T]) -> list[T]:

@@ -9,13 +9,16 @@ from mre_jax.commands import convert, data, export, prepare, toy, train
 from mre_jax.commands.demo import command_line
 from mre_jax.demo.jobs import MakeToy, Train
 from mre_jax.demo.page import report_spec
-from mre_jax.demo.plan import Plan, Round
+from mre_jax.demo.plan import Plan
+from mre_jax.demo.rounds import Round
 from mre_jax.demo.scale import FULL, QUICK, STANDARD, Scale
 from mre_jax.demo.spec import DemoSpec
 from mre_jax.demo.systems import USES
 from mre_jax.errors import ConfigError, MreError
 from mre_jax.evaluation.judging import JudgedSuite
+from mre_jax.evaluation.suites.real_edit import RealEdit
 from mre_jax.report.spec import ReportSpec
+from mre_jax.toyworld.misjudgement import Misjudgement
 from mre_jax.training.export import ExportSpec
 
 
@@ -88,15 +91,31 @@ def test_no_two_steps_share_a_mark_and_no_two_trainings_a_folder(scale, tmp_path
 def test_uses_that_share_an_editor_train_it_once_a_round(tmp_path):
     plan = Plan(tmp_path, small(FULL, ablations=False, seeds=3))
     trained = [job.config for job in jobs(plan) if isinstance(job, Train)]
-    assert len(trained) == 3 * len({use.system for use in USES})
+    sets = len(FULL.shares) + len(FULL.judges)
+    assert len(trained) == 3 * sets * len({use.system for use in USES})
     assert {config.seed for config in trained} == {0, 1, 2}
 
 
 def test_seeds_of_one_share_have_their_triplets_in_common():
-    one, two = Round(0.1, 1), Round(0.1, 2)
+    one, two = Round(0.1, seed=1), Round(0.1, seed=2)
     assert one.data == two.data
     assert one.folder != two.folder
     assert Round(0.25).data != one.data
+
+
+def test_a_judge_that_errs_gives_the_rewards_and_picks_and_the_exact_one_scores(tmp_path):
+    erring = Misjudgement(noise=1.0, bias=0.5)
+    plan = Plan(tmp_path, small(FULL, ablations=False, shares=(None,), judges=(erring,)))
+    options = {"noise": "1", "bias": "0.5"}
+    (toy,) = [j.settings for j in jobs(plan) if isinstance(j, MakeToy) and j.settings.judge_noise]
+    assert (toy.judge_noise, toy.judge_bias) == (1.0, 0.5)
+    best = [job for job in jobs(plan) if isinstance(job, RealEdit) and job.best_of.count > 1]
+    assert [job.best_of.options for job in best] == [{}, options, options]
+    scored = [job for job in jobs(plan) if isinstance(job, RealEdit) and "noise" in str(job.out)]
+    by_judge = {True: options, False: {}}
+    for job in scored:
+        assert job.judge.options == by_judge[str(job.out).endswith("results-judge")]
+    assert len(scored) == 2 * len(USES)
 
 
 def test_sizes_that_exclude_each_other_are_refused():

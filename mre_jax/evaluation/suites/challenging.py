@@ -26,7 +26,7 @@ from mre_jax.evaluation.results import Result
 from mre_jax.evaluation.results_file import ResultsFile
 from mre_jax.evaluation.suites.case_table import write_picture
 from mre_jax.io.json_file import read_rows
-from mre_jax.reward.file import Reward, read_rewards
+from mre_jax.reward.file import read_rewards
 
 SUITE = "challenging"
 TARGETS = "Original"
@@ -89,9 +89,8 @@ class Challenging(JudgedSuite):
         Raises:
             DataError: if no example has scores that low, or as the source.
         """
-        rewards = read_rewards(self.reward_edit)
-        source = join(open_source(self.source, self.data), rewards)
-        low = _low(source, rewards, self.rule, self.max_score)
+        source = join(open_source(self.source, self.data), read_rewards(self.reward_edit))
+        low = _low(source, self.rule, self.max_score)
         if not low:
             raise DataError(
                 f"{self.reward_edit}: no example with {self.rule} of its scores at most "
@@ -113,14 +112,16 @@ class Challenging(JudgedSuite):
         return super()._rows(results, TARGETS, *systems)
 
 
-def _low(
-    source: Judged, rewards: Mapping[str, Reward], rule: str, limit: float
-) -> list[tuple[int, str]]:
-    """Position and key of the examples with low scores."""
+def _low(source: Judged, rule: str, limit: float) -> list[tuple[int, str]]:
+    """Position and name, or row, of the examples with low scores."""
     keys = source.keys()
-    labels = keys.names if source.report.key == "folder" else [str(row) for row in keys.rows]
-    found = enumerate(labels or ())
-    return [(place, key) for place, key in found if RULES[rule](rewards[key].scores) <= limit]
+    names = keys.names if source.report.key == "folder" else [str(row) for row in keys.rows]
+    judged = enumerate(zip(names or (), source.rewards, strict=True))
+    return [
+        (place, name)
+        for place, (name, reward) in judged
+        if reward is not None and RULES[rule](reward.scores) <= limit
+    ]
 
 
 def _rank(seed: int, id_: str) -> bytes:
@@ -137,14 +138,19 @@ def _case(triplet: Triplet, data: epath.Path, pictures: Path) -> Case:
         instruction=triplet.instruction,
         original=write_picture(triplet.original, pictures, f"{id_}_0", triplet.where),
         target=write_picture(triplet.edited, pictures, f"{id_}_1", triplet.where),
-        extra=_extra(data / triplet.id / "metadata.jsonl"),
+        extra=_extra(data, triplet.id),
     )
 
 
-def _extra(path: epath.Path) -> dict[str, Any]:
+def _extra(data: epath.Path, id_: str) -> dict[str, Any]:
     """Scene and edit of an example of the toy world."""
+    name, _, seed = id_.rpartition("_")  # where a folder holds several
     try:
-        _, row = next(read_rows(path))
-        return {"scene": row["scene"], "edit": row["edit"]}
-    except (DataError, LookupError, StopIteration):
-        return {}
+        for folder in filter(None, (id_, name)):
+            if (path := data / folder / "metadata.jsonl").exists():
+                rows = [row for _, row in read_rows(path)]
+                row = next((row for row in rows if str(row["seed"]) == seed), rows[0])
+                return {"scene": row["scene"], "edit": row["edit"]}
+    except (DataError, LookupError):
+        pass
+    return {}

@@ -9,6 +9,7 @@ from mre_jax.evaluation.system import SystemSpec
 from mre_jax.evaluation.tables.fill import build
 from mre_jax.judges.spec import JudgeSpec
 from mre_jax.reward.file import read_rewards
+from mre_jax.toyworld.dataset import Settings, write_dataset
 from tests.evaluation.commands import evaluate
 
 
@@ -57,3 +58,20 @@ def test_a_set_without_low_scores_says_so(toy, tmp_path):
         evaluate("challenging", toy / "triplets", "--system", "x", "--max-score", "-1", *options)
     with pytest.raises(ConfigError, match="what the targets are called"):
         evaluate("challenging", toy / "triplets", "--system", "Original", *options)
+
+
+def test_of_several_edits_of_a_picture_each_is_an_example(tmp_path):
+    world = tmp_path / "toy"
+    write_dataset(world, Settings(2, size=16, image_format="png", benchmark=1, variants=2))
+    suite = Challenging(
+        data=world / "triplets",
+        reward_edit=world / "RewardEdit.json",
+        max_score=5,
+        system=SystemSpec("x"),
+        judge=JudgeSpec("toy"),
+        out=tmp_path,
+    )
+    cases = suite.parts["challenging"]
+    assert {case.id for case in cases} == set(read_rewards(world / "RewardEdit.json"))
+    scenes = [json.dumps(case.extra["scene"]) for case in cases]
+    assert len(cases) == 4 and len(set(scenes)) == 2
