@@ -15,7 +15,6 @@ from mre_jax.demo.scale import Scale
 from mre_jax.demo.systems import (
     ABLATIONS,
     BEST,
-    GUIDANCE_SCALE,
     MAIN,
     ONLY_BEST,
     PRETRAINED,
@@ -37,7 +36,7 @@ from mre_jax.evaluation.suites.real_edit import RealEdit
 from mre_jax.evaluation.system import Scores, SystemSpec
 from mre_jax.judges.spec import JudgeSpec
 from mre_jax.reward.scores import PERSPECTIVES
-from mre_jax.toyworld import EDITOR
+from mre_jax.toyworld import EDITOR, GUIDANCE
 from mre_jax.toyworld.dataset import Settings
 from mre_jax.training.export import ExportSpec
 from mre_jax.weights.convert import ConvertSpec
@@ -299,7 +298,7 @@ class Plan:
             rewards=rewards,
             reward_texts=str(self.out / WORDS) if rewards else None,
             sampling=SamplingSettings(self.scale.sampling_steps),
-            conditions=conditions or EditConditions(guidance_scale=GUIDANCE_SCALE),
+            conditions=conditions or EditConditions(**GUIDANCE),
             size="keep",
             batch_size=_EDITS_AT_A_TIME,
         )

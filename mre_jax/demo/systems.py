@@ -16,6 +16,7 @@ from mre_jax.reward.scores import BEST as BEST_SCORES
 from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.reward.scores import WORST as WORST_SCORES
 from mre_jax.reward.text import asked_text
+from mre_jax.toyworld import GUIDANCE
 from mre_jax.training.config import LossConfig, PreferenceConfig
 
 BEST, WORST = "5,5,5", "0,0,0"
@@ -25,8 +26,6 @@ ONLY_BEST: tuple[Scores, ...] = (BEST_SCORES,)
 
 # In few steps the small errors of little noise drown what decides whether an edit is made.
 LOSS = LossConfig(min_snr_gamma=1.0)
-GUIDANCE_SCALE = 3.0
-"""Of the instruction, in every edit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +114,7 @@ def guidance(words: Mapping[str, Mapping[str, str]], scale: float) -> EditCondit
         scale: of reward guidance.
     """
     return EditConditions(
-        guidance_scale=GUIDANCE_SCALE,
+        **GUIDANCE,
         reward_guidance_scale=scale,
         low_reward_scores=WORST_SCORES,
         low_reward_text=asked_text(PERSPECTIVES, WORST_SCORES, words),
