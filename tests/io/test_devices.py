@@ -3,10 +3,19 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mre_jax.io.devices import _at_most, batch_mesh, copied, keep_programs, on_parts, split
+from mre_jax.io.devices import (
+    _at_most,
+    batch_mesh,
+    compiler_options,
+    copied,
+    keep_programs,
+    on_parts,
+    split,
+)
 
 COUNT = "from mre_jax.io.devices import use_all_cores; print(use_all_cores())"
 
@@ -67,3 +76,28 @@ def test_programs_are_kept_where_the_user_says(monkeypatch, tmp_path):
         assert keep_programs() == str(tmp_path / "mre_jax" / f"xla-{jax.__version__}")
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_networks_are_not_convolved_by_ynn_on_a_cpu():
+    """A newer jaxlib may rename the option, which it would refuse, or make it do nothing."""
+    picture, kernel = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 4, 4))
+    names = ("NHWC", "HWIO", "NHWC")
+
+    def convolve(picture, kernel):
+        return jax.lax.conv_general_dilated(
+            picture, kernel, (1, 1), "SAME", dimension_numbers=names
+        )
+
+    compiled = jax.jit(convolve, compiler_options=compiler_options("cpu")).lower(picture, kernel)
+    assert "__ynn_fusion" not in compiled.compile().as_text()
+    assert compiler_options("tpu") == {}
+
+
+def test_importing_networks_starts_no_device():
+    """A process of a pod must be able to say first which devices are its own."""
+    code = (
+        "import mre_jax.editing.program, mre_jax.training.step, mre_jax.data.cache.encoders\n"
+        "from jax._src import xla_bridge\n"
+        "assert not xla_bridge.backends_are_initialized()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
