@@ -12,11 +12,11 @@ from mre_jax.models.llama import (
     Attention,
     DecoderLayer,
     Llama,
-    LlamaConfig,
     LlamaForCausalLM,
     RMSNorm,
     rotary,
 )
+from mre_jax.models.llama_config import LlamaConfig
 from mre_jax.models.lora import LoRAConfig
 from tests.parity import load_torch, randomize_torch, relative_error, torch_shapes
 

@@ -6,7 +6,8 @@ import pytest
 from flax import nnx
 
 from mre_jax.models.layers import Compute
-from mre_jax.models.llama import LlamaConfig, LlamaForCausalLM
+from mre_jax.models.llama import LlamaForCausalLM
+from mre_jax.models.llama_config import LlamaConfig
 from mre_jax.models.lora import LoRAConfig
 from mre_jax.smartedit.losses import language_loss, new_rows_only
 from mre_jax.smartedit.prompt import IGNORED

@@ -10,7 +10,8 @@ from flax import nnx
 from mre_jax.diffusion.noise import Stream, item_keys, stream_keys
 from mre_jax.errors import ConfigError
 from mre_jax.models.layers import Compute
-from mre_jax.models.llama import LlamaConfig, LlamaForCausalLM
+from mre_jax.models.llama import LlamaForCausalLM
+from mre_jax.models.llama_config import LlamaConfig
 from mre_jax.smartedit.prompt import PromptSizes, PromptWriter
 from mre_jax.smartedit.reply import (
     ReplySampler,
