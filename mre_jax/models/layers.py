@@ -62,9 +62,9 @@ def linear(
     zero: bool = False,
     std: float | None = None,
 ) -> nnx.Linear:
-    """A dense layer; with `zero` its output starts at exactly 0, with `std` its weights at N(0, std).
+    """A dense layer; with `zero` its output starts at exactly 0.
 
-    Without either the weights start with the variance 1 / in_features (LeCun).
+    Otherwise its weights start with the deviation `std`, or in_features**-0.5 (LeCun).
     """
     return nnx.Linear(
         in_features,

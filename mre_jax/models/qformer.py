@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange, repeat
 from flax import nnx
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Key
 
 from mre_jax.errors import ConfigError
 from mre_jax.models.config_dict import check_divides, check_model_type, read_config, write_config
@@ -80,19 +80,25 @@ class QFormerConfig:
 
 
 class _Dropout:
-    """Dropout that draws anew at each call; without a key the identity."""
+    """Dropout that draws anew at each call, for each example; without keys the identity."""
 
-    def __init__(self, rate: float, key: PRNGKeyArray | None):
-        self._rate, self._key = rate, key
+    def __init__(self, rate: float, keys: Key[Array, " b"] | None):
+        self._rate, self._keys = rate, keys
         self._calls = itertools.count()
 
     def __call__(self, x: Array) -> Array:
-        if self._key is None or self._rate == 0:
+        if self._keys is None or self._rate == 0:
             return x
-        key = jax.random.fold_in(self._key, next(self._calls))
+        number = next(self._calls)
+
+        def draw(key: Array) -> Array:
+            return jax.random.bernoulli(
+                jax.random.fold_in(key, number), 1 - self._rate, x.shape[1:]
+            )
+
         # Apart from its uses: XLA may else draw once more in every one of them.
-        kept = jax.lax.optimization_barrier(jax.random.bernoulli(key, 1 - self._rate, x.shape))
-        return jnp.where(kept, x / (1 - self._rate), jnp.zeros_like(x))
+        kept = jax.lax.optimization_barrier(jax.vmap(draw)(self._keys))
+        return jnp.where(kept, x / share, jnp.zeros_like(x))
 
 
 class QueryKeyValue(nnx.Module):
@@ -193,9 +199,9 @@ class QFormerLayer(nnx.Module):
         x: Float[Array, "b n d"],
         states: Float[Array, "b t e"],
         mask: Bool[Array, "b t"] | None,
-        key: PRNGKeyArray | None,
+        dropout_keys: Key[Array, " b"] | None,
     ) -> Float[Array, "b n d"]:
-        dropout = _Dropout(self.dropout, key)
+        dropout = _Dropout(self.dropout, dropout_keys)
         x = self.attention(x, x, None, dropout)
         if self.attends:
             x = self.crossattention(x, states, mask, dropout)
@@ -232,11 +238,11 @@ class Encoder(nnx.Module):
         x: Float[Array, "b n d"],
         states: Float[Array, "b t e"],
         mask: Bool[Array, "b t"] | None,
-        key: PRNGKeyArray | None,
+        dropout_keys: Key[Array, " b"] | None,
     ) -> Float[Array, "b n d"]:
         for index, layer in enumerate(self.layer):
             call = jax.checkpoint(layer.__call__) if self.compute.remat else layer
-            x = call(x, states, mask, None if key is None else jax.random.fold_in(key, index))
+            x = call(x, states, mask, _folded(dropout_keys, index))
         return x
 
 
@@ -266,23 +272,28 @@ class QFormer(nnx.Module):
         self,
         encoder_hidden_states: Float[Array, "b t e"],
         encoder_attention_mask: Bool[Array, "b t"] | None = None,
-        dropout_key: PRNGKeyArray | None = None,
+        dropout_keys: Key[Array, " b"] | None = None,
     ) -> Float[Array, "b n d"]:
         """n text states of width d, in the compute dtype.
 
         Args:
             encoder_hidden_states: states of width e, `config.encoder_width`.
             encoder_attention_mask: which of them are seen; None is all.
-            dropout_key: draws what training drops; None drops nothing.
+            dropout_keys: one per example, for what training drops; None drops nothing.
         """
         states = encoder_hidden_states.astype(self.compute.dtype)
         queries = self.query_tokens[...].astype(self.compute.dtype)
         queries = repeat(queries, "1 n d -> b n d", b=states.shape[0])
-        first = None  # what is dropped before the first layer
-        if dropout_key is not None:
-            dropout_key, first = jax.random.split(dropout_key)
-        x = _Dropout(self.config.dropout, first)(self.embeddings(queries))
-        return self.encoder(x, states, encoder_attention_mask, dropout_key)
+        layers = self.config.num_hidden_layers
+        dropout = _Dropout(self.config.dropout, _folded(dropout_keys, layers))
+        x = dropout(self.embeddings(queries))
+        return self.encoder(x, states, encoder_attention_mask, dropout_keys)
+
+
+def _folded(keys: Key[Array, " b"] | None, number: int) -> Key[Array, " b"] | None:
+    if keys is None:
+        return None
+    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
 
 def _linear(in_features: int, out_features: int, *, compute: Compute, rngs: nnx.Rngs) -> nnx.Linear:

@@ -1,4 +1,4 @@
-"""PyTorch's side of SmartEdit's QFormer and BIM, from transformers' layers with the same arithmetic.
+"""PyTorch's side of SmartEdit's QFormer and BIM, from transformers' layers of the same arithmetic.
 
 Blip2's QFormer is SmartEdit's but for two names; Segment Anything's two-way transformer and
 positions are its BIM's but for the norms' names. What joins them is written here.
