@@ -41,7 +41,7 @@ class Pair:
     """A request and the reply to it.
 
     Attributes:
-        human: the request, with `[cap]` at least once.
+        human: the request, with `[cap]` once.
         gpt: the reply, which ends in ` [img].`.
     """
 
@@ -149,7 +149,10 @@ def _check(where: str, kind: str, text: str) -> None:
     token = _TOKEN.search(text)
     if token:
         raise DataError(f"{where}: {token[0]} is a token of the network; take it out")
-    if kind == "human" and TEXT_PLACE not in text:
-        raise DataError(f"{where}: the Human line has no {TEXT_PLACE}, the instruction's place")
+    if kind == "human" and text.count(TEXT_PLACE) != 1:
+        found = text.count(TEXT_PLACE) or "no"
+        raise DataError(
+            f"{where}: the Human line has {found} {TEXT_PLACE}, the instruction's place; have one"
+        )
     if kind == "gpt" and not text.endswith(IMAGE_PLACE):
         raise DataError(f"{where}: the GPT line does not end in {IMAGE_PLACE!r}, the image's place")

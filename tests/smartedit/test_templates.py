@@ -70,6 +70,7 @@ def test_released_weights_with_our_words_are_warned_of(recwarn):
         ("GPT: b [img].\n", "line 1: gpt out of turn"),
         ("Human: a [cap]\nHuman: b [cap]\nGPT: c [img].", "line 2: human out of turn"),
         ("Human: a\nGPT: b [img].", r"line 1: the Human line has no \[cap\]"),
+        ("Human: [cap] [cap]\nGPT: b [img].", r"line 1: the Human line has 2 \[cap\]"),
         ("Human: a [cap]\nGPT: b [img]", r"line 2: the GPT line does not end in ' \[img\]\.'"),
         ("Human: a [cap] <img_0>\nGPT: b [img].", "line 1: <img_0> is a token"),
         ("Human: a [cap]\nGPT: b </s> [img].", "line 2: </s> is a token"),
