@@ -30,7 +30,7 @@ def language_loss(logits: Float[Array, "b t v"], labels: Int[Array, "b t"]) -> F
     found = jnp.take_along_axis(wide, ids[..., None], axis=-1)[..., 0]
     losses = jax.nn.logsumexp(wide, axis=-1) - found
     total = jnp.sum(jnp.where(predicted, losses, 0))
-    return total / jnp.maximum(jnp.sum(predicted), 1)
+    return total / jnp.maximum(jnp.sum(predicted, dtype=jnp.float32), 1)
 
 
 def new_rows_only(

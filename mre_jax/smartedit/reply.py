@@ -130,7 +130,7 @@ def sample_reply(
         # What is no image token in its order is written beyond the end, where it is dropped.
         at = jnp.where(is_image & in_order, images, wanted)
         states = writing.states.at[rows, at].set(state.astype(jnp.float32), mode="drop")
-        images = images + is_image
+        images = images + is_image.astype(jnp.int32)
         following = chosen(state, number + 1)
         over = ~in_order | (images == wanted)
         return _Writing(
@@ -212,7 +212,8 @@ class ReplySampler:
             fresh = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, jnp.uint32(attempt))
             reply = self._sample(self._graph, self._state, asked, image_features, fresh)
             states = jnp.where(missing[:, None, None], reply.states, states)
-            missing &= ~np.asarray(reply.complete)
+            # Not in place: JAX may still be reading it.
+            missing = missing & ~np.asarray(reply.complete)
             if not missing.any():
                 return states
             if attempt == 0:
