@@ -47,7 +47,7 @@ $(STAMP): pyproject.toml requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable '.[torch,data,judge,report,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[torch,data,judge,report,smartedit,dev]'
 	touch $@
 
 clean:

@@ -36,7 +36,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Whole signatures where arrays meet. In the other rooms what users call checks its arguments
 # itself, and is tested doing so: there the shapes alone are checked.
 install_import_hook(["mre_jax.models", "mre_jax.diffusion"], "beartype.beartype")
-SHAPED = ("data", "editing", "evaluation", "io", "toyworld", "training", "weights")
+SHAPED = ("data", "editing", "evaluation", "io", "smartedit", "toyworld", "training", "weights")
 install_import_hook([f"mre_jax.{room}" for room in SHAPED], "tests.shapes.check_arrays")
 
 

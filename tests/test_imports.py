@@ -14,6 +14,7 @@ ROOMS = (
     {"models", "diffusion"},
     {"pytorch"},
     {"weights"},
+    {"smartedit"},
     {"data", "editing"},
     {"training"},
     {"toyworld"},

@@ -21,6 +21,7 @@ class Stream(enum.IntEnum):
 
     LATENTS = 0
     STEPS = 1
+    REPLY = 2
 
 
 def item_keys(seeds: Sequence[int], item_ids: Sequence[str]) -> Key[Array, " b"]:

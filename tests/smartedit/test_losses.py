@@ -1,0 +1,88 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mre_jax.smartedit.losses import language_loss, new_rows_only
+from mre_jax.smartedit.prompt import IGNORED
+from tests.parity import relative_error
+
+RANDOM = np.random.default_rng(0)
+LOGITS = (3 * RANDOM.normal(size=(2, 7, 11))).astype(np.float32)
+LABELS = np.where(RANDOM.random((2, 7)) < 0.6, RANDOM.integers(0, 11, (2, 7)), IGNORED)
+
+
+def _theirs(logits, labels):
+    torch = pytest.importorskip("torch")
+    flat = logits[:, :-1].reshape(-1, logits.shape[-1])
+    return torch.nn.functional.cross_entropy(flat, labels[:, 1:].reshape(-1), ignore_index=IGNORED)
+
+
+def test_the_loss_and_its_gradient_are_pytorchs():
+    torch = pytest.importorskip("torch")
+    logits = torch.from_numpy(LOGITS).requires_grad_()
+    theirs = _theirs(logits, torch.from_numpy(LABELS))
+    theirs.backward()
+    ours, gradient = jax.value_and_grad(language_loss)(jnp.asarray(LOGITS), jnp.asarray(LABELS))
+    assert relative_error(ours, theirs) < 1e-5
+    assert relative_error(gradient, logits.grad) < 1e-5
+
+
+def test_bfloat16_logits_are_summed_in_float32():
+    logits = jnp.asarray(LOGITS, jnp.bfloat16)
+    exact = language_loss(logits.astype(jnp.float32), jnp.asarray(LABELS))
+    loss = language_loss(logits, jnp.asarray(LABELS))
+    assert loss.dtype == jnp.float32 and loss == exact
+
+
+def test_nothing_predicted_is_no_loss_and_no_gradient():
+    labels = jnp.full((2, 7), IGNORED).at[:, 0].set(3)
+    loss, gradient = jax.value_and_grad(language_loss)(jnp.asarray(LOGITS), labels)
+    assert loss == 0 and not gradient.any()
+
+
+def test_only_new_rows_train_as_when_pytorch_writes_the_old_ones_back():
+    """The official code trains all rows, and restores the base's before each forward pass."""
+    torch = pytest.importorskip("torch")
+    rows, width, first = 11, 4, 8
+    table = RANDOM.normal(size=(rows, width)).astype(np.float32)
+    head = RANDOM.normal(size=(rows, width)).astype(np.float32)
+    ids = RANDOM.integers(0, rows, (2, 7))
+
+    theirs = [torch.nn.Parameter(torch.from_numpy(start.copy())) for start in (table, head)]
+    optimizer = torch.optim.AdamW(theirs, lr=1e-2, weight_decay=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        logits = theirs[0][torch.from_numpy(ids)] @ theirs[1].T
+        _theirs(logits, torch.from_numpy(LABELS)).backward()
+        optimizer.step()
+        with torch.no_grad():
+            for parameter, start in zip(theirs, (table, head), strict=True):
+                parameter[:first] = torch.from_numpy(start[:first])
+
+    def masked(tree):
+        return {
+            "embedding": new_rows_only(tree["embedding"], first),
+            "kernel": new_rows_only(tree["kernel"], first, axis=1),
+        }
+
+    def loss(params):
+        logits = params["embedding"][ids] @ params["kernel"]
+        return language_loss(logits, jnp.asarray(LABELS))
+
+    optimizer = optax.adamw(1e-2, weight_decay=0.1)
+    params = {"embedding": jnp.asarray(table), "kernel": jnp.asarray(head.T)}
+    state = optimizer.init(params)
+    for _ in range(3):
+        gradient = masked(jax.grad(loss)(params))
+        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer
+            updates, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, masked(updates))
+    ours = (params["embedding"], params["kernel"].T)
+    for mine, other, start in zip(ours, theirs, (table, head), strict=True):
+        assert np.array_equal(mine[:first], start[:first])
+        assert (
+            relative_error(mine[first:] - start[first:], other.detach()[first:] - start[first:])
+            < 1e-4
+        )
