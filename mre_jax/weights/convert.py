@@ -22,8 +22,8 @@ class ConvertSpec:
     """What to read, and how to write it.
 
     Attributes:
-        src: a model folder, a component's folder or a CompVis .ckpt; a path, gs://..., or
-            org/name@REVISION on the hub.
+        src: a model folder, a component's folder, a CompVis .ckpt or SmartEdit's official release;
+            a path, gs://..., or org/name@REVISION on the hub.
         dst: the folder to write; a path, or gs://... in a bucket.
         weights: moving average or not, of a model that has both (default: ema).
         in_channels: input channels of the UNet; new ones start at zero (default: an editor's, 8
