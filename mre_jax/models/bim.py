@@ -282,7 +282,7 @@ def resized(
         return image_features
     wide = image_features.astype(jnp.float32)
     shape = (batch, height, width, channels)
-    made = jax.image.resize(wide, shape, "bilinear", antialias=False)
+    made: Array = jax.image.resize(wide, shape, "bilinear", antialias=False)
     return made.astype(image_features.dtype)
 
 

@@ -34,7 +34,7 @@ class Compute:
     remat: bool = False
 
 
-class Buffer(nnx.Param):
+class Buffer(nnx.Param[Array]):
     """Values that are stored with a network's weights and that training leaves as they are.
 
     The filter of what is trained is `nnx.All(nnx.Param, nnx.Not(Buffer))`.

@@ -89,12 +89,10 @@ class _Dropout:
     def __call__(self, x: Array) -> Array:
         if self._keys is None or self._rate == 0:
             return x
-        number = next(self._calls)
+        number, share = next(self._calls), 1 - self._rate
 
         def draw(key: Array) -> Array:
-            return jax.random.bernoulli(
-                jax.random.fold_in(key, number), 1 - self._rate, x.shape[1:]
-            )
+            return jax.random.bernoulli(jax.random.fold_in(key, number), share, x.shape[1:])
 
         # Apart from its uses: XLA may else draw once more in every one of them.
         kept = jax.lax.optimization_barrier(jax.vmap(draw)(self._keys))

@@ -73,7 +73,8 @@ def write_weights(
         filled += size
     if len(shards) == 1:
         return {path: write_safetensors(path, tensors, arrays)}
-    written, placed = {}, {}
+    written: dict[Path, str] = {}
+    placed: dict[str, str] = {}
     stream = iter(arrays)
     for number, names in enumerate(shards, 1):
         place = path.with_name(f"{path.stem}-{number:05}-of-{len(shards):05}{path.suffix}")
