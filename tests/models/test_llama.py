@@ -285,6 +285,31 @@ def test_rematerialisation_changes_no_gradient():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_sharded_parameters_give_the_same_states():
+    """Each over all devices, as 13 GB must be on chips of 16 GB."""
+    ours = _adapted(GROUPED, LoRAConfig(r=2))
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("fsdp",))
+
+    def placed(x):
+        axis = next((axis for axis, size in enumerate(x.shape) if size % 8 == 0), None)
+        spec = jax.P(*("fsdp" if at == axis else None for at in range(x.ndim)))
+        return jax.device_put(x, jax.NamedSharding(mesh, spec))
+
+    graph, state = nnx.split(ours)
+    split = jax.tree.map(placed, state)
+    largest = max(jax.tree.leaves(split), key=lambda x: x.size)
+    assert largest.addressable_shards[0].data.size * 8 == largest.size
+
+    @jax.jit
+    def run(state):
+        llama = nnx.merge(graph, state).model
+        states, cache = llama.prefill(jnp.asarray(IDS), jnp.asarray(LENGTHS), 12)
+        return states, llama.step(jnp.array([3, 4]), cache)[0]
+
+    for a, b in zip(run(split), run(state), strict=True):
+        assert relative_error(a, b) < 1e-5
+
+
 def test_equal_layers_are_lowered_once():
     """Or tracing 40 layers would take 40 times as long."""
     graph, state = nnx.split(_make(Llama, TINY))

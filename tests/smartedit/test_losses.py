@@ -3,10 +3,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
+from mre_jax.models.layers import Compute
+from mre_jax.models.llama import LlamaConfig, LlamaForCausalLM
+from mre_jax.models.lora import LoRAConfig
 from mre_jax.smartedit.losses import language_loss, new_rows_only
 from mre_jax.smartedit.prompt import IGNORED
-from tests.parity import relative_error
+from mre_jax.smartedit.splice import image_token_states, splice_image
+from tests.parity import load_torch, randomize_torch, relative_error
 
 RANDOM = np.random.default_rng(0)
 LOGITS = (3 * RANDOM.normal(size=(2, 7, 11))).astype(np.float32)
@@ -82,7 +87,67 @@ def test_only_new_rows_train_as_when_pytorch_writes_the_old_ones_back():
     ours = (params["embedding"], params["kernel"].T)
     for mine, other, start in zip(ours, theirs, (table, head), strict=True):
         assert np.array_equal(mine[:first], start[:first])
-        assert (
-            relative_error(mine[first:] - start[first:], other.detach()[first:] - start[first:])
-            < 1e-4
+        moved = other.detach().numpy()[first:] - start[first:]
+        assert relative_error(mine[first:] - start[first:], moved) < 1e-4
+
+
+def test_gradients_of_text_and_states_are_pytorchs_through_picture_and_adapters():
+    """Of the language loss and of what the image tokens' states lead to, at every parameter."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    peft = pytest.importorskip("peft")
+    lora = LoRAConfig(r=2, lora_alpha=4)
+    config = LlamaConfig(
+        vocab_size=11,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=16,
+    )
+    reference = transformers.LlamaForCausalLM(transformers.LlamaConfig(**config.to_dict()))
+    adapters = peft.LoraConfig(**{**lora.to_dict(), "lora_dropout": 0.0})
+    reference = randomize_torch(peft.inject_adapter_in_model(adapters, reference))
+
+    def named(pairs):
+        return {
+            name.replace(".base_layer", "").replace(".default", ""): value for name, value in pairs
+        }
+
+    ours = LlamaForCausalLM(config, lora, compute=Compute(), rngs=nnx.Rngs(0))
+    load_torch(ours, named(reference.state_dict().items()))
+    ids, start = RANDOM.integers(0, 11, (2, 7)), np.array([1, 3])
+    shown = RANDOM.normal(size=(2, 3, 16)).astype(np.float32)
+    positions = np.array([[4, 5], [6, 0]])
+    weight = RANDOM.normal(size=(2, 2, 16)).astype(np.float32)
+
+    for parameter in reference.parameters():
+        parameter.requires_grad_()
+    embedded = reference.model.embed_tokens(torch.from_numpy(ids))
+    rows = [
+        torch.cat([text[:at], torch.from_numpy(picture), text[at + 3 :]])
+        for text, picture, at in zip(embedded, shown, start, strict=True)
+    ]
+    states = reference.model(inputs_embeds=torch.stack(rows)).last_hidden_state
+    loss = _theirs(reference.lm_head(states), torch.from_numpy(LABELS))
+    taken = states[torch.arange(2)[:, None], torch.from_numpy(positions)]
+    (loss + (taken * torch.from_numpy(weight)).sum()).backward()
+    theirs = named((name, p.grad) for name, p in reference.named_parameters())
+
+    graph, state = nnx.split(ours)
+
+    def both(state):
+        model = nnx.merge(graph, state)
+        text = splice_image(
+            model.model.embed_tokens(jnp.asarray(ids)), jnp.asarray(shown), jnp.asarray(start)
         )
+        states = model.model(text)
+        taken = image_token_states(states, jnp.asarray(positions))
+        return language_loss(model.logits(states), jnp.asarray(LABELS)) + jnp.sum(taken * weight)
+
+    gradient = nnx.to_flat_state(jax.jit(jax.grad(both))(state))
+    assert len(gradient) == len(theirs)
+    for path, value in gradient:
+        name = ".".join([*map(str, path[:-1]), "weight"])
+        value = value[...].T if path[-1] == "kernel" else value[...]
+        assert relative_error(value, theirs[name]) < 1e-4, name
