@@ -101,8 +101,11 @@ class VisionEmbeddings(nnx.Module):
         return tokens + self.position_embedding(jnp.arange(tokens.shape[1]))
 
 
-class VisionTransformer(nnx.Module):
-    """What the checkpoints call `vision_model`, with their spelling of its first norm."""
+class VisionStates(nnx.Module):
+    """What the checkpoints call `vision_model`, up to the states of its last layer.
+
+    The first norm has the checkpoints' spelling.
+    """
 
     def __init__(self, config: CLIPVisionConfig, *, compute: Compute, rngs: nnx.Rngs):
         self.config = config
@@ -110,9 +113,9 @@ class VisionTransformer(nnx.Module):
         self.embeddings = VisionEmbeddings(config, compute=compute, rngs=rngs)
         self.pre_layrnorm = norm(config, compute=compute, rngs=rngs)
         self.encoder = Encoder(config, causal=False, compute=compute, rngs=rngs)
-        self.post_layernorm = norm(config, compute=compute, rngs=rngs)
 
-    def __call__(self, pixel_values: Float[Array, "b H W c"]) -> CLIPVisionOutput:
+    def states(self, pixel_values: Float[Array, "b H W c"]) -> Float[Array, "b n d"]:
+        """One state per token, the class token's first."""
         side = self.config.image_size
         if pixel_values.shape[1:3] != (side, side):
             raise ConfigError(
@@ -120,7 +123,18 @@ class VisionTransformer(nnx.Module):
                 f"this encoder; resize it to {side}x{side}, image_size"
             )
         x = self.embeddings(pixel_values.astype(self.compute.dtype))
-        states = self.encoder(self.pre_layrnorm(x))
+        return self.encoder(self.pre_layrnorm(x))
+
+
+class VisionTransformer(VisionStates):
+    """What the checkpoints call `vision_model`, whole."""
+
+    def __init__(self, config: CLIPVisionConfig, *, compute: Compute, rngs: nnx.Rngs):
+        super().__init__(config, compute=compute, rngs=rngs)
+        self.post_layernorm = norm(config, compute=compute, rngs=rngs)
+
+    def __call__(self, pixel_values: Float[Array, "b H W c"]) -> CLIPVisionOutput:
+        states = self.states(pixel_values)
         return CLIPVisionOutput(states, self.post_layernorm(states[:, 0]))
 
 
@@ -160,3 +174,38 @@ class CLIPVisionModelWithProjection(CLIPVisionModel):
     def __call__(self, pixel_values: Float[Array, "b H W c"]) -> CLIPVisionOutput:
         output = self.vision_model(pixel_values)
         return output._replace(image_embeds=self.visual_projection(output.pooler_output))
+
+
+class CLIPPatchEncoder(nnx.Module):
+    """The image encoder as LLaVA's language model sees through it (Liu et al. 2023).
+
+    It gives the states of the layer before the last, without the class token's and not normalised.
+    The last layer, the norm after it and the projection, which a released file also holds, are not
+    built: `config.num_hidden_layers` counts the last layer all the same.
+
+    Raises:
+        ConfigError: for images of another size than `config.image_size`, or fewer than 2 layers.
+
+    Example:
+        >>> config = CLIPVisionConfig(hidden_size=32, num_hidden_layers=2, image_size=28)
+        >>> encoder = nnx.eval_shape(
+        ...     lambda: CLIPPatchEncoder(config, compute=Compute(), rngs=nnx.Rngs(0))
+        ... )
+        >>> pixels = jnp.zeros((1, 28, 28, 3))
+        >>> nnx.eval_shape(lambda encoder: encoder(pixels), encoder).shape
+        (1, 4, 32)
+    """
+
+    def __init__(self, config: CLIPVisionConfig, *, compute: Compute, rngs: nnx.Rngs):
+        layers = config.num_hidden_layers
+        if layers < 2:
+            raise ConfigError(
+                f"num_hidden_layers {layers} has no layer before the last; it must be 2 or more"
+            )
+        self.config = config
+        seen = dataclasses.replace(config, num_hidden_layers=layers - 1)
+        self.vision_model = VisionStates(seen, compute=compute, rngs=rngs)
+
+    def __call__(self, pixel_values: Float[Array, "b H W c"]) -> Float[Array, "b n d"]:
+        """n patches, row by row, of normalised pixels (CLIP's mean and deviation)."""
+        return self.vision_model.states(pixel_values)[:, 1:]

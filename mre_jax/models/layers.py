@@ -34,6 +34,13 @@ class Compute:
     remat: bool = False
 
 
+class Buffer(nnx.Param[Array]):
+    """Values that are stored with a network's weights and that training leaves as they are.
+
+    The filter of what is trained is `nnx.All(nnx.Param, nnx.Not(Buffer))`.
+    """
+
+
 def make_rngs(seed: int | Array) -> nnx.Rngs:
     """`nnx.Rngs(seed)` with the same keys, made to build a large network under a trace.
 
@@ -53,13 +60,17 @@ def linear(
     rngs: nnx.Rngs,
     use_bias: bool = True,
     zero: bool = False,
+    std: float | None = None,
 ) -> nnx.Linear:
-    """A dense layer; with `zero` its output starts at exactly 0."""
+    """A dense layer; with `zero` its output starts at exactly 0.
+
+    Otherwise its weights start with the deviation `std`, or in_features**-0.5 (LeCun).
+    """
     return nnx.Linear(
         in_features,
         out_features,
         use_bias=use_bias,
-        kernel_init=_kernel_init(zero),
+        kernel_init=_kernel_init(zero, std),
         dtype=compute.dtype,
         rngs=rngs,
     )
@@ -212,8 +223,10 @@ class _LayerNorm(nnx.LayerNorm):
         return normed.astype(x.dtype)
 
 
-def _kernel_init(zero: bool) -> nnx.initializers.Initializer:
-    return nnx.initializers.zeros if zero else nnx.initializers.lecun_normal()
+def _kernel_init(zero: bool, std: float | None = None) -> nnx.initializers.Initializer:
+    if zero:
+        return nnx.initializers.zeros
+    return nnx.initializers.lecun_normal() if std is None else nnx.initializers.normal(std)
 
 
 def _quick_gelu(x: Array) -> Array:

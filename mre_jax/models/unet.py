@@ -29,10 +29,13 @@ class Condition(NamedTuple):
     Attributes:
         blocks: for each block in order (down, mid, up) keys and values of each transformer.
         reward: None where the whole batch has no reward.
+        image_features: what is added to the first feature map, at the latents' grid; None for an
+            editor without.
     """
 
     blocks: tuple[BlockContext, ...]
     reward: RewardFeatures | None
+    image_features: Float[Array, "b h w c"] | None = None
 
 
 class UNet(nnx.Module):
@@ -99,25 +102,35 @@ class UNet(nnx.Module):
         timestep: Num[Array, "b"],
         encoder_hidden_states: Float[Array, "b t d"],
         reward: RewardInputs | None = None,
+        image_features: Float[Array, "b h w c"] | None = None,
     ) -> Float[Array, "b h w c_out"]:
-        """`denoise` with the `condition` of its last two arguments."""
-        return self.denoise(sample, timestep, self.condition(encoder_hidden_states, reward))
+        """`denoise` with the `condition` of its last three arguments."""
+        condition = self.condition(encoder_hidden_states, reward, image_features)
+        return self.denoise(sample, timestep, condition)
 
     def condition(
-        self, encoder_hidden_states: Float[Array, "b t d"], reward: RewardInputs | None = None
+        self,
+        encoder_hidden_states: Float[Array, "b t d"],
+        reward: RewardInputs | None = None,
+        image_features: Float[Array, "b h w c"] | None = None,
     ) -> Condition:
-        """Computes all that depends on prompt and reward alone.
+        """Computes all that depends on neither sample nor timestep.
 
         Args:
             reward: None for no reward in the whole batch, which leaves exactly the arithmetic of
                 the plain UNet; `RewardInputs.present` takes it from single examples. A UNet
                 without reward parts ignores it.
+            image_features: SmartEdit's v', of the UNet's first width and at the latents' grid
+                (`mre_jax.models.bim.resized`); None leaves exactly the arithmetic without it.
         """
         states = encoder_hidden_states.astype(self.compute.dtype)
         blocks: list[DownBlock | MidBlock | UpBlock]
         blocks = [*self.down_blocks, self.mid_block, *self.up_blocks]
         features = None if self.reward is None or reward is None else self.reward(reward)
-        return Condition(tuple(block_context(block, states) for block in blocks), features)
+        if image_features is not None:
+            image_features = image_features.astype(self.compute.dtype)
+        contexts = tuple(block_context(block, states) for block in blocks)
+        return Condition(contexts, features, image_features)
 
     def denoise(
         self,
@@ -138,6 +151,8 @@ class UNet(nnx.Module):
         additions = iter(reward.blocks if reward and reward.blocks else ())
         time = self._embed_time(timestep, reward)
         x = self.conv_in(sample)
+        if condition.image_features is not None:
+            x = x + condition.image_features
         if self.reward is not None and reward is not None and reward.tokens is not None:
             x = self.reward.encoder(x, reward.tokens, reward.present)
 

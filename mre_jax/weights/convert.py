@@ -10,8 +10,9 @@ from etils import epath
 from mre_jax.errors import ConfigError
 from mre_jax.io.json_file import read_object
 from mre_jax.weights import verify as verification
+from mre_jax.weights.files.folder import SMARTEDIT
 from mre_jax.weights.lora import LoraLike
-from mre_jax.weights.model import EDITOR
+from mre_jax.weights.model import EDITOR, PretrainedModel
 from mre_jax.weights.opening import model_at
 from mre_jax.weights.save import save_model
 from mre_jax.weights.tokens import is_tokenizer_file
@@ -22,8 +23,8 @@ class ConvertSpec:
     """What to read, and how to write it.
 
     Attributes:
-        src: a model folder, a component's folder or a CompVis .ckpt; a path, gs://..., or
-            org/name@REVISION on the hub.
+        src: a model folder, a component's folder, a CompVis .ckpt or SmartEdit's official release;
+            a path, gs://..., or org/name@REVISION on the hub.
         dst: the folder to write; a path, or gs://... in a bucket.
         weights: moving average or not, of a model that has both (default: ema).
         in_channels: input channels of the UNet; new ones start at zero (default: an editor's, 8
@@ -122,6 +123,11 @@ def convert(spec: ConvertSpec) -> ConvertReport:
         tensors={name: len(part.source.tensors) for name, part in model.components.items()},
         parameters={name: part.parameters for name, part in model.components.items()},
         files=files,
-        notes=model.notes,
+        notes=(*model.notes, *_unverified(model, spec)),
         relative_error=verification.verify(Path(spec.dst)) if spec.verify else {},
     )
+
+
+def _unverified(model: PretrainedModel, spec: ConvertSpec) -> list[str]:
+    names = [name for name in SMARTEDIT if name in model.components]
+    return [f"{', '.join(names)} not compared with PyTorch"] if spec.verify and names else []

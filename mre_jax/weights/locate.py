@@ -18,6 +18,7 @@ from mre_jax.weights.files.folder import (
     SAFETY_CHECKER,
     SMALL_FILES,
     SMALL_FOLDERS,
+    SMARTEDIT,
 )
 from mre_jax.weights.files.orbax_folder import FOLDER as ORBAX
 from mre_jax.weights.files.source import WEIGHT_SUFFIXES
@@ -196,4 +197,4 @@ _REPOSITORY = r"(?P<repository>[\w.-]+/[\w.-]+)"
 _PINNED = re.compile(_REPOSITORY + r"@(?P<revision>[0-9a-f]{40})(?:/(?P<inside>.+))?")
 _UNPINNED = re.compile(r"(?!\.)" + _REPOSITORY + r"(@[\w./-]+)?")
 
-_WITH_WEIGHTS = ("", *COMPONENTS, AVERAGE, SAFETY_CHECKER)
+_WITH_WEIGHTS = ("", *COMPONENTS, *SMARTEDIT, AVERAGE, SAFETY_CHECKER)

@@ -10,8 +10,13 @@ from flax import nnx
 
 from mre_jax.errors import DataError
 from mre_jax.io.json_file import to_bytes
+from mre_jax.models.adapted_llama import AdaptedLlama, AdaptedLlamaConfig
+from mre_jax.models.bim import BIM, BIMConfig
 from mre_jax.models.clip_text import CLIPTextConfig, CLIPTextModel
+from mre_jax.models.clip_vision import CLIPPatchEncoder, CLIPVisionConfig
 from mre_jax.models.layers import Compute, make_rngs
+from mre_jax.models.projector import Projector, ProjectorConfig
+from mre_jax.models.qformer import QFormer, QFormerConfig
 from mre_jax.models.unet import UNet, UNetConfig
 from mre_jax.models.vae import AutoencoderKL, VAEConfig
 from mre_jax.reward.config import RewardConfig
@@ -31,7 +36,7 @@ class Component:
     """One network of a model.
 
     Attributes:
-        name: one of `COMPONENTS`.
+        name: one of `COMPONENTS`, or of `SMARTEDIT`.
         config: its config.json as a dict, foreign keys included.
         text: its config.json as it is to be written; unchanged from the source where `config` is.
         source: its tensors under our modules' names, in PyTorch's layout.
@@ -69,7 +74,7 @@ class PretrainedModel:
 
     Attributes:
         origin: what error messages call it.
-        kind: "diffusers", "released", "orbax" or "compvis".
+        kind: "diffusers", "released", "orbax", "compvis" or "smartedit".
         weights: "ema" where the moving average was chosen, "raw" where the other weights were,
             "only" where there was no choice.
         components: by name.
@@ -184,4 +189,9 @@ _NETWORKS: dict[str, tuple[Any, Any]] = {
     "unet": (UNetConfig, UNet),
     "vae": (VAEConfig, AutoencoderKL),
     "text_encoder": (CLIPTextConfig, CLIPTextModel),
+    "llm": (AdaptedLlamaConfig, AdaptedLlama),
+    "vision": (CLIPVisionConfig, CLIPPatchEncoder),
+    "projector": (ProjectorConfig, Projector),
+    "qformer": (QFormerConfig, QFormer),
+    "bim": (BIMConfig, BIM),
 }

@@ -15,7 +15,7 @@ from etils import epath
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.json_file import to_bytes
 from mre_jax.models.clip_text import CLIPTextConfig
-from mre_jax.weights.files.folder import COMPONENTS, ModelFolder
+from mre_jax.weights.files.folder import COMPONENTS, SMARTEDIT, ModelFolder
 from mre_jax.weights.files.orbax_folder import OrbaxComponent
 from mre_jax.weights.files.source import TensorSource, open_tensors
 from mre_jax.weights.locate import local_path, needed_files
@@ -34,6 +34,7 @@ from mre_jax.weights.names.aliases import current
 from mre_jax.weights.names.expand import input_channels
 from mre_jax.weights.names.foreign import what_is
 from mre_jax.weights.names.wrapped import unprefixed
+from mre_jax.weights.smartedit import is_release, open_release
 from mre_jax.weights.surroundings import with_scheduler, with_window
 
 _WORDS = {"unet": "the UNet", "vae": "the VAE", "text_encoder": "the text encoder"}
@@ -107,12 +108,16 @@ def open_model(
     """
     if weights not in (None, "ema", "raw"):
         raise ConfigError(f"weights {weights!r} is neither 'ema' nor 'raw'; None takes the average")
+    everything = (*COMPONENTS, *SMARTEDIT)
     below = None if base is None else _open(base, None, COMPONENTS)
-    opened = _open(path, weights, COMPONENTS if components is None else components, below)
+    opened = _open(path, weights, everything if components is None else components, below)
     if below is not None:
         opened = _completed(opened, below)
     if components is None:
-        components = tuple(opened.components) if opened.lone else COMPONENTS
+        further = tuple(name for name in SMARTEDIT if name in opened.components)
+        # Of SmartEdit's parts there are all or none.
+        wanted = (*COMPONENTS, *(SMARTEDIT if further else ()))
+        components = tuple(opened.components) if opened.lone else wanted
     for name in components:
         if name not in opened.components:
             what = _WORDS[name] if path.is_file() else f"{name}/"
@@ -142,9 +147,30 @@ def _surrounded(model: PretrainedModel) -> PretrainedModel:
 def _open(
     path: Path, weights: str | None, names: Collection[str], base: PretrainedModel | None = None
 ) -> PretrainedModel:
+    if is_release(path):
+        return _open_smartedit(path, names)
     if path.is_file():
         return _open_file(path, weights, {} if base is None else base.components)
     return _open_folder(path, weights, names)
+
+
+def _open_smartedit(path: Path, names: Collection[str]) -> PretrainedModel:
+    """The official release, with what lies beside it in diffusers' folders."""
+    release = open_release(path)
+    components, files = dict(release.components), dict(release.files)
+    notes = [*release.notes]
+    if any((path / name / "config.json").is_file() for name in ("vae", "text_encoder")):
+        beside = _open_folder(path, None, ("vae", "text_encoder"))
+        components, files = {**beside.components, **components}, {**beside.files, **files}
+        notes += beside.notes
+    return PretrainedModel(
+        origin=str(path),
+        kind="smartedit",
+        weights="only",
+        components={name: part for name, part in components.items() if name in names},
+        files=files,
+        notes=tuple(notes),
+    )
 
 
 def _open_folder(path: Path, weights: str | None, names: Collection[str]) -> PretrainedModel:
@@ -156,13 +182,15 @@ def _open_folder(path: Path, weights: str | None, names: Collection[str]) -> Pre
         config, text = folder.config(name)
         tensors = folder.tensors(name)
         refuse_unmerged(tensors)
-        stored, about = unprefixed(tensors, name)
+        stored, about = unprefixed(tensors, name) if name in COMPONENTS else (tensors, [])
         components[name], changes = _component(name, config, text, stored)
         notes += [*folder.choice(name), *about, *changes]
     unet = components.get("unet")
     kind = "diffusers"
     if unet is not None and unet.reward is not None and unet.reward.form == "released":
         kind = "released"
+    if any(name in SMARTEDIT for name in components):
+        kind = "smartedit"
     if any(isinstance(folder.tensors(name), OrbaxComponent) for name in components):
         kind = "orbax"
     return PretrainedModel(

@@ -17,10 +17,10 @@ from tqdm import tqdm
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.files import full_disk_is_an_error, locked, reached
 from mre_jax.io.json_file import to_bytes
-from mre_jax.weights.files.folder import MODEL_INDEX, SAFETY_CHECKER
+from mre_jax.weights.files.folder import MODEL_INDEX, SAFETY_CHECKER, SMARTEDIT
 from mre_jax.weights.files.orbax_folder import write_orbax
 from mre_jax.weights.files.source import BFLOAT16, Cast, renamed
-from mre_jax.weights.files.writer import canonical_order, write_safetensors
+from mre_jax.weights.files.writer import canonical_order, write_weights
 from mre_jax.weights.load import Model
 from mre_jax.weights.model import (
     REWARD_CLASS,
@@ -154,9 +154,12 @@ def model_index(model: PretrainedModel) -> dict[str, Any]:
     classes["scheduler"] = ["diffusers", scheduler.get("_class_name") or _SCHEDULER]
     index: dict[str, Any] = {"_class_name": _PIPELINE, "_diffusers_version": "0.40.0"}
     index |= {key: value for key, value in stated.items() if key != "_class_name"}
+    if "llm" in model.components:
+        index["_class_name"] = _SMARTEDIT_PIPELINE
     for key in {*classes, *(key for key, value in stated.items() if isinstance(value, list))}:
         if key not in folders | {"scheduler"}:
-            index[key] = [None, None]
+            if key not in (*SMARTEDIT, "llm_tokenizer"):
+                index[key] = [None, None]
         elif key in model.components or not isinstance(index.get(key), list):
             index[key] = classes.get(key, [None, None])
     index["requires_safety_checker"] = model.safety_checker is not None
@@ -181,10 +184,9 @@ def _save_component(
     if component.reward is not None and component.reward.form == "released":
         expected = {to_released(name): shape for name, shape in expected.items()}
         source = renamed(source, to_released)
-    path = folder / _WEIGHTS[component.name]
     infos = {name: source.tensors[name] for name in expected if name in source.tensors}
     arrays = _counted(stream(expected, source, canonical_order(infos)), bar)
-    return {path: write_safetensors(path, infos, arrays)}
+    return write_weights(folder / _WEIGHTS.get(component.name, _MODEL), infos, arrays)
 
 
 def _save_surroundings(model: PretrainedModel, folder: Path) -> None:
@@ -261,6 +263,7 @@ def _sha256(path: Path) -> str:
 
 _WINDOWS = os.name == "nt"
 _PIPELINE = "StableDiffusionInstructPix2PixPipeline"
+_SMARTEDIT_PIPELINE = "SmartEditPipeline"
 _SCHEDULER = "EulerAncestralDiscreteScheduler"
 """That edits here with a model whose scheduler does not say what it is."""
 _CLASSES: Mapping[str, Any] = {
@@ -271,9 +274,10 @@ _CLASSES: Mapping[str, Any] = {
     "scheduler": ["diffusers", "EulerAncestralDiscreteScheduler"],
     "feature_extractor": ["transformers", "CLIPImageProcessor"],
     "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+    **{name: ["mre_jax.models", name] for name in (*SMARTEDIT, "llm_tokenizer")},
 }
 _WEIGHTS = {
     "unet": "diffusion_pytorch_model.safetensors",
     "vae": "diffusion_pytorch_model.safetensors",
-    "text_encoder": "model.safetensors",
 }
+_MODEL = "model.safetensors"

@@ -10,6 +10,7 @@ from mre_jax.errors import ConfigError
 from mre_jax.models.clip import CLIPConfig, CLIPModel
 from mre_jax.models.clip_text import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 from mre_jax.models.clip_vision import (
+    CLIPPatchEncoder,
     CLIPVisionConfig,
     CLIPVisionModel,
     CLIPVisionModelWithProjection,
@@ -120,6 +121,27 @@ def test_image_states_and_pooled_output_are_transformers():
     theirs, output = _run(reference, _pixels()), _call(ours, PIXELS)
     assert relative_error(output.last_hidden_state, theirs.last_hidden_state) < 1e-5
     assert relative_error(output.pooler_output, theirs.pooler_output) < 1e-5
+
+
+def test_patches_are_transformers_layer_before_the_last_without_the_class_token():
+    config = dataclasses.replace(VISION, num_hidden_layers=3)
+    reference = _reference("CLIPVision", config)
+    ours, weights = _make(CLIPPatchEncoder, config), _prefixed("vision_model", reference)
+    used = torch_shapes(ours)
+    unused = weights.keys() - used.keys()
+    assert {name.removeprefix("vision_model.").split(".self_attn")[0] for name in unused} >= {
+        "post_layernorm.weight",
+        "encoder.layers.2",
+    }
+    assert not any(".layers.0." in name or ".layers.1." in name for name in unused)
+    load_torch(ours, {name: weights[name] for name in used})
+    theirs = _run(reference, _pixels(), output_hidden_states=True).hidden_states[-2][:, 1:]
+    assert relative_error(_call(ours, PIXELS), theirs) < 1e-5
+
+
+def test_patches_need_a_layer_before_the_last():
+    with pytest.raises(ConfigError, match="num_hidden_layers 1 has no layer before the last"):
+        _make(CLIPPatchEncoder, dataclasses.replace(VISION, num_hidden_layers=1))
 
 
 @pytest.mark.parametrize("preset", ["vit_b_32", "vit_b_16", "vit_l_14"])

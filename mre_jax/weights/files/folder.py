@@ -16,11 +16,13 @@ from mre_jax.weights.files.weight_files import WeightSet, choose
 from mre_jax.weights.names.strict import shortened
 
 COMPONENTS = ("unet", "vae", "text_encoder")
+SMARTEDIT = ("llm", "vision", "projector", "qformer", "bim")
+"""Networks that SmartEdit has besides."""
 MODEL_INDEX = "model_index.json"
 SAFETY_CHECKER = "safety_checker"
 AVERAGE = "unet_ema"
-SMALL_FILES = (".json", ".txt")
-SMALL_FOLDERS = ("tokenizer", "scheduler", "feature_extractor")
+SMALL_FILES = (".json", ".txt", ".model")
+SMALL_FOLDERS = ("tokenizer", "scheduler", "feature_extractor", "llm_tokenizer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +31,7 @@ class ModelFolder:
 
     Attributes:
         path: the folder.
-        components: networks of `COMPONENTS` that are there, each with its own folder.
+        components: networks of `COMPONENTS` and `SMARTEDIT` that are there, each with its folder.
         lone: the folder is itself one component, such as a `unet/` by itself.
         weights: "ema" or "raw", which of both to take; None prefers the moving average.
     """
@@ -53,7 +55,8 @@ class ModelFolder:
         if not path.is_dir():
             raise DataError(f"{path} is not a folder")
         _require_stable_diffusion(path)
-        found = {name: path / name for name in COMPONENTS if _is_component(path / name)}
+        names = (*COMPONENTS, *SMARTEDIT)
+        found = {name: path / name for name in names if _is_component(path / name)}
         if weights != "raw" and _is_component(path / AVERAGE):
             found["unet"] = path / AVERAGE
         if found:
@@ -72,7 +75,11 @@ class ModelFolder:
         path = self._folder(component) / "config.json"
         config = read_object(path)
         classes = _classes(config)
-        if classes and all(_CLASSES.get(name) != component for name in classes):
+        if (
+            component in COMPONENTS
+            and classes
+            and all(_CLASSES.get(name) != component for name in classes)
+        ):
             known = [name for name, kind in _CLASSES.items() if kind == component]
             raise DataError(
                 f"{path} is of the class {classes[0]}; a {component} is a {' or '.join(known)}"
@@ -296,7 +303,7 @@ _SHARDED = {
 
 _PARTS = {
     *("unet", "vae", "text_encoder", "tokenizer", "scheduler", "safety_checker"),
-    *("feature_extractor", "image_encoder"),
+    *("feature_extractor", "image_encoder", "llm_tokenizer", *SMARTEDIT),
 }
 
 _ADDITIONS = {

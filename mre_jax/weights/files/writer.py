@@ -6,6 +6,7 @@ any tensor is read, the header goes first and the rest is appended.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mre_jax.io.files import open_atomically
+from mre_jax.io.json_file import to_bytes
 from mre_jax.io.tensor_hash import as_bytes
 from mre_jax.weights.files.source import DTYPES, TensorInfo
 
@@ -42,6 +44,51 @@ def write_safetensors(
             file.write(piece)
             digest.update(piece)
     return digest.hexdigest()
+
+
+def write_weights(
+    path: Path,
+    tensors: Mapping[str, TensorInfo],
+    arrays: Iterable[tuple[str, np.ndarray]],
+    *,
+    shard_size: int = 5 * 10**9,
+) -> dict[Path, str]:
+    """As `write_safetensors`, in shards beside `path` with their index if it would be larger.
+
+    Args:
+        path: the name of a single file, `NAME.safetensors`.
+        shard_size: bytes of tensors in a file, but for a tensor that is larger by itself.
+
+    Returns:
+        SHA-256 by path of the files with tensors.
+    """
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for name in canonical_order(tensors):
+        size = tensors[name].nbytes
+        if shards[-1] and filled + size > shard_size:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += size
+    if len(shards) == 1:
+        return {path: write_safetensors(path, tensors, arrays)}
+    written: dict[Path, str] = {}
+    placed: dict[str, str] = {}
+    stream = iter(arrays)
+    for number, names in enumerate(shards, 1):
+        place = path.with_name(f"{path.stem}-{number:05}-of-{len(shards):05}{path.suffix}")
+        part = {name: tensors[name] for name in names}
+        written[place] = write_safetensors(place, part, itertools.islice(stream, len(names)))
+        placed |= dict.fromkeys(names, place.name)
+    # The stream ends with what it found wrong.
+    if (left := next(stream, None)) is not None:
+        raise ValueError(f"the tensor {left[0]} was not announced")
+    total = sum(info.nbytes for info in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": placed}
+    with open_atomically(path.with_name(f"{path.name}.index.json")) as file:
+        file.write(to_bytes(index))
+    return written
 
 
 def _pieces(

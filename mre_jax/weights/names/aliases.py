@@ -18,9 +18,9 @@ def current(component: str, source: TensorSource) -> TensorSource:
     reader wants it. Its buffer `position_ids` is 0, 1, 2, ... and holds nothing.
 
     Args:
-        component: "unet", "vae" or "text_encoder".
+        component: "unet", "vae" or "text_encoder"; another has our names already.
     """
-    return renamed(source, _CURRENT[component])
+    return renamed(source, _CURRENT[component]) if component in _CURRENT else source
 
 
 def to_released(name: str) -> str:
