@@ -43,7 +43,7 @@ def improve(config: TrainConfig, spec: ImproveSpec, log: Log = lambda line: None
     Example:
         >>> from mre_jax import DataConfig, ImproveSpec, JudgeSpec, ModelConfig, SamplingSettings
         >>> from mre_jax import TrainConfig, improve
-        >>> model = ModelConfig(TOY, in_channels=12, compute_dtype="float32")
+        >>> model = ModelConfig(TOY, in_channels=48, compute_dtype="float32")
         >>> data = DataConfig(("shards",), batch_size=8, resolution=16)
         >>> spec = ImproveSpec(
         ...     held_out="held_out", out="loop", rounds=1, edits=2, size="keep",
@@ -51,8 +51,6 @@ def improve(config: TrainConfig, spec: ImproveSpec, log: Log = lambda line: None
         ...     judge=JudgeSpec("toy"), scenes="toy/triplets",
         ... )
         >>> found = improve(TrainConfig("first", 1, model, data), spec)
-        loop/round-1/run: 11 examples
-        ...
         >>> found.rounds[0].own_edits
         4
     """

@@ -7,7 +7,8 @@ from typing import Any
 from flax import nnx
 
 from mre_jax.models.layers import Compute
-from mre_jax.models.llama import LlamaConfig, LlamaForCausalLM
+from mre_jax.models.llama import LlamaForCausalLM
+from mre_jax.models.llama_config import LlamaConfig
 from mre_jax.models.lora import LoRAConfig
 
 

@@ -78,7 +78,7 @@ def train(
 
     Example:
         >>> from mre_jax import DataConfig, ExportSpec, ModelConfig, TrainConfig, export
-        >>> model = ModelConfig(TOY, in_channels=12, compute_dtype="float32")
+        >>> model = ModelConfig(TOY, in_channels=48, compute_dtype="float32")
         >>> data = DataConfig(("shards",), batch_size=8, resolution=16)
         >>> run = train(TrainConfig("first", 1, model, data), "run")
         >>> export(ExportSpec(run.path, "editor")).step

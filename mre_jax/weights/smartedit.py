@@ -26,7 +26,7 @@ import numpy as np
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.json_file import read_object, to_bytes
-from mre_jax.models.llama import LlamaConfig
+from mre_jax.models.llama_config import LlamaConfig
 from mre_jax.models.lora import LoRAConfig
 from mre_jax.weights.files.source import TensorInfo, TensorSource, View, open_tensors
 from mre_jax.weights.files.weight_files import choose

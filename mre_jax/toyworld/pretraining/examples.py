@@ -41,9 +41,10 @@ def draw_examples(recipe: Recipe, workers: int) -> Examples:
     draw = functools.partial(_draw, recipe)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
-        *pictures, asked = zip(*pool.map(draw, starts), strict=True)
+        original, target, edited, asked = zip(*pool.map(draw, starts), strict=True)
     texts = list(itertools.chain.from_iterable(asked))
-    return Examples(*map(np.concatenate, pictures), texts)
+    join = np.concatenate
+    return Examples(join(original), join(target), join(edited), texts)
 
 
 def all_texts(examples: Examples) -> Iterable[str]:
@@ -58,5 +59,6 @@ def _draw(recipe: Recipe, start: int) -> Examples:
     indices = range(start, min(start + _CHUNK, recipe.examples))
     triplets = draw_triplets(recipe.seed, indices, recipe.size)
     asked = instructions(triplets.scenes, triplets.edits)
-    pictures = (triplets.source, triplets.target, triplets.edited)
-    return Examples(*map(to_bytes, pictures), asked)
+    return Examples(
+        to_bytes(triplets.source), to_bytes(triplets.target), to_bytes(triplets.edited), asked
+    )
