@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int32, Key, UInt8
 from mre_jax.diffusion.guidance import Guidance, combine, stack_branches, tile_branches
 from mre_jax.diffusion.noise import initial_latents
 from mre_jax.diffusion.sampling import Plan, is_finite, sample
-from mre_jax.io.devices import jit_network, on_parts
+from mre_jax.io.devices import on_parts
 from mre_jax.models.clip_text import CLIPTextModel, CLIPTextOutput
 from mre_jax.models.reward import RewardInputs
 from mre_jax.models.unet import UNet
@@ -99,7 +99,7 @@ class Edited(NamedTuple):
     finite: Bool[Array, "b stages"]
 
 
-@functools.partial(jit_network, static_argnames=("graphs", "decode", "mesh"))
+@functools.partial(jax.jit, static_argnames=("graphs", "decode", "mesh"))
 def edit(
     states: Networks,
     batch: EditBatch,

@@ -4,11 +4,10 @@ Where a network runs on several devices, each has a copy of the weights and take
 batch; the parts know nothing of each other.
 """
 
-import functools
 import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,8 +16,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from mre_jax.io.processes import usable_cores
 
 DATA_AXIS = "data"
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def keep_programs(folder: str | None = None) -> str:
@@ -67,35 +64,15 @@ def _at_most(cores: int, dividing: int | None) -> int:
     return next(n for n in range(cores, 0, -1) if dividing is None or dividing % n == 0)
 
 
-def compiler_options(platform: str | None = None) -> dict[str, str]:
-    """What `jax.jit` should be told where it compiles a network with convolutions.
+def compiler_options() -> dict[str, str]:
+    """What `jax.jit` should be told where this process computes on one device.
 
     On a CPU it is to convolve with XLA's own kernels: those of its YNN library take two to five
-    times as long on small maps.
-
-    Args:
-        platform: that the program is for, as `jax.Device` has it; by default the process's own.
+    times as long on small maps. On several devices of a process XLA's own have given wrong numbers
+    (jaxlib 0.10.2; two devices that edited eleven pictures each), so they are not asked for there.
     """
-    on_cpu = (platform or jax.default_backend()) == "cpu"
-    return {"xla_cpu_experimental_ynn_fusion_type": ""} if on_cpu else {}
-
-
-def jit_network(function: Function, *, static_argnames: Sequence[str]) -> Function:
-    """`jax.jit` of a function of a module, with `compiler_options`.
-
-    They are asked for at the first call: importing a module must not start a device.
-    """
-
-    @functools.cache
-    def jitted() -> Callable[..., Any]:
-        options = compiler_options()
-        return jax.jit(function, static_argnames=static_argnames, compiler_options=options)
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return jitted()(*args, **kwargs)
-
-    return cast(Function, call)
+    alone_on_cpu = jax.default_backend() == "cpu" and jax.local_device_count() == 1
+    return {"xla_cpu_experimental_ynn_fusion_type": ""} if alone_on_cpu else {}
 
 
 def batch_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:

@@ -89,11 +89,6 @@ class Layout(NamedTuple):
         return cls(mesh, AXES if config.shard_optimizer else (FSDP,))
 
     @property
-    def platform(self) -> str:
-        """Of the devices, as `jax.Device` has it."""
-        return str(self.mesh.devices.flat[0].platform)
-
-    @property
     def replicated(self) -> NamedSharding:
         """A copy on every device."""
         return NamedSharding(self.mesh, PartitionSpec())

@@ -15,7 +15,6 @@ from jaxtyping import Array, Bool, Float32, Int32
 
 from mre_jax.data.batches.batch import Batch
 from mre_jax.diffusion.schedule import NoiseSchedule
-from mre_jax.io.devices import compiler_options
 from mre_jax.models.unet import UNet
 from mre_jax.training import losses
 from mre_jax.training.accumulation import Summary, accumulated
@@ -118,7 +117,7 @@ def make_step(
         metrics = jax.lax.with_sharding_constraint(metrics, layout.replicated)
         return _for_storage(new, layout), metrics
 
-    return jax.jit(step, donate_argnums=0, compiler_options=compiler_options(layout.platform))
+    return jax.jit(step, donate_argnums=0)
 
 
 def make_loss(
@@ -143,7 +142,7 @@ def make_loss(
         placed = jax.lax.with_sharding_constraint(sums, layout.replicated)
         return placed
 
-    return jax.jit(loss, compiler_options=compiler_options(layout.platform))
+    return jax.jit(loss)
 
 
 def _preparing(

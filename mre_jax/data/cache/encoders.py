@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float32, Int32, UInt8
 
 from mre_jax.data.cache.description import EncoderHashes
-from mre_jax.io.devices import batch_mesh, copied, jit_network, on_parts, split
+from mre_jax.io.devices import batch_mesh, copied, on_parts, split
 from mre_jax.io.tensor_hash import tensor_hash
 from mre_jax.models.clip_text import CLIPTextModel
 from mre_jax.models.vae import AutoencoderKL
@@ -159,7 +159,7 @@ def _digest(source: TensorSource, names: Iterable[str]) -> str:
     return tensor_hash((name, source.read(name)) for name in sorted(names))
 
 
-@functools.partial(jit_network, static_argnames=("graphs", "mesh"))
+@functools.partial(jax.jit, static_argnames=("graphs", "mesh"))
 def _encode(
     states: Any,
     pixels: UInt8[Array, "b 2 H W 3"],

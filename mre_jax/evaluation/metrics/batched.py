@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.io.devices import batch_mesh, compiler_options, copied, on_parts, split
+from mre_jax.io.devices import batch_mesh, copied, on_parts, split
 
 Item = TypeVar("Item")
 Module = TypeVar("Module", bound=nnx.Module)
@@ -55,7 +55,7 @@ class Batched(Generic[Item]):
         self._state = jax.device_put(state, copied(mesh))
         self._batch_sharding = split(mesh)
         run = on_parts(functools.partial(_apply, graph, function), mesh)
-        self._run = jax.jit(run, compiler_options=compiler_options())
+        self._run = jax.jit(run)
 
     def stream(self, items: Iterable[Item]) -> Iterator[Any]:
         """The function's results for some items at a time, in their order, as NumPy arrays.
