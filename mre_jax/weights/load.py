@@ -73,7 +73,7 @@ def load_unet(path: epath.PathLike, **options: Any) -> UNet:
         `TOY` is `mre_jax.toyworld.EDITOR`.
 
         >>> load_unet(TOY).config.in_channels
-        12
+        48
     """
     return load_component("unet", path, **options)
 
@@ -151,7 +151,7 @@ def load_model(
     Example:
         >>> model = load_model(TOY)
         >>> model.unet.config.in_channels, model.vae.config.latent_channels, model.weights
-        (12, 6, 'only')
+        (48, 24, 'only')
     """
     with model_at(path, base=base, lora=lora, weights=weights, components=COMPONENTS) as opened:
         require_editor(opened)

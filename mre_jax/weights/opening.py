@@ -68,7 +68,7 @@ def model_at(
         >>> with model_at(TOY) as model:
         ...     weight = model.components["unet"].source.read("conv_in.weight")
         >>> weight.shape, list(model.components)
-        ((48, 12, 3, 3), ['unet', 'vae', 'text_encoder'])
+        ((48, 48, 3, 3), ['unet', 'vae', 'text_encoder'])
     """
     with contextlib.ExitStack() as places:
         loras = places.enter_context(opened_loras(parse_loras(lora)))

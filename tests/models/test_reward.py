@@ -170,7 +170,7 @@ def test_a_seed_gives_the_same_editor_with_and_without_reward(monkeypatch):
     def key_itself(key, shape, dtype):
         return jnp.asarray(np.full(shape, jax.random.key_data(key)[0] % 10_000, dtype))
 
-    monkeypatch.setattr(layers, "_kernel_init", lambda zero: key_itself)
+    monkeypatch.setattr(layers, "_kernel_init", lambda zero, std=None: key_itself)
 
     def parameters(config):
         unet = UNet(config, compute=Compute(), rngs=make_rngs(0))
