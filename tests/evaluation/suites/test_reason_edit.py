@@ -94,7 +94,7 @@ def test_the_networks_themselves_know_an_untouched_picture(data, clip, tmp_path)
     rows = {(row.metric, row.item): row for row in read_results(tmp_path / "o")}
     assert len(rows) == 10
     same, other = (rows["lpips_masked", f"Reasoning-000{n}"] for n in (1, 2))
-    assert same.value == 0 < other.value
+    assert same.value < 1e-12 and other.value > 1e-3  # equal but for the order of sums
     assert same.measure.startswith("LPIPS SqueezeNet (")
     scores = [rows["clip_score", f"Reasoning-000{n}"].value for n in (1, 2)]
     assert all(0 <= score <= 100 for score in scores)
