@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mre_jax.editing.settings import SamplingSettings as SamplingSettings
     from mre_jax.editing.spec import EditSpec as EditSpec
     from mre_jax.editing.spec import SampleSpec as SampleSpec
+    from mre_jax.evaluation.metrics.networks import MaskedNetworkSpec as MaskedNetworkSpec
     from mre_jax.evaluation.metrics.networks import NetworkSpec as NetworkSpec
     from mre_jax.evaluation.metrics.networks import PairNetworkSpec as PairNetworkSpec
     from mre_jax.evaluation.metrics.networks import SetNetworkSpec as SetNetworkSpec
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from mre_jax.evaluation.suites.imgedit import ImgEdit as ImgEdit
     from mre_jax.evaluation.suites.magicbrush import MagicBrush as MagicBrush
     from mre_jax.evaluation.suites.real_edit import RealEdit as RealEdit
+    from mre_jax.evaluation.suites.reason_edit import ReasonEdit as ReasonEdit
     from mre_jax.evaluation.suites.table7 import Table7 as Table7
     from mre_jax.evaluation.system import SystemSpec as SystemSpec
     from mre_jax.evaluation.tables.spec import TablesSpec as TablesSpec
@@ -77,7 +79,7 @@ _NAMES = {
     "editing.sample": "sample",
     "editing.settings": "SamplingSettings",
     "editing.spec": "EditSpec SampleSpec",
-    "evaluation.metrics.networks": "NetworkSpec PairNetworkSpec SetNetworkSpec",
+    "evaluation.metrics.networks": "MaskedNetworkSpec NetworkSpec PairNetworkSpec SetNetworkSpec",
     "evaluation.metrics.pixel": "measure_pair",
     "evaluation.results": "Result read_results",
     "evaluation.statistics.spec": "StatisticsSpec",
@@ -87,6 +89,7 @@ _NAMES = {
     "evaluation.suites.imgedit": "ImgEdit",
     "evaluation.suites.magicbrush": "MagicBrush",
     "evaluation.suites.real_edit": "RealEdit",
+    "evaluation.suites.reason_edit": "ReasonEdit",
     "evaluation.suites.table7": "Table7",
     "evaluation.system": "SystemSpec",
     "evaluation.tables.spec": "TablesSpec",

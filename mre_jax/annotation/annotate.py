@@ -55,7 +55,7 @@ class AnnotateSpec:
         skip_bad: how many bad examples to leave out, or their share, as 0.01 or 1%. Without it all
             are listed, and nothing is asked behind the first.
         pack: prompts: paper-annotation, paper-evaluation, paired-quality-ours, viescore-ours,
-            imgedit-ours, imgedit-uge-ours, editscore-ours, or a .toml file.
+            imgedit-ours, imgedit-uge-ours, editscore-ours, ins-align-ours, or a .toml file.
         picture: encoding of the pictures: as-is, jpeg:QUALITY or jpeg:QUALITY:HEIGHT.
         self_consistency: number of triplets to ask about twice.
         scenes: triplets of `mre toy` for the toy judge, if `data` has no scenes beside them.

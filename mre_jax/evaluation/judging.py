@@ -42,8 +42,9 @@ class JudgedSuite(Suite):
 
     Attributes:
         pack: prompts: paper-annotation, paper-evaluation, paired-quality-ours, viescore-ours,
-            imgedit-ours, imgedit-uge-ours, editscore-ours, a .toml file, or official:PATH of your
-            copy of the authors' own; by default those of the suite, or of the preset.
+            imgedit-ours, imgedit-uge-ours, editscore-ours, ins-align-ours, a .toml file, or
+            official:PATH of your copy of the authors' own; by default those of the suite, or of the
+            preset.
         pictures: way to send pictures: as-edited, as-released, as-original, as-is,
             jpeg:QUALITY[:HEIGHT]; by default as the preset says.
         judge: who judges.

@@ -4,11 +4,11 @@ import numpy as np
 
 from mre_jax.evaluation.metrics.inception_scores import SetScore
 from mre_jax.evaluation.metrics.networks import Networks, NetworkSpec
-from mre_jax.io.image import read_image
+from mre_jax.evaluation.metrics.preprocess import open_picture
 
 
 def brightness(picture):
-    return float(np.asarray(read_image(picture), np.float64).mean() / 255)
+    return float(np.asarray(open_picture(picture), np.float64).mean() / 255)
 
 
 def use(monkeypatch, **networks):

@@ -93,6 +93,14 @@ class CLIPScores(PretrainedNetwork[CLIPModel]):
         """
         return cosine(self.image_features(generated), self.text_features(captions))
 
+    def clip_score(self, pictures: Iterable[Picture], texts: Iterable[str]) -> Scores:
+        """CLIPScore as torchmetrics takes it of one pair at a time: 100 max(cos, 0).
+
+        Raises:
+            DataError: as `clip_i`.
+        """
+        return 100 * np.maximum(self.clip_t(pictures, texts), 0)
+
     def following(self, edited: Iterable[Picture], instructions: Iterable[str]) -> Scores:
         """Table 7's "following": edited picture and instruction. Errors are those of `clip_i`."""
         return self.clip_t(edited, instructions)

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from mre_jax.evaluation.metrics.clip_scores import CLIPScores
     from mre_jax.evaluation.metrics.dino import DINOScores
     from mre_jax.evaluation.metrics.inception_scores import InceptionScores
+    from mre_jax.evaluation.metrics.lpips import LPIPS
 
 NETWORKS = {
     "clip": ("clip_scores", "CLIPScores"),
     "dino": ("dino", "DINOScores"),
     "inception": ("inception_scores", "InceptionScores"),
+    "lpips": ("lpips", "LPIPS"),
 }
 """Module and class, imported where they are asked for."""
 
@@ -32,6 +34,7 @@ class Networks:
     clip: "CLIPScores | None" = None
     dino: "DINOScores | None" = None
     inception: "InceptionScores | None" = None
+    lpips: "LPIPS | None" = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,7 @@ class NetworkSpec:
 
     Example:
         >>> NetworkSpec().load()
-        Networks(clip=None, dino=None, inception=None)
+        Networks(clip=None, dino=None, inception=None, lpips=None)
     """
 
     clip: epath.PathLike | None = None
@@ -95,3 +98,19 @@ class SetNetworkSpec(NetworkSpec):
     """
 
     inception: epath.PathLike | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MaskedNetworkSpec(NetworkSpec):
+    """Networks that compare what lies in a mask with a text, and the rest with the original.
+
+    Attributes:
+        clip: folder of a CLIP of transformers; published numbers are of clip-vit-large-patch14.
+        lpips: folder of squeezenet1_1-b8a52dc0.pth and of LPIPS's squeeze.pth, or one file of both.
+
+    Example:
+        >>> MaskedNetworkSpec(clip="clip-vit-large-patch14").lpips is None
+        True
+    """
+
+    lpips: epath.PathLike | None = None

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import jax
 import numpy as np
@@ -14,8 +14,7 @@ from flax import nnx
 
 from mre_jax.errors import DataError
 from mre_jax.evaluation.metrics.batched import Batched
-from mre_jax.evaluation.metrics.inception_input import InceptionInput
-from mre_jax.evaluation.metrics.preprocess import Picture, Preprocess
+from mre_jax.evaluation.metrics.preprocess import Picture
 from mre_jax.io.tensor_hash import tensor_hash
 from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.weights.files.source import TensorSource, open_tensors
@@ -23,9 +22,18 @@ from mre_jax.weights.locate import local_path
 from mre_jax.weights.names.rule import load
 
 Model = TypeVar("Model", bound=nnx.Module)
-Inputs: TypeAlias = Preprocess | InceptionInput
 
 _NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+
+
+class Inputs(Protocol):
+    """How a network is fed; its text stands in the measure of results."""
+
+    def pixels(self, picture: Any, /) -> np.ndarray:
+        """The array of a picture, or of several that belong together, on the host."""
+
+    def normalise(self, pixels: jax.Array, /) -> jax.Array:
+        """What the network sees of a batch of arrays, on the device."""
 
 
 @dataclasses.dataclass(frozen=True)

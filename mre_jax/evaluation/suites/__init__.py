@@ -23,6 +23,11 @@ SUITES = {
     "emu-edit": ("emu_edit", "EmuEdit", "Emu Edit's test set: CLIP direction, DINO, L1"),
     "gedit": ("gedit", "GEdit", "GEdit-Bench by a judge"),
     "imgedit": ("imgedit", "ImgEdit", "ImgEdit-Bench by a judge"),
+    "reason-edit": (
+        "reason_edit",
+        "ReasonEdit",
+        "Reason-Edit: CLIP in the mask, distances outside, Ins-align",
+    ),
     "challenging": ("challenging", "Challenging", "training examples of low scores, made anew"),
 }
 """By name: module, class, and what it is about."""

@@ -13,15 +13,18 @@ from typing import Any
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.provenance import check_comparable, describe
-from mre_jax.evaluation.results import WHOLE_SET, Result
+from mre_jax.evaluation.results import WHOLE_SET, Result, select
 from mre_jax.evaluation.statistics.compare import Coverage, Summary, coverage, summarize
 from mre_jax.evaluation.statistics.intervals import Bootstrap, Interval, few_groups_note
 from mre_jax.evaluation.tables import formats as table_formats
 from mre_jax.evaluation.tables.layout import PAPER_JUDGE, Column, Layout, Lead, PaperRow, layout
 from mre_jax.evaluation.tables.table import Cell, Table, TableRow
 
-_LISTED = (1, 2, 3, 7)
+_LISTED = (1, 2, 3, 7, 12, 13)
 """Tables that list systems: any other system we have is a further row."""
+
+Measured = tuple[str, bool]
+"""A metric, and whether people gave it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +72,7 @@ def build(
     """One of the paper's tables as values.
 
     Args:
-        number: the paper's, 1 to 11.
+        number: the paper's, 1 to 11, or one of the further tables of `layout.LAYOUTS`.
         rows: results; those of other suites are passed over.
         systems: by the row's label, whose results fill it. If given, only these rows are shown, and
             with `paper` the paper's too. By default every row of the paper is shown and filled by
@@ -99,24 +102,21 @@ def build(
         source = sources.get(entry.label)
         mine = _series(ours, source, plan, entry.label)
         used += [row for series in mine.values() for row in series]
-        summaries = {metric: summarize(series, intervals) for metric, series in mine.items()}
+        summaries = {name: summarize(series, intervals) for name, series in mine.items()}
         groups += [one.groups for one in summaries.values() if one.mean is not None]
         row = _fill(entry, source, summaries, plan, coverage=_coverage(mine), paper=paper)
         filled.append(row)
         if source is not None:
             missing += _missing(row, plan)
-    check_comparable(used, apart=apart)
+    for people in (False, True):
+        check_comparable(select(used, people=people), apart=apart)
     notes = _notes(plan, used, missing, groups, paper=paper, intervals=intervals)
     return Table(plan, tuple(filled), tuple(notes), tuple(missing))
 
 
 def _ours(rows: Sequence[Result], plan: Layout, suite: str) -> list[Result]:
-    metrics = {column.metric for column in plan.columns}
-    return [
-        row
-        for row in rows
-        if row.suite == suite and row.metric in metrics and row.people == plan.human
-    ]
+    wanted = {(column.metric, column.people) for column in plan.columns}
+    return [row for row in rows if row.suite == suite and (row.metric, row.people) in wanted]
 
 
 def _default_sources(plan: Layout, ours: Sequence[Result]) -> dict[str, Source]:
@@ -156,8 +156,8 @@ def _sweep_sources(plan: Layout, series: Mapping[tuple[str, str], None]) -> dict
 
 def _series(
     ours: Sequence[Result], source: Source | None, plan: Layout, label: str
-) -> dict[str, list[Result]]:
-    """The results for one row, by metric."""
+) -> dict[Measured, list[Result]]:
+    """The results for one row, by metric and whether they are people's."""
     if source is None:
         return {}
     mine = [row for row in ours if row.system == source.system]
@@ -169,9 +169,9 @@ def _series(
             f"Table {plan.number}, row {label!r}: {source.system} has results for the rewards "
             f"{' and '.join(repr(condition) for condition in conditions)}; say which"
         )
-    series: dict[str, list[Result]] = {}
+    series: dict[Measured, list[Result]] = {}
     for row in mine:
-        series.setdefault(row.metric, []).append(row)
+        series.setdefault((row.metric, row.people), []).append(row)
     return series
 
 
@@ -186,7 +186,7 @@ def _further_lead(plan: Layout, label: str, index: int) -> tuple[Lead, ...]:
 def _fill(
     entry: PaperRow,
     source: Source | None,
-    summaries: Mapping[str, Summary],
+    summaries: Mapping[Measured, Summary],
     plan: Layout,
     *,
     coverage: str,
@@ -200,7 +200,7 @@ def _fill(
         )
     theirs = entry.values if paper else ()
     cells = [
-        _cell(column, summaries.get(column.metric), number)
+        _cell(column, summaries.get((column.metric, column.people)), number)
         for column, number in itertools.zip_longest(plan.columns, theirs)
     ]
     return TableRow(entry.label, lead, tuple(cells), coverage)
@@ -218,11 +218,11 @@ def _cell(column: Column, summary: Summary | None, paper: float | None) -> Cell:
     return Cell(value * column.scale, interval, paper)
 
 
-def _coverage(mine: Mapping[str, Sequence[Result]]) -> str:
+def _coverage(mine: Mapping[Measured, Sequence[Result]]) -> str:
     """One coverage if all metrics share it, else each by its metric's name."""
     covers: dict[str, Coverage] = {
-        metric: coverage(series)
-        for metric, series in mine.items()
+        f"{metric} by people" if people and (metric, False) in mine else metric: coverage(series)
+        for (metric, people), series in mine.items()
         if any(row.item != WHOLE_SET for row in series)
     }
     texts = dict.fromkeys(str(cover) for cover in covers.values())
@@ -258,7 +258,8 @@ def _notes(
     if paper:
         judge = f" (its judge: {PAPER_JUDGE})" if plan.columns[0].metric == "following" else ""
         judge = " (people)" if plan.human else judge
-        notes.append(f"In round brackets: the paper's numbers{judge}.")
+        published = plan.published or f"the paper's numbers{judge}"
+        notes.append(f"In round brackets: {published}.")
     if intervals is not None:
         notes.append(f"In square brackets: {intervals.confidence:.0%} intervals over groups.")
         notes += [note for note in [few_groups_note(groups)] if note]

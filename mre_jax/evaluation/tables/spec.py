@@ -18,7 +18,8 @@ class TablesSpec(ResultsSpec):
     """Which of the paper's tables are filled, and with whose results.
 
     Attributes:
-        tables: which, 1 to 11; may be repeated (default: all that the results have something for).
+        tables: which, 1 to 11 of the paper, 12 and 13 of Reason-Edit; may be repeated (default: all
+            that the results have something for).
         paper: the paper's numbers beside ours.
         intervals: confidence intervals beside the numbers.
         rows: what fills a row, as "4:score+text=reward@5,5,5"; then only rows so named are shown.

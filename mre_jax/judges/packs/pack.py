@@ -42,6 +42,7 @@ PACKS = (
     "imgedit-ours",
     "imgedit-uge-ours",
     "editscore-ours",
+    "ins-align-ours",
 )
 OURS = "-ours"
 """How the name of a pack ends whose wording is ours: published numbers are of other prompts."""

@@ -8,7 +8,7 @@ import abc
 import itertools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -211,6 +211,28 @@ class View(TensorSource):
         info = self._source.tensors[self.names[name]]
         change = self._changes.get(name)
         return info if change is None else TensorInfo(change.shape, info.dtype)
+
+
+class Joined(TensorSource):
+    """The tensors of several sources as those of one.
+
+    Raises:
+        DataError: when two of them hold the same name.
+    """
+
+    def __init__(self, sources: Sequence[TensorSource]):
+        self.origin = " and ".join(str(source.origin) for source in sources)
+        self._sources: dict[str, TensorSource] = {}
+        for source in sources:
+            for name in source.tensors:
+                if name in self._sources:
+                    raise DataError(f"{self.origin}: both hold {name}; keep one of the files")
+                self._sources[name] = source
+        self.tensors = {name: source.tensors[name] for name, source in self._sources.items()}
+
+    def read(self, name: str) -> np.ndarray:
+        """The tensor `name`."""
+        return self._sources[name].read(name)
 
 
 class Cast(TensorSource):

@@ -85,6 +85,8 @@ def test_every_table_has_a_form_without_results(number, format):
     text = render(number, [], format, paper=True)
     for row in LAYOUTS[number].rows:
         for column, value in zip(LAYOUTS[number].columns, row.values, strict=True):
+            if value is None:
+                continue
             printed = f"{value:g}" if format == "csv" else f"({value:.{column.decimals}f}"
             assert printed in text
 
@@ -239,7 +241,7 @@ def test_plain_keeps_what_people_write():
 
 
 def test_unknown_tables_and_formats_are_named():
-    with pytest.raises(ConfigError, match="table 12: the paper has Tables 1 to 11"):
-        render(12, [])
+    with pytest.raises(ConfigError, match="table 14: the paper has Tables 1 to 11; 12 and 13"):
+        render(14, [])
     with pytest.raises(ConfigError, match="format 'pdf'"):
         render(1, [], "pdf")
