@@ -43,7 +43,7 @@ from mre_jax.weights.convert import ConvertSpec
 
 WORDS = "reward_words.json"
 _FIRST_SCENES = 3
-_FIRST = BestOf()  # of one
+_ONE_EDIT = BestOf()  # of each item, and nothing to pick
 _EDITS_AT_A_TIME = 21
 """On each device. It divides the edits of every benchmark here on one device, and those of most on
 two, four and eight: a batch that is not full costs as much as one that is."""
@@ -247,7 +247,7 @@ class Plan:
         """By the exact judge, and by the judge who gave the rewards where that is another."""
         name = round_.name(f"evaluate-{system.name.replace(' ', '-')}")
         picker = round_.judged
-        picking = _FIRST
+        picking = _ONE_EDIT
         if best_of > 1:
             picking = BestOf(best_of, judge=picker.name, options=picker.options)
         benchmark, out = self.out / "toy" / "benchmark", self.results_of(round_)
@@ -268,7 +268,7 @@ class Plan:
         out: Path,
         benchmark: Path,
         judge: JudgeSpec = EXACT,
-        best_of: BestOf = _FIRST,
+        best_of: BestOf = _ONE_EDIT,
     ) -> RealEdit:
         data = str(benchmark)
         return RealEdit(data=data, out=str(out), system=system, judge=judge, best_of=best_of)

@@ -44,8 +44,7 @@ class AdaptedLlamaConfig:
 
 
 class AdaptedLlama(LlamaForCausalLM):
-    """`LlamaForCausalLM` made of one configuration, which `adapted` keeps."""
+    """`LlamaForCausalLM` made of one configuration, as the networks of a model folder are."""
 
     def __init__(self, config: AdaptedLlamaConfig, *, compute: Compute, rngs: nnx.Rngs):
         super().__init__(config.llama, config.lora, compute=compute, rngs=rngs)
-        self.adapted = config

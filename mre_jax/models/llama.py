@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Float32, Int, Key
 
 from mre_jax.errors import ConfigError
 from mre_jax.models.attention import attention
+from mre_jax.models.dropout import folded
 from mre_jax.models.layers import Compute, linear
 from mre_jax.models.llama_config import LlamaConfig
 from mre_jax.models.lora import LoRAConfig, LoRALinear
@@ -104,13 +105,13 @@ class Attention(nnx.Module):
         """The attention of one more token, at `positions`, to itself and to what came before."""
         query, new = self._project(x, rotation, None)
         rows = jnp.arange(len(x))
-        key, value = (
-            old.at[rows, positions].set(one[:, 0], unique_indices=True)
-            for old, one in zip(past, new, strict=True)
+        kept = KeyValue(
+            *(
+                old.at[rows, positions].set(one[:, 0], unique_indices=True)
+                for old, one in zip(past, new, strict=True)
+            )
         )
-        return self._merge(self._attend(query, KeyValue(key, value), positions)), KeyValue(
-            key, value
-        )
+        return self._merge(self._attend(query, kept, positions)), kept
 
     def _attend(
         self, query: Float[Array, "b 1 k e"], past: KeyValue, positions: Int[Array, " b"]
@@ -131,9 +132,9 @@ class Attention(nnx.Module):
         self, x: Float[Array, "b t d"], rotation: Rotation, keys: Key[Array, " b"] | None
     ) -> tuple[Float[Array, "b t k e"], KeyValue]:
         split = functools.partial(rearrange, pattern="b t (k d) -> b t k d", d=self.head_dim)
-        query = rotate(split(_apply(self.q_proj, x, _folded(keys, 0))), rotation)
+        query = rotate(split(_apply(self.q_proj, x, folded(keys, 0))), rotation)
         key = rotate(split(self.k_proj(x)), rotation)
-        return query, KeyValue(key, split(_apply(self.v_proj, x, _folded(keys, 1))))
+        return query, KeyValue(key, split(_apply(self.v_proj, x, folded(keys, 1))))
 
     def _for_every_head(self, x: Float[Array, "b t j d"]) -> Float[Array, "b t k d"]:
         return jnp.repeat(x, self.groups, axis=2) if self.groups > 1 else x
@@ -239,7 +240,7 @@ class Llama(nnx.Module):
         rotation = self._rotation(jnp.arange(x.shape[1])[None])
         for number, layer in enumerate(self.layers):
             x, _ = self._run(
-                DecoderLayer.__call__, layer, x, rotation, _folded(dropout_keys, number)
+                DecoderLayer.__call__, layer, x, rotation, folded(dropout_keys, number)
             )
         return self.norm(x)
 
@@ -384,9 +385,3 @@ def _apply(
 ) -> Float[Array, "b t e"]:
     out: Array = layer(x, keys) if isinstance(layer, LoRALinear) else layer(x)
     return out
-
-
-def _folded(keys: Key[Array, " b"] | None, number: int) -> Key[Array, " b"] | None:
-    if keys is None:
-        return None
-    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, jnp.uint32(number))

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from mre_jax.errors import ConfigError
 from mre_jax.models.config_dict import read_config, write_config
+from mre_jax.models.dropout import dropped
 from mre_jax.models.layers import Compute
 
 _TARGETS = ("q_proj", "v_proj")
@@ -122,18 +123,9 @@ class LoRALinear(nnx.Linear):
         dropout_keys: one per example, for training; None drops nothing.
         """
         frozen: Array = super().__call__(inputs)
-        narrow = inputs.astype(jnp.float32)
-        if dropout_keys is not None and self.dropout:
-            narrow = _dropped(narrow, self.dropout, dropout_keys)
+        narrow = dropped(inputs.astype(jnp.float32), self.dropout, dropout_keys)
         update = self.lora_B(self.lora_A(narrow)) * self.scale
         return frozen + update.astype(frozen.dtype)
-
-
-def _dropped(
-    x: Float[Array, "b t d"], rate: float, keys: Key[Array, " b"]
-) -> Float[Array, "b t d"]:
-    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
-    return jnp.where(kept, x / (1 - rate), 0)
 
 
 def _kaiming_uniform(key: Array, shape: Any, dtype: Any = jnp.float32, **_: Any) -> Array:

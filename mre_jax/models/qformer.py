@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from mre_jax.errors import ConfigError
 from mre_jax.models.config_dict import check_divides, check_model_type, read_config, write_config
+from mre_jax.models.dropout import dropped, folded
 from mre_jax.models.layers import Compute, layer_norm, linear
 
 _INITIAL_STD = 0.02
@@ -87,16 +88,7 @@ class _Dropout:
         self._calls = itertools.count()
 
     def __call__(self, x: Array) -> Array:
-        if self._keys is None or self._rate == 0:
-            return x
-        number, share = next(self._calls), 1 - self._rate
-
-        def draw(key: Array) -> Array:
-            return jax.random.bernoulli(jax.random.fold_in(key, number), share, x.shape[1:])
-
-        # Apart from its uses: XLA may else draw once more in every one of them.
-        kept = jax.lax.optimization_barrier(jax.vmap(draw)(self._keys))
-        return jnp.where(kept, x / share, jnp.zeros_like(x))
+        return dropped(x, self._rate, folded(self._keys, next(self._calls)))
 
 
 class QueryKeyValue(nnx.Module):
@@ -240,7 +232,7 @@ class Encoder(nnx.Module):
     ) -> Float[Array, "b n d"]:
         for index, layer in enumerate(self.layer):
             call = jax.checkpoint(layer.__call__) if self.compute.remat else layer
-            x = call(x, states, mask, _folded(dropout_keys, index))
+            x = call(x, states, mask, folded(dropout_keys, index))
         return x
 
 
@@ -283,15 +275,9 @@ class QFormer(nnx.Module):
         queries = self.query_tokens[...].astype(self.compute.dtype)
         queries = repeat(queries, "1 n d -> b n d", b=states.shape[0])
         layers = self.config.num_hidden_layers
-        dropout = _Dropout(self.config.dropout, _folded(dropout_keys, layers))
+        dropout = _Dropout(self.config.dropout, folded(dropout_keys, layers))
         x = dropout(self.embeddings(queries))
         return self.encoder(x, states, encoder_attention_mask, dropout_keys)
-
-
-def _folded(keys: Key[Array, " b"] | None, number: int) -> Key[Array, " b"] | None:
-    if keys is None:
-        return None
-    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
 
 def _linear(in_features: int, out_features: int, *, compute: Compute, rngs: nnx.Rngs) -> nnx.Linear:

@@ -28,7 +28,7 @@ from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.json_file import read_object, to_bytes
 from mre_jax.models.llama_config import LlamaConfig
 from mre_jax.models.lora import LoRAConfig
-from mre_jax.weights.files.source import TensorInfo, TensorSource, View, open_tensors
+from mre_jax.weights.files.source import Joined, TensorInfo, TensorSource, View, open_tensors
 from mre_jax.weights.files.weight_files import choose
 from mre_jax.weights.model import Component
 from mre_jax.weights.names import infer
@@ -42,6 +42,7 @@ _FILES = {
     "unet": "unet-*/adapter_model.bin",
 }
 _BASE = "model.base_model.model."
+_HEAD = "lm_head.weight"  # in the file of the QFormer
 _HEAD_WIDTH = 64  # of BERT, on which the QFormer is built; no shape shows it
 
 
@@ -91,14 +92,10 @@ def open_release(path: Path) -> Release:
     official = {name: _official_names(part) for name, part in made.items()}
     wanted = _by_file(official)
     notes = _check(wanted, made, sources)
+    head = {name: name for name in official["llm"] if name == _HEAD}
+    body = {ours: theirs for ours, theirs in official["llm"].items() if ours not in head}
     views = {
-        "llm": _Joined(
-            {
-                ours: (joined if theirs == "lm_head.weight" else llm, theirs)
-                for ours, theirs in official["llm"].items()
-            },
-            llm.origin,
-        ),
+        "llm": Joined([View(llm, body), View(joined, head)]),
         **{name: View(joined, official[name]) for name in ("projector", "qformer")},
         "bim": View(sources["modulate"], official["bim"]),
         "unet": View(sources["unet"], official["unet"]),
@@ -120,40 +117,33 @@ def official_tensors(components: Mapping[str, Component]) -> dict[str, TensorSou
         By the file's kind, "LLM", "embeddings_qformer", "modulate" and "unet"; the weights bit for
         bit, and what follows from sizes made anew.
     """
-    places: dict[str, dict[str, tuple[TensorSource, str]]] = {}
-    for name in ("llm", "projector", "qformer", "bim", "unet"):
+    parts: dict[str, list[TensorSource]] = {kind: [] for kind in _FILES}
+    for name in _HOMES:
         part = components[name]
+        names: dict[str, dict[str, str]] = {}
         for ours, theirs in _official_names(part).items():
-            places.setdefault(_file_of(name, theirs), {})[theirs] = (part.source, ours)
-    made = {kind: _Joined(tensors, kind) for kind, tensors in places.items()}
-    made["LLM"].add(_frequencies(LlamaConfig.from_dict(components["llm"].config)))
-    made["embeddings_qformer"].add(
-        {"sd_qformer.embeddings.position_ids": np.arange(512, dtype=np.int64)[None]}
-    )
-    return dict(made)
+            names.setdefault(_file_of(name, theirs), {})[theirs] = ours
+        for kind, held in names.items():
+            parts[kind].append(View(part.source, held))
+    llama = LlamaConfig.from_dict(components["llm"].config)
+    parts["LLM"].append(_Arrays(_frequencies(llama)))
+    positions = np.arange(512, dtype=np.int64)[None]
+    parts["embeddings_qformer"].append(_Arrays({"sd_qformer.embeddings.position_ids": positions}))
+    return {kind: Joined(sources) for kind, sources in parts.items()}
 
 
-class _Joined(TensorSource):
-    """Tensors of several sources."""
+class _Arrays(TensorSource):
+    """Tensors that are made, not read."""
 
-    def __init__(self, places: Mapping[str, tuple[TensorSource, str]], origin: str):
-        self.origin = origin
-        self._places = places
-        self._made: dict[str, np.ndarray] = {}
-        self.tensors = {name: source.tensors[other] for name, (source, other) in places.items()}
+    origin = "what follows from the sizes"
 
-    def add(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Tensors that are in no source."""
-        self._made |= arrays
-        found = {name: TensorInfo(array.shape, array.dtype) for name, array in arrays.items()}
-        self.tensors = {**self.tensors, **found}
+    def __init__(self, arrays: Mapping[str, np.ndarray]):
+        self._arrays = arrays
+        self.tensors = {name: TensorInfo(x.shape, x.dtype) for name, x in arrays.items()}
 
     def read(self, name: str) -> np.ndarray:
         """The tensor `name`."""
-        if name in self._made:
-            return self._made[name]
-        source, other = self._places[name]
-        return source.read(other)
+        return self._arrays[name]
 
 
 def _places(path: Path) -> dict[str, Path]:
@@ -286,7 +276,7 @@ def _official_names(part: Component) -> dict[str, str]:
 
 
 def _llm_name(name: str) -> str:
-    if name == "lm_head.weight":
+    if name == _HEAD:
         return name
     return re.sub(r"\.(lora_[AB])\.", r".\1.default.", _BASE + name.removeprefix("model."))
 
@@ -296,7 +286,7 @@ def _qformer_name(name: str) -> str:
 
 
 def _file_of(component: str, official: str) -> str:
-    if official == "lm_head.weight":
+    if official == _HEAD:
         return "embeddings_qformer"
     return _HOMES[component]
 

@@ -138,6 +138,7 @@ class _Names:
     def __init__(self, name, config):
         from mre_jax.weights.names.rule import expected_tensors
 
+        self.origin = name
         self.tensors = expected_tensors(Component(name, config, b"", self).network())
 
 
