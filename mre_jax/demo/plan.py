@@ -231,12 +231,13 @@ class Plan:
         if round_.data != MAIN_ROUND.data and round_.seed == 0:
             yield self._prepare(round_)
         for system in dict.fromkeys(use.system for use in self.uses):
-            yield from self._training(system, round_)
+            if self._trained_on(system, round_) == round_:
+                yield from self._training(system, round_)
         for use in self.uses:
             yield self._use(use, ONLY_BEST, round_)
 
     def _use(self, use: Use, sweep: tuple[Scores, ...], round_: Round = MAIN_ROUND) -> Step:
-        model = self._model(use.system.folder, round_)
+        model = self._model(use.system.folder, self._trained_on(use.system, round_))
         rewards = sweep if use.system.reward else None
         scale = self.scale.reward_guidance_scale
         conditions = guidance(self.words, scale) if use.guided else None
@@ -302,6 +303,12 @@ class Plan:
             size="keep",
             batch_size=_EDITS_AT_A_TIME,
         )
+
+    def _trained_on(self, system: System, round_: Round) -> Round:
+        """The round whose training serves this one: a judge's errors reach no other editor."""
+        if system.reads_rewards:
+            return round_
+        return dataclasses.replace(round_, judge=MAIN_ROUND.judge)
 
     def _model(self, name: str, round_: Round = MAIN_ROUND) -> Path:
         return self.out / round_.folder / "models" / name

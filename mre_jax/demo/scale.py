@@ -51,7 +51,7 @@ STANDARD = Scale(
 )
 FULL = Scale(
     4000,
-    750,
+    500,
     40,
     16,
     parse_rewards(f"0,1,2,3,4,5,{SINGLE}"),

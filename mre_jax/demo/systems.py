@@ -49,6 +49,11 @@ class System:
         """Name of its folders."""
         return self.name.replace(" ", "-")
 
+    @property
+    def reads_rewards(self) -> bool:
+        """Whether its training depends on the rewards."""
+        return self != System(self.name)
+
 
 @dataclasses.dataclass(frozen=True)
 class Use:

@@ -13,7 +13,7 @@ from mre_jax.demo.plan import Plan
 from mre_jax.demo.rounds import Round
 from mre_jax.demo.scale import FULL, QUICK, STANDARD, Scale
 from mre_jax.demo.spec import DemoSpec
-from mre_jax.demo.systems import USES
+from mre_jax.demo.systems import PRETRAINED, USES
 from mre_jax.errors import ConfigError, MreError
 from mre_jax.evaluation.judging import JudgedSuite
 from mre_jax.evaluation.suites.real_edit import RealEdit
@@ -91,9 +91,22 @@ def test_no_two_steps_share_a_mark_and_no_two_trainings_a_folder(scale, tmp_path
 def test_uses_that_share_an_editor_train_it_once_a_round(tmp_path):
     plan = Plan(tmp_path, small(FULL, ablations=False, seeds=3))
     trained = [job.config for job in jobs(plan) if isinstance(job, Train)]
-    sets = len(FULL.shares) + len(FULL.judges)
-    assert len(trained) == 3 * sets * len({use.system for use in USES})
+    systems = {use.system for use in USES}
+    by_shares = len(FULL.shares) * len(systems)
+    by_judges = len(FULL.judges) * sum(system.reads_rewards for system in systems)
+    assert len(trained) == 3 * (by_shares + by_judges)
     assert {config.seed for config in trained} == {0, 1, 2}
+
+
+def test_what_reads_no_rewards_is_not_trained_again_for_a_judge_that_errs(tmp_path):
+    plan = Plan(tmp_path, small(FULL, ablations=False, seeds=2))
+    trained = {job.run for job in jobs(plan) if isinstance(job, Train)}
+    assert tmp_path / "noise-1" / "runs" / "reward" in trained
+    assert tmp_path / "noise-1" / "runs" / "baseline" not in trained
+    exported = {str(job.out) for job in jobs(plan) if isinstance(job, ExportSpec)}
+    edits = [job.system for job in jobs(plan) if isinstance(job, RealEdit)]
+    used = {str(one.model.model) for one in edits if one.model and one.name != PRETRAINED}
+    assert used - {""} == exported  # none where edits of another folder are judged
 
 
 def test_seeds_of_one_share_have_their_triplets_in_common():
