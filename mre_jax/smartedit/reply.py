@@ -21,8 +21,8 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Key
 from mre_jax.diffusion.noise import Stream, item_keys, stream_keys
 from mre_jax.errors import ConfigError
 from mre_jax.models.llama import Cache, LlamaForCausalLM
+from mre_jax.models.splice import image_token_states, splice_image
 from mre_jax.smartedit.prompt import Prompts
-from mre_jax.smartedit.splice import image_token_states, splice_image
 from mre_jax.smartedit.tokenizer import Tokenizer
 
 _TRIES = 2

@@ -9,9 +9,9 @@ from mre_jax.models.layers import Compute
 from mre_jax.models.llama import LlamaForCausalLM
 from mre_jax.models.llama_config import LlamaConfig
 from mre_jax.models.lora import LoRAConfig
+from mre_jax.models.splice import image_token_states, splice_image
 from mre_jax.smartedit.losses import language_loss, new_rows_only
 from mre_jax.smartedit.prompt import IGNORED
-from mre_jax.smartedit.splice import image_token_states, splice_image
 from tests.parity import load_torch, randomize_torch, relative_error
 
 RANDOM = np.random.default_rng(0)

@@ -12,6 +12,7 @@ from mre_jax.errors import ConfigError
 from mre_jax.models.layers import Compute
 from mre_jax.models.llama import LlamaForCausalLM
 from mre_jax.models.llama_config import LlamaConfig
+from mre_jax.models.splice import image_token_states, splice_image
 from mre_jax.smartedit.prompt import PromptSizes, PromptWriter
 from mre_jax.smartedit.reply import (
     ReplySampler,
@@ -19,7 +20,6 @@ from mre_jax.smartedit.reply import (
     sample_reply,
     teacher_forced_states,
 )
-from mre_jax.smartedit.splice import image_token_states, splice_image
 from mre_jax.smartedit.templates import Pair, Templates
 from tests.parity import relative_error
 from tests.smartedit.tiny_tokenizer import tiny_tokenizer

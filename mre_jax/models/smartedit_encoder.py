@@ -12,7 +12,7 @@ from mre_jax.models.clip_vision import CLIPPatchEncoder
 from mre_jax.models.llama import LlamaForCausalLM
 from mre_jax.models.projector import Projector
 from mre_jax.models.qformer import QFormer
-from mre_jax.smartedit.splice import image_token_states, splice_image
+from mre_jax.models.splice import image_token_states, splice_image
 
 _CHANGE = 0.5
 

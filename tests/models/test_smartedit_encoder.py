@@ -12,7 +12,7 @@ from mre_jax.models.llama import LlamaConfig, LlamaForCausalLM
 from mre_jax.models.lora import LoRAConfig
 from mre_jax.models.projector import Projector, ProjectorConfig
 from mre_jax.models.qformer import QFormer
-from mre_jax.smartedit.encoder import SmartEditEncoder
+from mre_jax.models.smartedit_encoder import SmartEditEncoder
 from tests.models.tiny_unet import channels_last, run
 from tests.parity import load_torch, randomize_torch, relative_error, torch_shapes
 
