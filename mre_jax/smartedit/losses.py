@@ -1,4 +1,4 @@
-"""The language part of SmartEdit's loss, and which rows of the vocabulary it trains."""
+"""The language part of SmartEdit's loss."""
 
 import jax
 import jax.numpy as jnp
@@ -23,35 +23,21 @@ def language_loss(logits: Float[Array, "b t v"], labels: Int[Array, "b t"]) -> F
         >>> round(float(language_loss(logits, jnp.array([[5, -100, 2]]))), 4)  # log 8
         2.0794
     """
+    total = jnp.sum(token_losses(logits, labels))
+    return total / jnp.maximum(jnp.sum(predicted_tokens(labels), dtype=jnp.float32), 1)
+
+
+def token_losses(logits: Float[Array, "b t v"], labels: Int[Array, "b t"]) -> Float32[Array, " b"]:
+    """The sum over each text's predicted tokens; arguments as those of `language_loss`."""
     following = labels[:, 1:]
     predicted = following != IGNORED
     wide = logits[:, :-1].astype(jnp.float32)
     ids = jnp.where(predicted, following, 0)
     found = jnp.take_along_axis(wide, ids[..., None], axis=-1)[..., 0]
     losses = jax.nn.logsumexp(wide, axis=-1) - found
-    total = jnp.sum(jnp.where(predicted, losses, 0))
-    return total / jnp.maximum(jnp.sum(predicted, dtype=jnp.float32), 1)
+    return jnp.sum(jnp.where(predicted, losses, 0), axis=1)
 
 
-def new_rows_only(
-    values: Float[Array, "*shape"], first_row: int, axis: int = 0
-) -> Float[Array, "*shape"]:
-    """`values` with 0 for the ids below `first_row`, which are frozen.
-
-    Applied to the gradient, the optimizer's moments of these ids stay 0 and its clipping does not
-    see them; applied to the update too, weight decay does not reach them either, and they stay
-    equal to the bit.
-
-    Args:
-        values: a gradient or an update of the embedding [v, d] or of `lm_head`'s kernel [d, v].
-        first_row: the first added token's id, 32000 for LLaMA.
-        axis: that of the ids: 0 for the embedding, 1 for the kernel.
-
-    Example:
-        >>> new_rows_only(jnp.ones((3, 2)), 2).tolist()
-        [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]]
-    """
-    is_new = jnp.arange(values.shape[axis]) >= first_row
-    shape = [1] * values.ndim
-    shape[axis] = -1
-    return jnp.where(is_new.reshape(shape), values, 0)
+def predicted_tokens(labels: Int[Array, "b t"]) -> Int[Array, " b"]:
+    """How many tokens of each text are predicted."""
+    return jnp.sum(labels[:, 1:] != IGNORED, axis=1)

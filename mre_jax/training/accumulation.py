@@ -1,6 +1,6 @@
 """Gradients of a batch that is too large for memory, computed in parts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import jax
@@ -13,8 +13,9 @@ from mre_jax.training.inputs import Frozen
 from mre_jax.training.parallel import DATA, FSDP, Layout
 from mre_jax.training.state import Parameters
 
-Summary: TypeAlias = tuple[Array, tuple[Array, Array, Array, Array], Array]
-"""The loss of a batch, sums and counts by bin, and whether the loss of each example is finite."""
+Summary: TypeAlias = tuple[Array, Mapping[str, Array], tuple[Array, Array, Array, Array], Array]
+"""The loss of a batch, its parts by name, sums and counts by bin, and whether the loss of each
+example is finite."""
 
 Gradients: TypeAlias = Callable[[Parameters, Frozen, Batch], tuple[Parameters, Summary]]
 
@@ -36,11 +37,14 @@ def accumulated(gradients: Gradients, count: int, layout: Layout, together: int 
             return jax.tree.map(lambda t, g: t + g.astype(t.dtype), total, grads), summary
 
         zeros = jax.tree.map(lambda x: _pinned(jnp.zeros(x.shape), layout.compute(x).spec), params)
-        total, (values, binned, finite) = jax.lax.scan(add, zeros, _parts(share, count, together))
-        value, counts = jnp.mean(values), jax.tree.map(lambda x: x.sum(0), binned)
-        total, value, counts = jax.tree.map(lambda x: x[None], (total, value, counts))
+        total, (values, terms, binned, finite) = jax.lax.scan(
+            add, zeros, _parts(share, count, together)
+        )
+        value, terms = jax.tree.map(jnp.mean, (values, terms))
+        counts = jax.tree.map(lambda x: x.sum(0), binned)
+        total, value, terms, counts = jax.tree.map(lambda x: x[None], (total, value, terms, counts))
         finite = finite.reshape(count, -1, together)  # the inverse of `_parts`
-        return total, (value, counts, finite.swapaxes(0, 1).reshape(-1))
+        return total, (value, terms, counts, finite.swapaxes(0, 1).reshape(-1))
 
     whole, split = PartitionSpec(), PartitionSpec(DATA)
     on_all = jax.shard_map(
@@ -53,10 +57,11 @@ def accumulated(gradients: Gradients, count: int, layout: Layout, together: int 
     )
 
     def in_parts(params: Parameters, frozen: Frozen, batch: Batch) -> tuple[Parameters, Summary]:
-        total, (values, binned, finite) = on_all(params, frozen, batch)
+        total, (values, terms, binned, finite) = on_all(params, frozen, batch)
         parts = count * layout.mesh.shape[DATA]
         grads = jax.tree.map(lambda x: x.sum(0) / parts, total)
-        return grads, (jnp.mean(values), jax.tree.map(lambda x: x.sum(0), binned), finite)
+        value, terms = jax.tree.map(jnp.mean, (values, terms))
+        return grads, (value, terms, jax.tree.map(lambda x: x.sum(0), binned), finite)
 
     return in_parts
 

@@ -34,11 +34,41 @@ def _terms(factors: dict[str, float]) -> dict[str, float]:
     return factors
 
 
+def _objective(name: str) -> str:
+    if name not in OBJECTIVES:
+        raise ConfigError(f"loss.objective={name!r} must be one of {', '.join(OBJECTIVES)}")
+    return name
+
+
+def _parts(parts: tuple[str, ...]) -> tuple[str, ...]:
+    if not parts or len(set(parts)) < len(parts) or not set(parts) <= set(TRAINABLE):
+        raise ConfigError(
+            f"model.trained={list(parts)} must name one or more of {', '.join(TRAINABLE)}, each "
+            "once"
+        )
+    if "llm" in parts and not {"adapters", "new_tokens"}.isdisjoint(parts):
+        raise ConfigError(
+            f"model.trained={list(parts)}: llm is the whole language model; leave adapters and "
+            "new_tokens out, which are parts of it"
+        )
+    return parts
+
+
 def _check(key: str, value: Any, fits: bool, wanted: str) -> None:
     if not fits:
         shown = list(value) if isinstance(value, tuple) else value
         raise ConfigError(f"{key}={shown!r} must be {wanted}")
 
+
+TRAINABLE = ("unet", "qformer", "bim", "adapters", "new_tokens", "llm", "vision", "projector")
+"""What `model.trained` may name: networks, and parts of the language model."""
+
+OBJECTIVES: Mapping[str, tuple[str, ...]] = {
+    "denoising": ("unet",),
+    "replies_and_edits": ("unet", "llm", "vision", "projector", "qformer", "bim"),
+    "captions": ("llm", "qformer"),
+}
+"""What `loss.objective` may be, with the networks that it can train."""
 
 # The description of a range is what an error says.
 Count: TypeAlias = Annotated[int, Field(ge=1, description="at least 1")]
@@ -65,6 +95,9 @@ class ModelConfig:
             run's directory keeps what a later one needs.
         base: another model for what `init_from` lacks, such as the tokenizer of a weight file;
             null is none.
+        trained: what is trained, the rest is frozen: "unet", and of a SmartEdit "qformer", "bim",
+            "adapters" (of the language model), "new_tokens" (the rows of its embedding and head
+            that SmartEdit adds), or whole "llm", "vision" and "projector".
         in_channels: input channels of the UNet; an editor's is 8, and those that `init_from` lacks
             start at zero.
         reward: the reward condition; null trains plain InstructPix2Pix. Parts that `init_from`
@@ -77,6 +110,7 @@ class ModelConfig:
 
     init_from: Model
     base: Model | None = None
+    trained: Annotated[tuple[Text, ...], AfterValidator(_parts)] = ("unet",)
     in_channels: Count = 8
     reward: RewardConfig | None = None
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -112,6 +146,11 @@ class DataConfig:
         reward_cut: truncation of a reward text that is too long for the text encoder: "end" cuts
             its end, as the released code does, so that the last perspective is lost; "share" cuts
             of each perspective what goes beyond its share.
+        templates: a file of the requests and replies around an instruction, as the released
+            weights of SmartEdit know; null is this project's own words.
+        template_by: what chooses an example's template: "instruction", as where edits are made, or
+            "example", anew in each epoch.
+        text_tokens: window of a prompt in tokens, the picture apart.
         threads, workers, ahead: see `data.batches.loader.Reading`; no batch depends on them.
     """
 
@@ -127,6 +166,9 @@ class DataConfig:
     cache: Literal["auto", "required", "never"] = "auto"
     none_for_top: bool = True
     reward_cut: Literal["end", "share"] = "end"
+    templates: str | None = None
+    template_by: Literal["instruction", "example"] = "instruction"
+    text_tokens: Count = 256
     threads: Count = 4
     workers: Whole = 0
     ahead: Count = 4
@@ -163,6 +205,11 @@ class LossConfig:
     """What is minimised.
 
     Attributes:
+        objective: "denoising" trains on the error of the UNet's prediction; "replies_and_edits"
+            also on the language model's of SmartEdit's reply, through which the UNet's condition
+            is made (stages 2a and 2b); "captions" on the language model's, and on the distance of
+            the QFormer's states from the text encoder's (stage 1).
+        language_weight: factor of the language model's loss beside the other.
         dropout: share of the examples that lose the text, share that lose the image, and share
             that lose both, for classifier-free guidance: 0 to 1/3.
         reward_dropout: share that lose the reward, for reward guidance.
@@ -175,6 +222,8 @@ class LossConfig:
             prefer one; null trains on each example. `data.batch_size` counts edits, two a pair.
     """
 
+    objective: Annotated[str, AfterValidator(_objective)] = "denoising"
+    language_weight: Seconds = 1.0
     dropout: Annotated[float, Field(ge=0, le=1 / 3, description="in 0 to 1/3")] = 0.05
     reward_dropout: Share = 0.0
     prediction_type: Literal["epsilon", "v_prediction", "sample"] | None = None
@@ -370,6 +419,7 @@ class TrainConfig:
                 "loss.preference compares edits that were asked for alike, and model.reward would "
                 "tell them apart: set model.reward=null"
             )
+        _check_stage(self)
         steps, first = self.steps, self.log.profile_at
         _check("optimizer.warmup_steps", warmup, warmup < steps, f"below steps={steps}")
         _check("log.profile_at", first, (first or 1) <= steps, f"at most steps={steps}")
@@ -424,10 +474,53 @@ def load_config(path: epath.PathLike, overrides: Sequence[str] = ()) -> TrainCon
     return settings.load(TrainConfig, path, overrides)
 
 
+def _check_stage(config: TrainConfig) -> None:
+    """Refuses what an objective cannot train, or has no meaning for."""
+    objective, parts = config.loss.objective, config.model.trained
+    networks = OBJECTIVES[objective]
+    fits = {"adapters": "llm", "new_tokens": "llm"}
+    idle = [part for part in parts if fits.get(part, part) not in networks]
+    _check(
+        "model.trained",
+        parts,
+        not idle,
+        f"of what loss.objective={objective} trains: "
+        + ", ".join(part for part in TRAINABLE if fits.get(part, part) in networks),
+    )
+    if objective == "denoising":
+        return
+    refused = {
+        "loss.preference": config.loss.preference is not None,
+        "data.flip": config.data.flip > 0,
+        "data.fit": config.data.fit != "stretch",
+        "data.resize": config.data.resize is not None,
+        "validation.loss_every": objective == "captions" and config.validation.loss_every > 0,
+        "validation.every": objective == "captions" and config.validation.every > 0,
+    }
+    wanted = {"data.flip": "0", "data.fit": "stretch", "validation.loss_every": "0"}
+    wanted["validation.every"] = "0"
+    for key, asked in refused.items():
+        if asked:
+            raise ConfigError(
+                f"{key} must be {wanted.get(key, 'null')} with loss.objective={objective}"
+            )
+
+
 _LATER: Mapping[str, Mapping[str, Any]] = {
-    "model": {"base": None},
-    "data": {"fit": "stretch", "reward_cut": "end"},
-    "loss": {"terms": {"squared_error": 1.0}, "preference": None},
+    "model": {"base": None, "trained": ["unet"]},
+    "data": {
+        "fit": "stretch",
+        "reward_cut": "end",
+        "templates": None,
+        "template_by": "instruction",
+        "text_tokens": 256,
+    },
+    "loss": {
+        "objective": "denoising",
+        "language_weight": 1.0,
+        "terms": {"squared_error": 1.0},
+        "preference": None,
+    },
     "validation": {"data": [], "examples": 256, "loss_every": 0},
     "guard": {"max_skipped": 0.001},
 }

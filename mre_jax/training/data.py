@@ -5,6 +5,8 @@ import functools
 from collections.abc import Sequence
 
 import jax
+import numpy as np
+from jaxtyping import UInt32
 
 from mre_jax.data.batches.augment import Augmentation
 from mre_jax.data.batches.loader import Loader, Reading, require_data_extra
@@ -15,6 +17,7 @@ from mre_jax.data.records.record_source import RecordSource
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.reward.text import reward_parts
+from mre_jax.smartedit.prompt import Prompts, PromptWriter
 from mre_jax.training.config import TrainConfig
 from mre_jax.training.held_out import open_held_out
 from mre_jax.training.start import RequiredNetworks, Start
@@ -40,16 +43,18 @@ class RunData:
     @property
     def hashes(self) -> tuple[str, ...]:
         """What identifies the content of each set that is trained on."""
-        return tuple(source.manifest.hash for source in self.training.sources)
+        return tuple(source.hash for source in self.training.sources)
 
     @property
     def required(self) -> RequiredNetworks:
         """The frozen networks that these examples go through."""
         loaders = [loader for loader in (self.training, self.held_out) if loader is not None]
         caches = [loader.reads_cache for loader in loaders]
+        # The language model reads instructions in its stead.
+        reads_texts = self.config.loss.objective == "denoising" or self.config.model.takes_reward
         return RequiredNetworks(
             vae=None in caches,
-            text_encoder=any(cache is None or cache.text is None for cache in caches),
+            text_encoder=reads_texts and any(c is None or c.text is None for c in caches),
             edits=bool(self.config.validation.every),
         )
 
@@ -69,7 +74,11 @@ class RunData:
 
     def tokenizer(self, start: Start) -> Truncation:
         """A tokenizer that counts what it truncates, from 0."""
-        return Truncation(start.tokenizer, perspectives(self.config), self.config.data.reward_cut)
+        data = self.config.data
+        write = None
+        if start.prompts is not None:
+            write = functools.partial(edit_prompts, start.prompts, data.template_by == "example")
+        return Truncation(start.tokenizer, perspectives(self.config), data.reward_cut, write)
 
     def report_truncation(self) -> None:
         """Warns once if texts of the training examples were too long."""
@@ -109,7 +118,13 @@ class RunData:
                 perspectives=perspectives(self.config),
                 reward_cut=data.reward_cut,
             )
-        return dataclasses.replace(loader, tokenize=truncation, tokenize_rewards=truncation.rewards)
+        return dataclasses.replace(
+            loader,
+            tokenize=truncation,
+            tokenize_rewards=truncation.rewards,
+            write_prompts=truncation.prompts,
+            clip_side=start.clip_side,
+        )
 
 
 def open_data(config: TrainConfig) -> RunData:
@@ -149,6 +164,17 @@ def open_data(config: TrainConfig) -> RunData:
     )
     held_out = open_held_out(config, loader) if config.validation.loss_every else None
     return RunData(config, loader, held_out)
+
+
+def edit_prompts(
+    writer: PromptWriter,
+    by_example: bool,
+    instructions: Sequence[str],
+    keys: UInt32[np.ndarray, "b 2"],
+) -> Prompts:
+    """The prompts of edits, with templates by the example's key or by the instruction alone."""
+    chosen = [f"{a} {b}" for a, b in keys.tolist()] if by_example else instructions
+    return writer.edits(instructions, chosen, [0] * len(instructions))
 
 
 def perspectives(config: TrainConfig) -> tuple[str, ...]:

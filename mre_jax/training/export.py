@@ -10,13 +10,14 @@ import numpy as np
 from etils import epath
 
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.smartedit.instruction_encoder import TEMPLATES_FILE
 from mre_jax.training.checkpoints.reading import Restored, restore_params
-from mre_jax.training.config import ModelConfig
+from mre_jax.training.config import ModelConfig, TrainConfig
 from mre_jax.training.pretrained import kept_unet, read_record
 from mre_jax.training.run.directory import RunDirectory
-from mre_jax.training.run.identity import Identity
 from mre_jax.training.start import FROZEN
-from mre_jax.weights.files.folder import COMPONENTS
+from mre_jax.training.trained import EMBEDDING, EMBEDDING_ROWS, HEAD, HEAD_ROWS, by_component
+from mre_jax.weights.files.folder import COMPONENTS, SMARTEDIT
 from mre_jax.weights.files.source import TensorInfo, TensorSource
 from mre_jax.weights.lora import LoraLike, opened_loras, parse_loras
 from mre_jax.weights.model import (
@@ -82,6 +83,35 @@ class ExportReport:
     files: Mapping[str, str]
 
 
+class WithTrained(TensorSource):
+    """A network's tensors, some of them as a run has trained them.
+
+    Args:
+        source: all of the network's tensors.
+        params: arrays by dotted path in our module; the rows of added tokens stand for the last
+            rows of the vocabulary.
+        origin: what error messages call what was trained.
+    """
+
+    def __init__(self, source: TensorSource, params: Mapping[str, np.ndarray], origin: str):
+        self.origin, self._source = source.origin, source
+        rows = {_VOCABULARY[key]: key for key in params if key in _VOCABULARY}
+        self._rows = {name: np.asarray(params[key]) for name, key in rows.items()}
+        whole = {key: value for key, value in params.items() if key not in _VOCABULARY}
+        self._trained = TrainedTensors(whole, origin)
+        self.tensors = {**source.tensors, **self._trained.tensors}
+
+    def read(self, name: str) -> np.ndarray:
+        """The tensor `name`."""
+        if name in self._trained.tensors:
+            return self._trained.read(name)
+        array = self._source.read(name)
+        if name not in self._rows:
+            return array
+        rows = self._rows[name].astype(array.dtype)
+        return np.concatenate([array[: -len(rows)], rows])
+
+
 class TrainedTensors(TensorSource):
     """The parameters of a run's checkpoint as PyTorch's tensors.
 
@@ -124,9 +154,9 @@ def export(spec: ExportSpec) -> ExportReport:
     restored = restore_params(directory.checkpoints, spec.step, which)
     with (
         opened_loras(parse_loras(spec.lora)) as loras,
-        _surroundings(directory, config.model, spec.base) as model,
+        _surroundings(directory, config, spec.base) as model,
     ):
-        trained = with_loras(_trained(model, identity, restored, weights), loras)
+        trained = with_loras(_trained(model, directory, restored, weights), loras)
         files = save_model(
             trained,
             spec.out,
@@ -139,22 +169,24 @@ def export(spec: ExportSpec) -> ExportReport:
 
 @contextlib.contextmanager
 def _surroundings(
-    directory: RunDirectory, model: ModelConfig, base: epath.PathLike | None
+    directory: RunDirectory, config: TrainConfig, base: epath.PathLike | None
 ) -> Iterator[PretrainedModel]:
     """The model that the run started from; without the UNet's tensors, if the run kept the rest."""
+    model = config.model
+    further = () if config.loss.objective == "denoising" else SMARTEDIT
     with contextlib.ExitStack() as stack:
         try:
             opened = model_at(
                 model.init_from if base is None else base,
                 base=model.base,
                 in_channels=model.in_channels,
-                components=COMPONENTS,
+                components=(*COMPONENTS, *further),
             )
             found = dataclasses.replace(stack.enter_context(opened), notes=())
         except DataError:
             record = read_record(directory.model) if base is None else None
-            if record is None:
-                raise
+            if record is None or further:
+                raise  # Of what else an editor has, the run keeps nothing.
             kept = stack.enter_context(model_at(directory.model, components=FROZEN))
             components = {"unet": kept_unet(record), **kept.components}
             found = dataclasses.replace(kept, components=components, notes=_note(model))
@@ -178,13 +210,12 @@ def _check_format(format: str, model: ModelConfig) -> None:
 
 
 def _trained(
-    model: PretrainedModel, identity: Identity, restored: Restored, weights: str
+    model: PretrainedModel, directory: RunDirectory, restored: Restored, weights: str
 ) -> PretrainedModel:
-    """`model` with the UNet, the prediction type and the origin of a run."""
+    """`model` with the networks, the prediction type and the origin of a run."""
+    identity = directory.identity()
     config = identity.config
-    source = TrainedTensors(restored.state, f"step {restored.step}")
-    unet = _with_reward(model.components["unet"], config.model)
-    unet = dataclasses.replace(unet, source=source)
+    components = _trained_components(model, restored, config.model)
     about = {
         "name": config.name,
         "step": restored.step,
@@ -193,11 +224,36 @@ def _trained(
         "data": list(identity.data),
         "init": identity.init,
     }
-    files = {**model.files, EXPORT: (json.dumps(about, indent=2) + "\n").encode()}
+    files = {
+        **model.files,
+        **_templates(directory),
+        EXPORT: (json.dumps(about, indent=2) + "\n").encode(),
+    }
     if config.loss.prediction_type is not None:
         files[SCHEDULER] = _scheduler(model.files, config.loss.prediction_type)
-    components = {**model.components, "unet": unet}
     return dataclasses.replace(model, components=components, files=files)
+
+
+def _trained_components(
+    model: PretrainedModel, restored: Restored, settings: ModelConfig
+) -> dict[str, Component]:
+    """The components of `model`, those that a run has trained with its arrays."""
+    components, origin = dict(model.components), f"step {restored.step}"
+    for name, params in by_component(restored.state, settings.trained).items():
+        if name == "unet":
+            source: TensorSource = TrainedTensors(params, origin)
+            component = _with_reward(components[name], settings)
+        else:
+            component = components[name]
+            source = WithTrained(component.source, params, origin)
+        components[name] = dataclasses.replace(component, source=source)
+    return components
+
+
+def _templates(directory: RunDirectory) -> dict[str, bytes]:
+    """Those that the run's prompts were written with, if it has any."""
+    file = directory.model / TEMPLATES_FILE
+    return {TEMPLATES_FILE: file.read_bytes()} if file.exists() else {}
 
 
 def _with_reward(unet: Component, model: ModelConfig) -> Component:
@@ -209,3 +265,10 @@ def _with_reward(unet: Component, model: ModelConfig) -> Component:
 def _scheduler(files: Mapping[str, bytes], prediction_type: str) -> bytes:
     stated = {**json.loads(files[SCHEDULER]), "prediction_type": prediction_type}
     return (json.dumps(stated, indent=2) + "\n").encode()
+
+
+_VOCABULARY = {
+    EMBEDDING_ROWS: torch_name(EMBEDDING.split(".")),
+    HEAD_ROWS: torch_name(HEAD.split(".")),
+}
+"""The tensors that the rows of added tokens are the last rows of."""

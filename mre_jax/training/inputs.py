@@ -5,6 +5,7 @@ on accumulation, or on the number of devices.
 """
 
 import enum
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -34,6 +35,8 @@ class Draw(enum.IntEnum):
     NOISE = 1
     TIMESTEP = 2
     REWARD = 3
+    ADAPTERS = 4
+    QFORMER = 5
 
 
 class Encoders(NamedTuple):
@@ -57,12 +60,15 @@ class Frozen(NamedTuple):
         null_text: the text encoder's states of the empty prompt.
         reference: the UNet's parameters before training, in the compute dtype; None where the loss
             does not ask for them.
+        networks: what is not trained of the networks that are differentiated through, by component;
+            None where all of them is.
     """
 
     vae: Parameters
     text_encoder: Parameters
     null_text: Float[Array, "t d"]
     reference: Parameters | None = None
+    networks: Mapping[str, Parameters] | None = None
 
 
 class Inputs(NamedTuple):
@@ -70,7 +76,7 @@ class Inputs(NamedTuple):
 
     Attributes:
         sample: noisy latents of the edited picture, then the original's, in the channels.
-        text: states of the instruction.
+        text: states of the instruction; None where it is in prompts, for the step to encode.
         reward: None for a UNet that takes none.
         target: what `schedule` predicts.
         weight: weight of each example in the loss.
@@ -78,7 +84,7 @@ class Inputs(NamedTuple):
 
     sample: Float[Array, "b h w c_in"]
     timesteps: Int[Array, " b"]
-    text: Float[Array, "b t d"]
+    text: Float[Array, "b t d"] | None
     reward: RewardInputs | None
     target: Float[Array, "b h w c"]
     weight: Float32[Array, " b"]
@@ -87,7 +93,7 @@ class Inputs(NamedTuple):
 class _Encoded(NamedTuple):
     original: Float[Array, "b h w c"]
     edited: LatentMoments
-    text: Float[Array, "b t d"]
+    text: Float[Array, "b t d"] | None
     reward_states: Float[Array, "b t d"] | None
     reward_pooled: Float[Array, "b d"] | None
 
@@ -112,7 +118,7 @@ def make_inputs(
     """
     on_device: OnDevice = jax.tree.map(jnp.asarray, batch)
     encoded = _encode(on_device, frozen, encoders, with_reward)
-    keys = jax.random.wrap_key_data(on_device.key_data)
+    keys = example_keys(on_device)
     shape = encoded.original.shape[1:]
     mean, logvar = (x.astype(jnp.float32) for x in encoded.edited)
     posterior = mean + jnp.exp(0.5 * logvar) * normal_per_example(
@@ -122,8 +128,10 @@ def make_inputs(
     noise = normal_per_example(_fold(keys, Draw.NOISE), shape)
     timesteps = _draw_timesteps(keys, schedule.num_train_timesteps)
 
-    image = _where(on_device.drop_image, 0, encoded.original.astype(jnp.float32))
-    text = _where(on_device.drop_text, frozen.null_text.astype(encoded.text.dtype), encoded.text)
+    image = where_example(on_device.drop_image, 0, encoded.original.astype(jnp.float32))
+    text = encoded.text
+    if text is not None:
+        text = where_example(on_device.drop_text, frozen.null_text.astype(text.dtype), text)
     reward = _reward(on_device, encoded, keys, loss.reward_dropout) if with_reward else None
     noisy = schedule.add_noise(latents, noise, timesteps)
     return Inputs(
@@ -145,17 +153,22 @@ def _encode(batch: OnDevice, frozen: Frozen, encoders: Encoders, with_reward: bo
         states, pooled = (
             (cached.reward_states, cached.reward_pooled) if with_reward else (None,) * 2
         )
-        return _Encoded(original, edited, cached.instruction_states, states, pooled)
+        text = None if batch.prompts is not None else cached.instruction_states
+        return _Encoded(original, edited, text, states, pooled)
+    instruction = [] if batch.prompts is not None else [batch.instruction]
+    ids = [*instruction, *([batch.reward_text] if with_reward else [])]
+    if not ids:
+        return _Encoded(original, edited, None, None, None)
     if encoders.text_encoder is None:
         raise ValueError("the batch holds no text states and there is no text encoder")
     text_encoder: CLIPTextModel = encoders.text_encoder.module(frozen.text_encoder)
-    ids = [batch.instruction, batch.reward_text] if with_reward else [batch.instruction]
     output = text_encoder(rearrange(jnp.stack(ids), "n b t -> (n b) t"))
     states = rearrange(output.last_hidden_state, "(n b) t d -> n b t d", n=len(ids))
     pooled = rearrange(output.pooler_output, "(n b) d -> n b d", n=len(ids))
+    text = states[0] if instruction else None
     if not with_reward:
-        return _Encoded(original, edited, states[0], None, None)
-    return _Encoded(original, edited, states[0], states[1], pooled[1])
+        return _Encoded(original, edited, text, None, None)
+    return _Encoded(original, edited, text, states[-1], pooled[-1])
 
 
 def _latents(
@@ -184,8 +197,15 @@ def _reward(
     return RewardInputs(batch.scores, encoded.reward_states, encoded.reward_pooled, present)
 
 
+def example_keys(batch: OnDevice) -> Key[Array, " b"]:
+    """The key of each example, for all that it draws."""
+    return jax.random.wrap_key_data(jnp.asarray(batch.key_data))
+
+
 def _fold(keys: Key[Array, " b"], draw: Draw) -> Key[Array, " b"]:
-    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, jnp.uint32(draw))
+    folded: Key[Array, " b"]
+    folded = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, jnp.uint32(draw))
+    return folded
 
 
 def _draw_timesteps(keys: Key[Array, " b"], count: int) -> Int[Array, " b"]:
@@ -193,5 +213,7 @@ def _draw_timesteps(keys: Key[Array, " b"], count: int) -> Int[Array, " b"]:
     return jax.vmap(lambda key: jax.random.randint(key, (), 0, count))(_fold(keys, Draw.TIMESTEP))
 
 
-def _where(chosen: Bool[Array, " b"], yes: Any, no: Float[Array, "b ..."]) -> Array:
-    return jnp.where(jnp.expand_dims(chosen, range(1, no.ndim)), yes, no)
+def where_example(chosen: Bool[Array, " b"], yes: Any, no: Float[Array, "b ..."]) -> Array:
+    """`yes` for the examples that are chosen, `no` for the others."""
+    chosen_or_not: Array = jnp.where(jnp.expand_dims(chosen, range(1, no.ndim)), yes, no)
+    return chosen_or_not

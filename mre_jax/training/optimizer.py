@@ -70,7 +70,7 @@ def _scale_reward(
 ) -> optax.Updates:
     """Multiplies the updates of the reward's parts, which have a rate of their own."""
     return {
-        name: update * factor if name.startswith("reward.") else update
+        name: update * factor if name.removeprefix("unet.").startswith("reward.") else update
         for name, update in updates.items()
     }
 

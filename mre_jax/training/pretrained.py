@@ -8,11 +8,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.tensor_hash import TensorHash
+from mre_jax.models.layers import Compute
 from mre_jax.models.unet_config import UNetConfig
 from mre_jax.reward.config import RewardConfig
 from mre_jax.training.config import ModelConfig, TrainConfig
@@ -81,6 +83,11 @@ def check_channels(given: int, latents: int) -> None:
         )
 
 
+def compute_of(model: ModelConfig) -> Compute:
+    """How the networks of a run compute."""
+    return Compute(jnp.dtype(model.compute_dtype), model.attention, model.remat)
+
+
 def can_resume(folder: epath.PathLike, config: TrainConfig) -> bool:
     """Whether a folder holds what a run of this configuration starts from."""
     record = read_record(folder)
@@ -104,8 +111,12 @@ def read_record(folder: epath.PathLike) -> dict[str, Any] | None:
 
 def kept_unet(record: Mapping[str, Any]) -> Component:
     """The UNet of `read_record`, without its tensors."""
-    text = (json.dumps(record["unet"], indent=2) + "\n").encode()
-    return Component("unet", record["unet"], text, NoTensors())
+    return without_tensors("unet", record["unet"])
+
+
+def without_tensors(name: str, config: Mapping[str, Any]) -> Component:
+    """A network of a record, whose tensors are elsewhere."""
+    return Component(name, config, (json.dumps(config, indent=2) + "\n").encode(), NoTensors())
 
 
 def deciding(model: ModelConfig) -> dict[str, Any]:
@@ -123,16 +134,17 @@ class _Sorted(TensorSource):
 
 
 class Hashed(_Sorted):
-    """Adds each tensor of a UNet to a digest as it is read."""
+    """Adds each tensor of a network to digests as it is read."""
 
-    def __init__(self, source: TensorSource, digest: TensorHash):
+    def __init__(self, source: TensorSource, *digests: TensorHash, component: str = "unet"):
         super().__init__(source)
-        self._digest = digest
+        self._digests, self._component = digests, component
 
     def read(self, name: str) -> np.ndarray:
         """The tensor `name`."""
         array = self._source.read(name)
-        self._digest.update(f"unet.{name}", array)
+        for digest in self._digests:
+            digest.update(f"{self._component}.{name}", array)
         return array
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import warnings
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +23,9 @@ from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.errors import DataError
 from mre_jax.io.tensor_hash import TensorHash
 from mre_jax.models.clip_text import CLIPTextModel
-from mre_jax.models.layers import Compute
 from mre_jax.models.unet_config import UNetConfig
 from mre_jax.models.vae import VAEConfig
+from mre_jax.smartedit.prompt import PromptWriter
 from mre_jax.training.config import ModelConfig, TrainConfig
 from mre_jax.training.inputs import Encoders, Frozen
 from mre_jax.training.parallel import Layout
@@ -35,13 +35,28 @@ from mre_jax.training.pretrained import (
     Hashed,
     Kept,
     check_channels,
+    compute_of,
     deciding,
     kept_unet,
     read_record,
     unet_component,
     with_channels,
 )
+from mre_jax.training.smartedit_start import (
+    LoadedParts,
+    check_unchanged,
+    clip_side,
+    further_networks,
+    load_parts,
+    networks_of,
+    opened_again,
+    recorded,
+    to_record,
+    with_templates,
+    write_prompts,
+)
 from mre_jax.training.state import Network, Parameters, parameters_of
+from mre_jax.training.trained import TrainedNetworks
 from mre_jax.weights.files.folder import COMPONENTS
 from mre_jax.weights.model import Component, PretrainedModel
 from mre_jax.weights.names.rule import load
@@ -54,6 +69,8 @@ Part: TypeAlias = tuple[Network, Parameters]
 """A frozen network and its arrays, in the compute dtype, a copy on every device."""
 
 FROZEN = ("vae", "text_encoder")
+FURTHER = "networks"
+"""In the record of a run, where the networks are that it reads again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +93,10 @@ class Start:
     """The networks of a run before its first step, or before it goes on.
 
     Attributes:
-        unet_config: configuration of the UNet that is trained.
+        unet_config: configuration of the UNet.
         unet: the UNet but for its arrays.
-        params: its arrays, float32, where `layout.storage` puts them; none in a resume.
+        networks: what a step differentiates through, and which of its arrays are trained.
+        params: these, float32, where `layout.storage` puts them; none in a resume.
         downscale: pixels per latent along each side.
         encoders, frozen: the networks that a step reads and does not train.
         parts: the frozen networks that the run asks, by name.
@@ -87,11 +105,14 @@ class Start:
         tokenizer: the checkpoint's.
         hashes: identify the encoders, to compare with those of a cache.
         weights: hash of all initial weights.
+        prompts: writes what the language model reads; None where a step asks it nothing.
+        clip_side: pixels along a side of what its vision tower sees; likewise.
         kept: what a resume needs, still to be saved; None in a resume.
     """
 
     unet_config: UNetConfig
     unet: Network
+    networks: TrainedNetworks
     params: Parameters
     downscale: int
     encoders: Encoders
@@ -102,6 +123,8 @@ class Start:
     tokenizer: Tokenizer
     hashes: EncoderHashes
     weights: str
+    prompts: PromptWriter | None = None
+    clip_side: int | None = None
     kept: PretrainedModel | None = None
 
     def kept_in(self, folder: epath.PathLike | None) -> "Start":
@@ -119,12 +142,14 @@ def load_start(config: TrainConfig, layout: Layout, required: RequiredNetworks) 
             its UNet takes more channels, or it is of another kind, as flow matching.
         DataError: if the checkpoint is incomplete or damaged.
     """
-    model = config.model
-    with model_at(model.init_from, base=model.base, components=COMPONENTS) as opened:
+    model, names = config.model, further_networks(config)
+    with model_at(model.init_from, base=model.base, components=(*COMPONENTS, *names)) as opened:
         latents = VAEConfig.from_dict(opened.components["vae"].config).latent_channels
         check_channels(model.in_channels, latents)
         digest = TensorHash()
-        stored = _read_once(opened, digest)
+        further = {name: opened.components[name] for name in names}
+        editor = {name: opened.components[name] for name in COMPONENTS}
+        stored = _read_once(dataclasses.replace(opened, components=editor), digest)
         wide = with_channels(stored, model.in_channels)
         for note in wide.notes:
             warnings.warn(f"{model.init_from}: {note}", stacklevel=2)
@@ -132,11 +157,19 @@ def load_start(config: TrainConfig, layout: Layout, required: RequiredNetworks) 
         compares = config.loss.preference is not None
         if compares:
             unet = dataclasses.replace(unet, source=Kept(unet.source))
-        params = _load_unet(unet, model, layout)
+        prompts = write_prompts(config, further, stored.files)
+        networks = networks_of(config, {**further, "unet": unet}, prompts)
+        alone = not names
+        params = _load_unet(unet, model, layout) if alone else {}
         frozen = {name: stored.components[name] for name in FROZEN}
         for part in frozen.values():
             for name in part.source.tensors:
                 digest.update(f"{part.name}.{name}", part.source.read(name))
+        parts: LoadedParts | None = None
+        again: dict[str, Any] = {}
+        if not alone:
+            parts, again = _load_all(unet, further, networks, config, layout, digest)
+            params = parts.params
         hashes, weights = hashes_of(stored), digest.hexdigest()
         components = {**frozen, "unet": unet} if compares else frozen
         kept = dataclasses.replace(wide, components=components, safety_checker=None, notes=())
@@ -146,9 +179,14 @@ def load_start(config: TrainConfig, layout: Layout, required: RequiredNetworks) 
             "hashes": hashes._asdict(),
             "weights": weights,
             **({REFERENCE: True} if compares else {}),
+            **again,
         }
         start = _assembled(config, layout, required, unet, kept, hashes, weights)
-    files = {**kept.files, RECORD: (json.dumps(record, indent=2) + "\n").encode()}
+        start = _joined(start, networks, parts, prompts, clip_side(further))
+    files = {
+        **with_templates(kept.files, prompts),
+        RECORD: (json.dumps(record, indent=2) + "\n").encode(),
+    }
     kept = dataclasses.replace(kept, files=files)
     start = dataclasses.replace(start, params=params, kept=kept)
     return _compared(start, params, model, layout) if compares else start
@@ -160,7 +198,8 @@ def resumed_start(
     """What `Start.kept_in` left in a folder, for a run whose parameters are in its checkpoint.
 
     Raises:
-        DataError: if it is incomplete or damaged.
+        DataError: if it is incomplete or damaged; or if networks of several are trained, and those
+            of `config.model.init_from` are gone, or others.
     """
     record = read_record(folder)
     if record is None:
@@ -170,15 +209,12 @@ def resumed_start(
     with model_at(folder, components=(*FROZEN, "unet") if compares else FROZEN) as kept:
         unet = kept_unet(record)
         start = _assembled(config, layout, required, unet, kept, hashes, record["weights"])
+        if further_networks(config):
+            return _read_again(start, unet, record[FURTHER], config, layout)
         if not compares:
             return start
         params = _load_unet(kept.components["unet"], config.model, layout)
         return _compared(start, params, config.model, layout)
-
-
-def compute_of(model: ModelConfig) -> Compute:
-    """How the networks of a run compute."""
-    return Compute(jnp.dtype(model.compute_dtype), model.attention, model.remat)
 
 
 def _assembled(
@@ -205,17 +241,78 @@ def _assembled(
     arrays = {name: asked[name][1] if name in asked else {} for name in FROZEN}
     return Start(
         unet_config=UNetConfig.from_dict(unet.config),
-        unet=Network.of(unet.network(compute_of(config.model))),
+        unet=(network := Network.of(unet.network(compute_of(config.model)))),
+        networks=TrainedNetworks({"unet": network}),
         params={},
         downscale=vae.downscale,
         encoders=Encoders(**networks, scaling_factor=vae.scaling_factor),
-        frozen=Frozen(**arrays, null_text=null_text.astype(config.model.compute_dtype)),
+        frozen=Frozen(
+            arrays["vae"],
+            arrays["text_encoder"],
+            null_text=null_text.astype(config.model.compute_dtype),
+        ),
         parts=parts,
         schedule=_schedule(kept.files, config),
         files=kept.files,
         tokenizer=tokenizer,
         hashes=hashes,
         weights=weights,
+    )
+
+
+def _load_all(
+    unet: Component,
+    further: Mapping[str, Component],
+    networks: TrainedNetworks,
+    config: TrainConfig,
+    layout: Layout,
+    digest: TensorHash,
+) -> tuple[LoadedParts, dict[str, Any]]:
+    """The arrays of an objective's networks, and what a resume reads them again by."""
+    compute = compute_of(config.model)
+    components = {**further, **({"unet": unet} if "unet" in networks.networks else {})}
+    whole = {name: part for name, part in components.items() if not networks.freezes(name)}
+    partly = {name: part for name, part in components.items() if name not in whole}
+    parts = load_parts(partly, networks, compute, layout, digest)
+    trained = load_parts(whole, networks, compute, layout, digest)
+    both = dataclasses.replace(parts, params={**parts.params, **trained.params})
+    return both, {FURTHER: to_record(further, parts.hash)}
+
+
+def _read_again(
+    start: Start, unet: Component, record: Mapping[str, Any], config: TrainConfig, layout: Layout
+) -> Start:
+    """The start with what is frozen of an objective's networks, from where the run began."""
+    components = recorded(record)
+    prompts = write_prompts(config, components, start.files, kept=True)
+    networks = networks_of(config, {**components, "unet": unet}, prompts)
+    names = [*components, *(["unet"] if "unet" in networks.networks else [])]
+    partly = tuple(name for name in names if networks.freezes(name))
+    with opened_again(config, partly) as opened:
+        found = {name: opened.components[name] for name in partly}
+        if "unet" in found:
+            wide = with_channels(opened, config.model.in_channels)
+            found["unet"] = unet_component(wide.components["unet"], config.model, config.seed)
+        parts = load_parts(found, networks, compute_of(config.model), layout)
+    check_unchanged(parts.hash, record, config)
+    for array in parts.params.values():  # The checkpoint has them.
+        array.delete()
+    return _joined(start, networks, parts, prompts, clip_side(components))
+
+
+def _joined(
+    start: Start,
+    networks: TrainedNetworks,
+    parts: LoadedParts | None,
+    prompts: PromptWriter | None,
+    side: int | None,
+) -> Start:
+    """The start with an objective's networks, and with what makes their prompts and pictures."""
+    frozen = start.frozen
+    if parts is not None:
+        frozen = frozen._replace(networks=parts.frozen)
+    return dataclasses.replace(
+        start, networks=networks, frozen=frozen, prompts=prompts, clip_side=side
     )
 
 

@@ -3,9 +3,8 @@
 A step whose loss or gradient is not finite changes nothing but the count of such steps in a row.
 """
 
-import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -15,15 +14,15 @@ from jaxtyping import Array, Bool, Float32, Int32
 
 from mre_jax.data.batches.batch import Batch
 from mre_jax.diffusion.schedule import NoiseSchedule
-from mre_jax.models.unet import UNet
-from mre_jax.training import losses
 from mre_jax.training.accumulation import Summary, accumulated
-from mre_jax.training.config import LossConfig, TrainConfig
-from mre_jax.training.inputs import Encoders, Frozen, Inputs, make_inputs
+from mre_jax.training.config import TrainConfig
+from mre_jax.training.inputs import Encoders, Frozen
+from mre_jax.training.objectives.objective import Measured
+from mre_jax.training.objectives.registry import make_objective
 from mre_jax.training.optimizer import make_schedule, updates_made
 from mre_jax.training.parallel import Layout
-from mre_jax.training.preference import preference_loss
-from mre_jax.training.state import Network, Parameters, State, updated
+from mre_jax.training.state import Parameters, State, updated
+from mre_jax.training.trained import TrainedNetworks, computes_in_float32
 
 TIME_BINS = 4
 SCORE_BINS = 6
@@ -42,6 +41,7 @@ class Metrics(NamedTuple):
             quarter of the timesteps.
         score_loss, score_count: likewise for the rounded mean score, 0 to 5, of those with one.
         finite: whether the loss of each example was, in the order of the batch.
+        parts: what the loss is the sum of, by name, where it has parts: means over the batch.
     """
 
     loss: Float32[Array, ""]
@@ -54,6 +54,7 @@ class Metrics(NamedTuple):
     score_loss: Float32[Array, f" {SCORE_BINS}"]
     score_count: Float32[Array, f" {SCORE_BINS}"]
     finite: Bool[Array, " b"]
+    parts: Mapping[str, Float32[Array, ""]] = {}
 
 
 BinnedLoss: TypeAlias = Callable[[Parameters, Frozen, Batch, int], tuple[Array, Array]]
@@ -65,7 +66,7 @@ Step: TypeAlias = Callable[[State, Frozen, Batch], tuple[State, Metrics]]
 
 def make_step(
     config: TrainConfig,
-    unet: Network,
+    networks: TrainedNetworks,
     encoders: Encoders,
     schedule: NoiseSchedule,
     optimizer: optax.GradientTransformation,
@@ -80,17 +81,16 @@ def make_step(
     """
     rate = make_schedule(config.optimizer, config.steps)
     decay = config.model.ema_decay
+    objective = make_objective(config, networks, encoders, schedule)
     # The rounding of the copy is not differentiated: its gradient is that of the parameters.
-    loss = functools.partial(_loss, unet=unet, loss=config.loss)
-    gradient = jax.value_and_grad(loss, has_aux=True)
-    prepare = _preparing(config, encoders, schedule, config.loss)
+    gradient = jax.value_and_grad(objective.loss, has_aux=True)
     bins = functools.partial(_bins, timesteps=schedule.num_train_timesteps)
 
     def at_once(params: Parameters, frozen: Frozen, batch: Batch) -> tuple[Parameters, Summary]:
-        inputs = prepare(batch, frozen)
-        (value, errors), grads = gradient(params, inputs, frozen.reference)
-        finite = jnp.isfinite(errors * inputs.weight)
-        return grads, (value, bins(inputs, errors, batch), finite)
+        inputs = objective.prepare(batch, frozen)
+        (value, measured), grads = gradient(params, inputs, frozen)
+        finite = measured.finite
+        return grads, (value, measured.parts, bins(measured, batch), finite)
 
     parts, together = config.optimizer.accumulation, config.loss.together
     gradients = at_once if parts == 1 else accumulated(at_once, parts, layout, together)
@@ -100,7 +100,7 @@ def make_step(
         params = _for_compute(state["params"], dtype, layout)
         if frozen.reference is not None:
             frozen = frozen._replace(reference=_for_compute(frozen.reference, dtype, layout))
-        grads, (value, binned, finite) = gradients(params, frozen, batch)
+        grads, (value, terms, binned, finite) = gradients(params, frozen, objective.whole(batch))
         grads = _for_storage(grads, layout)
         norm = optax.tree.norm(grads)
         new = updated(state, grads, jnp.isfinite(value) & jnp.isfinite(norm), optimizer, decay)
@@ -112,6 +112,7 @@ def make_step(
             new["skipped"],
             *binned,
             finite,
+            terms,
         )
         # On every device, so that every host can read them.
         metrics = jax.lax.with_sharding_constraint(metrics, layout.replicated)
@@ -122,21 +123,21 @@ def make_step(
 
 def make_loss(
     config: TrainConfig,
-    unet: Network,
+    networks: TrainedNetworks,
     encoders: Encoders,
     schedule: NoiseSchedule,
     layout: Layout,
 ) -> Any:
     """The jitted loss of examples that are not trained on, a `BinnedLoss`; as `make_step`."""
-    plain = dataclasses.replace(config.loss, reward_dropout=0.0)
-    prepare = _preparing(config, encoders, schedule, plain)
+    objective = make_objective(config, networks, encoders, schedule, training=False)
 
     def loss(params: Parameters, frozen: Frozen, batch: Batch, count: Any) -> tuple[Array, Array]:
-        inputs = prepare(batch, frozen)
+        inputs = objective.prepare(objective.whole(batch), frozen)
         params = _for_compute(params, config.model.compute_dtype, layout)
-        errors = _errors(params, inputs, unet, config.loss)
+        measured = objective.measure(params, inputs, frozen)
+        errors = measured.errors
         counts = jnp.asarray(batch.positions) < count
-        times = _times(inputs, schedule.num_train_timesteps) * counts[:, None].astype(jnp.float32)
+        times = _times(measured, schedule.num_train_timesteps) * counts[:, None].astype(jnp.float32)
         sums = jnp.where(counts, errors, 0) @ times, times.sum(0)
         placed: tuple[Array, Array]
         placed = jax.lax.with_sharding_constraint(sums, layout.replicated)
@@ -145,52 +146,14 @@ def make_loss(
     return jax.jit(loss)
 
 
-def _preparing(
-    config: TrainConfig, encoders: Encoders, schedule: NoiseSchedule, loss: LossConfig
-) -> Callable[[Batch, Frozen], Inputs]:
-    return functools.partial(
-        make_inputs,
-        encoders=encoders,
-        schedule=schedule,
-        loss=loss,
-        with_reward=config.model.takes_reward,
-    )
-
-
-def _loss(
-    params: Parameters,
-    inputs: Inputs,
-    reference: Parameters | None,
-    *,
-    unet: Network,
-    loss: LossConfig,
-) -> tuple[Float32[Array, ""], Float32[Array, " b"]]:
-    """The mean of the weighted errors, or the loss of the pairs; and the errors."""
-    errors = _errors(params, inputs, unet, loss)
-    if loss.preference is None:
-        return jnp.mean(errors * inputs.weight), errors
-    assert reference is not None  # noqa: S101  a run's start has made it
-    known = _errors(reference, inputs, unet, loss)
-    return preference_loss(errors, known, inputs.weight, loss.preference.beta), errors
-
-
-def _errors(
-    params: Parameters, inputs: Inputs, unet: Network, loss: LossConfig
-) -> Float32[Array, " b"]:
-    network: UNet = unet.module(params)
-    output = network(inputs.sample, inputs.timesteps, inputs.text, inputs.reward)
-    return losses.errors(output, inputs.target, loss.terms)
-
-
 def _for_compute(params: Parameters, dtype: str, layout: Layout) -> Parameters:
     """The copy the networks read: matrices cast first, so that only half the bytes are gathered."""
 
-    def copy(x: Array) -> Any:
-        x = x.astype(dtype) if x.ndim > 1 else x
+    def copy(name: str, x: Array) -> Any:
+        x = x.astype(dtype) if x.ndim > 1 and not computes_in_float32(name) else x
         return jax.lax.with_sharding_constraint(x, layout.compute(x))
 
-    copies: Parameters = jax.tree.map(copy, params)
-    return copies
+    return {name: copy(name, x) for name, x in params.items()}
 
 
 def _for_storage(tree: Any, layout: Layout) -> Any:
@@ -203,17 +166,18 @@ def _for_storage(tree: Any, layout: Layout) -> Any:
     return jax.tree.map(place, tree)
 
 
-def _bins(
-    inputs: Inputs, errors: Float32[Array, " b"], batch: Batch, *, timesteps: int
-) -> tuple[Array, Array, Array, Array]:
+def _bins(measured: Measured, batch: Batch, *, timesteps: int) -> tuple[Array, Array, Array, Array]:
     """Sums and counts of the errors by quarter of the timesteps and by score."""
-    times = _times(inputs, timesteps)
+    errors, times = measured.errors, _times(measured, timesteps)
     rounded = jnp.rint(jnp.mean(jnp.asarray(batch.scores), axis=-1)).astype(jnp.int32)
     # Without a score no bin: -1 is none.
     scores = jax.nn.one_hot(jnp.where(jnp.asarray(batch.present), rounded, -1), SCORE_BINS)
+    if measured.counted is not None:
+        counted = measured.counted[:, None].astype(jnp.float32)
+        times, scores = times * counted, scores * counted
     return errors @ times, times.sum(0), errors @ scores, scores.sum(0)
 
 
-def _times(inputs: Inputs, timesteps: int) -> Float32[Array, f"b {TIME_BINS}"]:
+def _times(measured: Measured, timesteps: int) -> Float32[Array, f"b {TIME_BINS}"]:
     """The quarter of the timesteps that each example is in, one-hot."""
-    return jax.nn.one_hot(inputs.timesteps * TIME_BINS // timesteps, TIME_BINS)
+    return jax.nn.one_hot(measured.timesteps * TIME_BINS // timesteps, TIME_BINS)

@@ -115,7 +115,7 @@ def train(
         validate = Validation(config, start, layout, directory)
     optimizer = make_optimizer(config.optimizer, config.steps)
     abstract = abstract_state(
-        start.unet.abstract, optimizer, layout, ema=config.model.ema_decay is not None
+        start.networks.abstract, optimizer, layout, ema=config.model.ema_decay is not None
     )
     checkpoints.check_space(abstract)
     identity = Identity(config, data.hashes, start.weights)
@@ -218,7 +218,7 @@ def compiled_step(
     Raises:
         ConfigError: if it needs more memory than a device has.
     """
-    step = make_step(config, start.unet, start.encoders, start.schedule, optimizer, layout)
+    step = make_step(config, start.networks, start.encoders, start.schedule, optimizer, layout)
     loader = data.training
     tokenizer = data.tokenizer(start)  # of its own: what is read here counts for nothing
     small = dataclasses.replace(
@@ -226,6 +226,7 @@ def compiled_step(
         batch_size=loader.hosts * loader.together,
         tokenize=tokenizer,
         tokenize_rewards=tokenizer.rewards,
+        write_prompts=tokenizer.prompts,
     )
     one = small.batch(0)
     one = one._replace(positions=one.positions.astype(np.uint32))  # as `to_global`
@@ -263,7 +264,7 @@ def _held_out(
 ) -> HeldOutLoss | None:
     if loader is None:
         return None
-    loss = make_loss(config, start.unet, start.encoders, start.schedule, layout)
+    loss = make_loss(config, start.networks, start.encoders, start.schedule, layout)
     return HeldOutLoss(config, loader, loss, start.frozen, layout)
 
 

@@ -1,13 +1,15 @@
-"""How many texts of a run are too long for the text encoder, said once and not for each."""
+"""How many texts of a run are too long for what reads them, said once and not for each."""
 
 import sys
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int32, UInt32
 
+from mre_jax.data.batches.batch import WritePrompts
 from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.reward.text import Parts, join_rewards, measure_truncation
+from mre_jax.smartedit.prompt import Prompts
 from mre_jax.weights.tokens import Tokenizer
 
 SAMPLE = 1000
@@ -21,6 +23,7 @@ class Truncation:
         tokenizer: the checkpoint's.
         perspectives: perspectives whose texts are read.
         reward_cut: truncation of reward texts; see `join_rewards`.
+        write: prompts of instructions with the keys of their examples; None where none are.
     """
 
     def __init__(
@@ -28,8 +31,10 @@ class Truncation:
         tokenizer: Tokenizer,
         perspectives: Sequence[str] = PERSPECTIVES,
         reward_cut: str = "end",
+        write: WritePrompts | None = None,
     ):
-        self._tokenizer = tokenizer
+        self._tokenizer, self._write = tokenizer, write
+        self._prompts = self._left_out = 0
         self._perspectives, self._reward_cut = tuple(perspectives), reward_cut
         self._texts = self._truncated = 0
         self._rewards: list[Parts] = []
@@ -41,6 +46,18 @@ class Truncation:
         self._texts += len(texts)
         self._truncated += truncated
         return ids
+
+    @property
+    def prompts(self) -> WritePrompts | None:
+        """Writes prompts and counts those that leave their instruction out; None without any."""
+        return None if self._write is None else self._counted
+
+    def _counted(self, texts: Sequence[str], keys: UInt32[np.ndarray, "b 2"]) -> Prompts:
+        assert self._write is not None  # noqa: S101  else it is not handed out
+        prompts = self._write(texts, keys)
+        self._prompts += len(texts)
+        self._left_out += int(prompts.too_long.sum())
+        return prompts
 
     def rewards(self, rewards: Sequence[Parts]) -> Int32[np.ndarray, "b t"]:
         """Token ids of reward texts, of each its parts; brought into the tokenizer's length."""
@@ -68,6 +85,13 @@ class Truncation:
                 f"warning: {self._truncated} of {self._texts} instructions "
                 f"({self._truncated / self._texts:.0%}) have more than {self._tokenizer.length} "
                 "tokens; their ends are cut off",
+                file=sys.stderr,
+            )
+        if self._left_out:
+            print(
+                f"warning: {self._left_out} of {self._prompts} texts "
+                f"({self._left_out / self._prompts:.0%}) do not fit their prompt "
+                "(data.text_tokens); they are left out, and their edits do not count",
                 file=sys.stderr,
             )
         if any(found.cut):

@@ -21,8 +21,9 @@ from mre_jax.io.devices import batch_mesh
 from mre_jax.io.image import write_png
 from mre_jax.training.config import TrainConfig
 from mre_jax.training.parallel import Layout
+from mre_jax.training.pretrained import compute_of
 from mre_jax.training.run.directory import RunDirectory
-from mre_jax.training.start import Start, compute_of
+from mre_jax.training.start import Start
 from mre_jax.training.state import Parameters, State
 from mre_jax.weights.load import Model
 

@@ -139,7 +139,7 @@ def load_component(
         in_channels=in_channels,
         components=(name,),
     ) as opened:
-        return _loaded(opened.components[name], compute, dtype, placement)
+        return loaded(opened.components[name], compute, dtype, placement)
 
 
 def load_model(
@@ -169,7 +169,7 @@ def load_model(
     with model_at(path, base=base, lora=lora, weights=weights, lone=False) as opened:
         require_editor(opened)
         networks: dict[str, Any] = {
-            name: _loaded(part, compute, dtype, placement)
+            name: loaded(part, compute, dtype, placement)
             for name, part in opened.components.items()
         }
         parts = {name: networks.pop(name) for name in SMARTEDIT if name in networks}
@@ -218,19 +218,25 @@ def parts_of(encoder: SmartEditEncoder) -> dict[str, Any]:
     return {name: getattr(encoder, _ATTRIBUTES.get(name, name)) for name in SMARTEDIT}
 
 
-def _loaded(
+def loaded(
     part: Component, compute: Compute | None, dtype: Any, placement: Placement | None
 ) -> Any:
+    """A component's network with its values; arguments as those of `load_component`."""
     if part.name not in SMARTEDIT:
         return load(part.network(compute), part.source, dtype=dtype, placement=placement)
-    if part.name != "llm":
-        compute = dataclasses.replace(compute or Compute(), dtype=jnp.float32)
     return load(
-        part.network(compute),
+        abstract_network(part, compute),
         part.source,
         as_stored=_is_of_llama if part.name == "llm" else None,
         placement=placement,
     )
+
+
+def abstract_network(part: Component, compute: Compute | None) -> Any:
+    """`Component.network` with the dtype that it computes in: see `load_component`."""
+    if part.name in SMARTEDIT and part.name != "llm":
+        compute = dataclasses.replace(compute or Compute(), dtype=jnp.float32)
+    return part.network(compute)
 
 
 def _is_of_llama(name: str) -> bool:

@@ -1,7 +1,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 
@@ -10,7 +9,7 @@ from mre_jax.models.llama import LlamaForCausalLM
 from mre_jax.models.llama_config import LlamaConfig
 from mre_jax.models.lora import LoRAConfig
 from mre_jax.models.splice import image_token_states, splice_image
-from mre_jax.smartedit.losses import language_loss, new_rows_only
+from mre_jax.smartedit.losses import language_loss
 from mre_jax.smartedit.prompt import IGNORED
 from tests.parity import load_torch, randomize_torch, relative_error
 
@@ -46,50 +45,6 @@ def test_nothing_predicted_is_no_loss_and_no_gradient():
     labels = jnp.full((2, 7), IGNORED).at[:, 0].set(3)
     loss, gradient = jax.value_and_grad(language_loss)(jnp.asarray(LOGITS), labels)
     assert loss == 0 and not gradient.any()
-
-
-def test_only_new_rows_train_as_when_pytorch_writes_the_old_ones_back():
-    """The official code trains all rows, and restores the base's before each forward pass."""
-    torch = pytest.importorskip("torch")
-    rows, width, first = 11, 4, 8
-    table = RANDOM.normal(size=(rows, width)).astype(np.float32)
-    head = RANDOM.normal(size=(rows, width)).astype(np.float32)
-    ids = RANDOM.integers(0, rows, (2, 7))
-
-    theirs = [torch.nn.Parameter(torch.from_numpy(start.copy())) for start in (table, head)]
-    optimizer = torch.optim.AdamW(theirs, lr=1e-2, weight_decay=0.1)
-    for _ in range(3):
-        optimizer.zero_grad()
-        logits = theirs[0][torch.from_numpy(ids)] @ theirs[1].T
-        _theirs(logits, torch.from_numpy(LABELS)).backward()
-        optimizer.step()
-        with torch.no_grad():
-            for parameter, start in zip(theirs, (table, head), strict=True):
-                parameter[:first] = torch.from_numpy(start[:first])
-
-    def masked(tree):
-        return {
-            "embedding": new_rows_only(tree["embedding"], first),
-            "kernel": new_rows_only(tree["kernel"], first, axis=1),
-        }
-
-    def loss(params):
-        logits = params["embedding"][ids] @ params["kernel"]
-        return language_loss(logits, jnp.asarray(LABELS))
-
-    optimizer = optax.adamw(1e-2, weight_decay=0.1)
-    params = {"embedding": jnp.asarray(table), "kernel": jnp.asarray(head.T)}
-    state = optimizer.init(params)
-    for _ in range(3):
-        gradient = masked(jax.grad(loss)(params))
-        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer
-            updates, state = optimizer.update(gradient, state, params)
-        params = optax.apply_updates(params, masked(updates))
-    ours = (params["embedding"], params["kernel"].T)
-    for mine, other, start in zip(ours, theirs, (table, head), strict=True):
-        assert np.array_equal(mine[:first], start[:first])
-        moved = other.detach().numpy()[first:] - start[first:]
-        assert relative_error(mine[first:] - start[first:], moved) < 1e-4
 
 
 def test_gradients_of_text_and_states_are_pytorchs_through_picture_and_adapters():

@@ -26,6 +26,12 @@ data: {paths: [shards], batch_size: 4}
 """
 
 OUT_OF_RANGE = [
+    "model.trained=[unet,vae]",
+    "model.trained=[llm,adapters]",
+    "data.template_by=seed",
+    "data.text_tokens=0",
+    "loss.objective=everything",
+    "loss.language_weight=-1",
     "name=''",
     "steps=0",
     "seed=-1",
@@ -225,6 +231,7 @@ def test_every_key_but_switches_is_tried_out_of_range():
     assert untried - switches == {
         "model.reward.score_width",  # checked against the UNet, with the heads
         "model.reward.num_attention_heads",
+        "data.templates",  # read when the run begins
         "validation.items",  # needed or not by validation.every
         "validation.data",  # likewise by validation.loss_every
     }

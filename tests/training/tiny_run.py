@@ -18,9 +18,10 @@ from mre_jax.training.config import TrainConfig
 from mre_jax.training.inputs import Encoders, Frozen
 from mre_jax.training.optimizer import make_optimizer
 from mre_jax.training.parallel import Layout, make_mesh
-from mre_jax.training.start import compute_of
+from mre_jax.training.pretrained import compute_of
 from mre_jax.training.state import Network, State, fresh_state, parameters_of
 from mre_jax.training.step import Metrics, make_step
+from mre_jax.training.trained import TrainedNetworks
 from tests.models.tiny_unet import abstract_unet, make_unet, tiny_config, tiny_reward
 
 SCALING_FACTOR = 0.18215
@@ -89,8 +90,9 @@ class TinyRun:
         reference = self.weights if self.config.loss.preference else None
         self.frozen = Frozen({}, {}, jnp.asarray(null, jnp.float32), reference)
         self.optimizer = make_optimizer(self.config.optimizer, self.config.steps)
+        networks = TrainedNetworks({"unet": self.unet})
         self._step = make_step(
-            self.config, self.unet, self.encoders, self.schedule, self.optimizer, self.layout
+            self.config, networks, self.encoders, self.schedule, self.optimizer, self.layout
         )
 
     def state(self) -> State:

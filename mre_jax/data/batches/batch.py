@@ -7,12 +7,16 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, Int64, UInt8, UInt32
 
 from mre_jax.reward.text import Parts
+from mre_jax.smartedit.prompt import Prompts
 
 Tokenize: TypeAlias = Callable[[Sequence[str]], Int32[np.ndarray, "b t"]]
 """Token ids of texts, padded and cut to the text encoder's window."""
 
 TokenizeRewards: TypeAlias = Callable[[Sequence[Parts]], Int32[np.ndarray, "b t"]]
 """The same of rewards, each in its parts."""
+
+WritePrompts: TypeAlias = Callable[[Sequence[str], UInt32[np.ndarray, "b 2"]], Prompts]
+"""The prompts of instructions, of which each has its example's key."""
 
 Texts: TypeAlias = list[str] | Int32[np.ndarray, "b t"]
 
@@ -57,6 +61,13 @@ class Batch(NamedTuple):
         positions: place of each example in the run: step * global batch size + slot.
         cached: what the encoders said of the same examples, mirrored where `flip` says so; None
             if they are to be asked.
+        prompts: what SmartEdit's language model reads, where a step encodes instructions; their
+            texts are then in it alone.
+        clip_pixels: the pictures before the edit as its vision tower sees them, squashed to its
+            square.
+        token_weight: the examples of the global batch over its predicted tokens, the same for each:
+            what the loss of a token counts, so that a mean over examples is one over tokens. The
+            step computes it.
     """
 
     original: UInt8[np.ndarray, "b H W 3"] | None
@@ -71,3 +82,6 @@ class Batch(NamedTuple):
     key_data: UInt32[np.ndarray, "b 2"]
     positions: Int64[np.ndarray, " b"]
     cached: Cached | None = None
+    prompts: Prompts | None = None
+    clip_pixels: UInt8[np.ndarray, "b s s 3"] | None = None
+    token_weight: Float32[np.ndarray, " b"] | None = None

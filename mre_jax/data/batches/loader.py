@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from mre_jax.data.batches.augment import Augmentation, augment
-from mre_jax.data.batches.batch import Batch, Cached, Tokenize, TokenizeRewards
+from mre_jax.data.batches.batch import Batch, Cached, Tokenize, TokenizeRewards, WritePrompts
 from mre_jax.data.batches.order import (
     Draws,
     Order,
@@ -33,6 +33,7 @@ from mre_jax.io.extra import of_extra
 from mre_jax.reward.file import Texts
 from mre_jax.reward.scores import PERSPECTIVES, WORST, Scores
 from mre_jax.reward.text import SEPARATOR, Parts, reward_parts
+from mre_jax.smartedit.instruction_encoder import clip_pixels
 
 MODULES = ("google_crc32c", "grain")
 """Of the extra `data`, those that reading a prepared set takes."""
@@ -105,6 +106,9 @@ class Loader:
         pairs: of each set, the pairs to read in the place of its records: an epoch reads each once.
             The two edits of a pair are neighbours, the preferred one first, and meet the same
             chance. None reads records.
+        clip_side: side of the squares that SmartEdit's vision tower sees; None makes none.
+        write_prompts: makes prompts of the instructions, in the place of token ids; where it is
+            None, there are none.
 
     Raises:
         ConfigError: if a value is out of range, or the cache does not fit the augmentation.
@@ -124,6 +128,8 @@ class Loader:
     reading: Reading = dataclasses.field(default_factory=Reading)
     cache: str = "auto"
     pairs: Sequence[Pairs] | None = None
+    clip_side: int | None = None
+    write_prompts: WritePrompts | None = None
 
     def __post_init__(self) -> None:
         _ = self.order, self.reads_cache
@@ -203,7 +209,7 @@ class Loader:
 
     def without_tokenizer(self) -> "Loader":
         """The same batches with texts in them: what is sent to worker processes."""
-        return dataclasses.replace(self, tokenize=None, tokenize_rewards=None)
+        return dataclasses.replace(self, tokenize=None, tokenize_rewards=None, write_prompts=None)
 
     def _assemble(self, step: int) -> Batch:
         """A batch with texts; those of rewards in parts, as only the tokenizer knows their room."""
@@ -214,7 +220,7 @@ class Loader:
         cache = self.reads_cache
         pictures = _Pictures(self.augmentation, draws, flip) if cache is None else None
         rows = None if cache is None else CachedRows(cache, flip)
-        triplets, instructions = [], []
+        triplets, instructions, squares = [], [], []
         for slot, (number, record, epoch, asked) in enumerate(self._places(where)):
             triplet, features = self.sources[number].read(record)
             texts = triplet.instructions or (triplet.instruction,)
@@ -223,13 +229,15 @@ class Loader:
                 pictures.fill(slot, triplet)
             if rows is not None:
                 rows.fill(slot, features, triplet.where)
+            if self.clip_side is not None:
+                squares.append(clip_pixels([triplet.images()[0]], self.clip_side)[0])
             triplets.append(triplet)
         has_texts = cache is None or cache.text is None
         rewards: Any = [self._parts(triplet) for triplet in triplets]
         return Batch(
             original=pictures.original if pictures else None,
             edited=pictures.edited if pictures else None,
-            instruction=instructions if has_texts else None,
+            instruction=instructions if has_texts or squares else None,
             scores=np.array([triplet.scores or WORST for triplet in triplets], np.float32),
             reward_text=rewards if has_texts else None,
             present=np.array([triplet.scores is not None for triplet in triplets]),
@@ -239,6 +247,7 @@ class Loader:
             key_data=draws.key_data,
             positions=where,
             cached=rows.cached() if rows else None,
+            clip_pixels=np.stack(squares) if squares else None,
         )
 
     def _parts(self, triplet: Triplet) -> Parts:
@@ -248,18 +257,22 @@ class Loader:
 
     def _tokenized(self, batch: Batch) -> Batch:
         """The batch of `_assemble`, whose reward texts are in parts, as it is handed out."""
-        if batch.instruction is None or batch.reward_text is None:
+        if batch.instruction is None:
             return batch
-        rewards = [tuple(parts) for parts in batch.reward_text]
+        texts = list(batch.instruction)
+        if batch.reward_text is not None:
+            batch = self._with_rewards(batch, [tuple(parts) for parts in batch.reward_text])
+        if self.write_prompts is not None:
+            prompts = self.write_prompts(texts, batch.key_data)
+            return batch._replace(instruction=None, prompts=prompts)
+        return batch if self.tokenize is None else batch._replace(instruction=self.tokenize(texts))
+
+    def _with_rewards(self, batch: Batch, rewards: Sequence[Parts]) -> Batch:
         joined = [SEPARATOR.join(parts) for parts in rewards]
         if self.tokenize is None:
             return batch._replace(reward_text=joined)
-        return batch._replace(
-            instruction=self.tokenize(list(batch.instruction)),
-            reward_text=self.tokenize_rewards(rewards)
-            if self.tokenize_rewards
-            else self.tokenize(joined),
-        )
+        write = self.tokenize_rewards
+        return batch._replace(reward_text=write(rewards) if write else self.tokenize(joined))
 
 
 class _Place(NamedTuple):

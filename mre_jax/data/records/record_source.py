@@ -73,6 +73,11 @@ class RecordSource:
         return Cache.of(self.manifest)
 
     @property
+    def hash(self) -> str:
+        """What identifies its content."""
+        return self.manifest.hash
+
+    @property
     def same_size(self) -> bool:
         """Whether pictures of a pair are of one size, or else damaged."""
         return self.manifest.settings.get("sizes", "same") == "same"

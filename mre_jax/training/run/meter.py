@@ -64,6 +64,7 @@ class Meter:
             "learning_rate": float(last.learning_rate),
             "skipped": len(self._metrics) - len(finite),
         }
+        row |= {name: _mean([m.parts[name] for m in finite]) for name in last.parts}
         row |= self._speed() if self._timed else {}
         row |= by_bin("loss_time", [(m.time_loss, m.time_count) for m in finite])
         row |= by_bin("loss_score", [(m.score_loss, m.score_count) for m in finite])

@@ -1,0 +1,1 @@
+"""What a run minimises: functions of the trained parameters and a batch."""
