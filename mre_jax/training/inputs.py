@@ -16,6 +16,7 @@ from mre_jax.data.batches.batch import Batch
 from mre_jax.data.batches.device import to_float
 from mre_jax.diffusion.noise import normal_per_example
 from mre_jax.diffusion.schedule import NoiseSchedule
+from mre_jax.models.bim import resized
 from mre_jax.models.clip_text import CLIPTextModel
 from mre_jax.models.reward import RewardInputs
 from mre_jax.models.vae import AutoencoderKL, LatentMoments
@@ -70,10 +71,12 @@ class Inputs(NamedTuple):
 
     Attributes:
         sample: noisy latents of the edited picture, then the original's, in the channels.
-        text: states of the instruction.
+        text: states of the instruction, or SmartEdit's f'.
         reward: None for a UNet that takes none.
         target: what `schedule` predicts.
         weight: weight of each example in the loss.
+        image_features: SmartEdit's v' at the grid of the latents; None of another editor. No draw
+            leaves it out.
     """
 
     sample: Float[Array, "b h w c_in"]
@@ -82,6 +85,7 @@ class Inputs(NamedTuple):
     reward: RewardInputs | None
     target: Float[Array, "b h w c"]
     weight: Float32[Array, " b"]
+    image_features: Float32[Array, "b h w e"] | None = None
 
 
 class _Encoded(NamedTuple):
@@ -90,6 +94,7 @@ class _Encoded(NamedTuple):
     text: Float[Array, "b t d"]
     reward_states: Float[Array, "b t d"] | None
     reward_pooled: Float[Array, "b d"] | None
+    image_features: Float[Array, "b p p e"] | None = None
 
 
 def make_inputs(
@@ -135,6 +140,7 @@ def make_inputs(
         weight=losses.weights(
             losses.Weighed(schedule, timesteps, on_device.scores, on_device.present), loss
         ),
+        image_features=_at(encoded.image_features, *shape[:2]),
     )
 
 
@@ -145,7 +151,8 @@ def _encode(batch: OnDevice, frozen: Frozen, encoders: Encoders, with_reward: bo
         states, pooled = (
             (cached.reward_states, cached.reward_pooled) if with_reward else (None,) * 2
         )
-        return _Encoded(original, edited, cached.instruction_states, states, pooled)
+        text, features = cached.instruction_states, cached.image_features
+        return _Encoded(original, edited, text, states, pooled, features)
     if encoders.text_encoder is None:
         raise ValueError("the batch holds no text states and there is no text encoder")
     text_encoder: CLIPTextModel = encoders.text_encoder.module(frozen.text_encoder)
@@ -182,6 +189,13 @@ def _reward(
     if dropout:
         present &= jax.vmap(jax.random.uniform)(_fold(keys, Draw.REWARD)) >= dropout
     return RewardInputs(batch.scores, encoded.reward_states, encoded.reward_pooled, present)
+
+
+def _at(
+    features: Float[Array, "b p p e"] | None, height: int, width: int
+) -> Float32[Array, "b h w e"] | None:
+    """v' at the grid of the latents; float32, as the cache's dtype would round it once more."""
+    return None if features is None else resized(features.astype(jnp.float32), height, width)
 
 
 def _fold(keys: Key[Array, " b"], draw: Draw) -> Key[Array, " b"]:

@@ -178,7 +178,9 @@ def _errors(
     params: Parameters, inputs: Inputs, unet: Network, loss: LossConfig
 ) -> Float32[Array, " b"]:
     network: UNet = unet.module(params)
-    output = network(inputs.sample, inputs.timesteps, inputs.text, inputs.reward)
+    output = network(
+        inputs.sample, inputs.timesteps, inputs.text, inputs.reward, inputs.image_features
+    )
     return losses.errors(output, inputs.target, loss.terms)
 
 
