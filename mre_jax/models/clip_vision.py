@@ -7,11 +7,15 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 from einops import rearrange, repeat
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32, UInt8
 
 from mre_jax.errors import ConfigError
 from mre_jax.models.clip_encoder import Encoder, EncoderConfig, norm, projection
 from mre_jax.models.layers import Compute, conv, embedding
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+"""Of the pictures that CLIP was trained on, in [0, 1]; its image encoders take (x - mean) / std."""
 
 _VIT_B_32: dict[str, Any] = {
     "hidden_size": 768,
@@ -209,3 +213,14 @@ class CLIPPatchEncoder(nnx.Module):
     def __call__(self, pixel_values: Float[Array, "b H W c"]) -> Float[Array, "b n d"]:
         """n patches, row by row, of normalised pixels (CLIP's mean and deviation)."""
         return self.vision_model.states(pixel_values)[:, 1:]
+
+
+def normalised(pixels: UInt8[Array, "*b 3"]) -> Float32[Array, "*b 3"]:
+    """Pictures as CLIP's image encoders take them.
+
+    Example:
+        >>> [round(x, 3) for x in normalised(jnp.full(3, 255, jnp.uint8)).tolist()]
+        [1.93, 2.075, 2.146]
+    """
+    mean, std = jnp.array(CLIP_MEAN, jnp.float32), jnp.array(CLIP_STD, jnp.float32)
+    return (pixels.astype(jnp.float32) / 255 - mean) / std

@@ -317,6 +317,7 @@ class LlamaForCausalLM(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.config = config
+        self.lora = lora
         self.model = Llama(config, lora, compute=compute, rngs=rngs)
         self.lm_head = _dense(
             config.hidden_size,

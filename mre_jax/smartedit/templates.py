@@ -91,14 +91,33 @@ class Templates:
         path = epath.Path(path)
         if not path.is_file():
             raise DataError(f"{path} is missing; name a file of templates")
+        return cls.parse(path.read_bytes(), str(path), kind)
+
+    @classmethod
+    def parse(
+        cls, data: bytes, name: str, kind: Literal["editing", "captions"] = "editing"
+    ) -> "Templates":
+        """`read` for bytes at hand; `name` is what errors call them."""
         try:
-            lines = path.read_bytes().decode("utf-8-sig").split("\n")
+            lines = data.decode("utf-8-sig").split("\n")
         except UnicodeDecodeError:
-            raise DataError(f"{path} is not UTF-8 text; name a file of templates") from None
-        system, pairs = _parsed(str(path), lines)
+            raise DataError(f"{name} is not UTF-8 text; name a file of templates") from None
+        system, pairs = _parsed(name, lines)
         if system is not None:
             return cls(system, pairs)
         return cls(cls.default(kind).system, pairs, own_words=True)
+
+    @property
+    def text(self) -> str:
+        """A file of them, for `read`.
+
+        Example:
+            >>> templates = Templates("Be kind.", (Pair("Do [cap].", "Done [img]."),))
+            >>> Templates.parse(templates.text.encode(), "again") == templates
+            True
+        """
+        pairs = [f"Human: {pair.human}\nGPT: {pair.gpt}\n" for pair in self.pairs]
+        return "\n".join([f"System: {self.system}\n", *pairs])
 
     def pair(self, seed: int, item_id: str) -> Pair:
         """The pair of an item: any with equal chance, by the seed and the item's id alone."""

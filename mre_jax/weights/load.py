@@ -1,6 +1,7 @@
 """Modules from the weights of any supported model, and components from modules."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,11 +9,14 @@ import jax.numpy as jnp
 from etils import epath
 
 from mre_jax.io.json_file import to_bytes
+from mre_jax.models.adapted_llama import AdaptedLlamaConfig
 from mre_jax.models.clip_text import CLIPTextModel
 from mre_jax.models.layers import Compute
+from mre_jax.models.llama import LlamaForCausalLM
+from mre_jax.models.smartedit_encoder import SmartEditEncoder
 from mre_jax.models.unet import UNet
 from mre_jax.models.vae import AutoencoderKL
-from mre_jax.weights.files.folder import COMPONENTS
+from mre_jax.weights.files.folder import COMPONENTS, SMARTEDIT
 from mre_jax.weights.lora import Loras
 from mre_jax.weights.model import (
     REWARD_CLASS,
@@ -36,6 +40,8 @@ class Model:
         base: where the rest came from, what `origin` lacked.
         lora: merged into the networks.
         notes: what was changed or assumed on loading, for the user.
+        instruction_encoder: what SmartEdit has between an instruction and the UNet; None for an
+            InstructPix2Pix, whose text encoder stands there.
     """
 
     unet: UNet
@@ -48,14 +54,20 @@ class Model:
     base: epath.PathLike | None = None
     lora: Loras = ()
     notes: tuple[str, ...] = ()
+    instruction_encoder: SmartEditEncoder | None = None
 
     def pretrained(self) -> PretrainedModel:
         """The networks as they are now, as a model to save or convert."""
+        networks = {name: getattr(self, name) for name in COMPONENTS}
+        kind = "diffusers"
+        if self.instruction_encoder is not None:
+            networks |= parts_of(self.instruction_encoder)
+            kind = "smartedit"
         components = {
-            name: from_module(name, getattr(self, name), self.configs.get(name, {}))
-            for name in COMPONENTS
+            name: from_module(name, network, self.configs.get(name, {}))
+            for name, network in networks.items()
         }
-        return PretrainedModel(self.origin, "diffusers", self.weights, components, self.files)
+        return PretrainedModel(self.origin, kind, self.weights, components, self.files)
 
 
 def load_unet(path: epath.PathLike, **options: Any) -> UNet:
@@ -103,10 +115,12 @@ def load_component(
     """One network of a model.
 
     Args:
-        name: "unet", "vae" or "text_encoder".
+        name: "unet", "vae" or "text_encoder"; of a SmartEdit also one of `SMARTEDIT`.
         path: model; see `load_unet`.
-        compute: how the network runs.
-        dtype: dtype of the parameters.
+        compute: how the network runs. SmartEdit's vision, projector, qformer and bim compute in
+            float32 all the same, as in the official code.
+        dtype: dtype of the parameters. SmartEdit's have those of the official code whatever it is:
+            float32, and the language model's own layers what they are stored in, bfloat16.
         placement: where arrays go; see `mre_jax.weights.names.rule.load`.
         weights: "ema" or "raw" where there are both; None prefers the moving average.
         in_channels: what the UNet shall take; missing ones get zero weights. None leaves it.
@@ -125,8 +139,7 @@ def load_component(
         in_channels=in_channels,
         components=(name,),
     ) as opened:
-        component = opened.components[name]
-        return load(component.network(compute), component.source, dtype=dtype, placement=placement)
+        return _loaded(opened.components[name], compute, dtype, placement)
 
 
 def load_model(
@@ -139,7 +152,7 @@ def load_model(
     base: epath.PathLike | None = None,
     lora: Loras = (),
 ) -> Model:
-    """All networks of an editor.
+    """All networks of an editor, an InstructPix2Pix or a SmartEdit.
 
     Args:
         path: a model folder or a file in the original layout; local, hub or bucket.
@@ -153,14 +166,16 @@ def load_model(
         >>> model.unet.config.in_channels, model.vae.config.latent_channels, model.weights
         (48, 24, 'only')
     """
-    with model_at(path, base=base, lora=lora, weights=weights, components=COMPONENTS) as opened:
+    with model_at(path, base=base, lora=lora, weights=weights, lone=False) as opened:
         require_editor(opened)
         networks: dict[str, Any] = {
-            name: load(part.network(compute), part.source, dtype=dtype, placement=placement)
+            name: _loaded(part, compute, dtype, placement)
             for name, part in opened.components.items()
         }
+        parts = {name: networks.pop(name) for name in SMARTEDIT if name in networks}
         return Model(
             **networks,
+            instruction_encoder=encoder_of(parts) if parts else None,
             files=opened.files,
             configs={name: part.config for name, part in opened.components.items()},
             origin=str(path),
@@ -175,15 +190,52 @@ def from_module(name: str, module: Any, config: Mapping[str, Any]) -> Component:
     """A component whose tensors are a module's parameters.
 
     Args:
-        name: "unet", "vae" or "text_encoder".
+        name: as in `load_component`.
         module: an NNX module with its `config`.
         config: the config.json it came with; the module's own entries replace those.
     """
-    entries = module.config.to_dict()
+    stated = module.config
+    if isinstance(module, LlamaForCausalLM):
+        stated = AdaptedLlamaConfig(module.config, module.lora)
+    entries = stated.to_dict()
     if "reward" in entries:
         entries["_class_name"] = REWARD_CLASS
-    config = {**config, **_CLASSES[name], **config, **entries}  # keys stay where they were
+    config = {**config, **_CLASSES.get(name, {}), **config, **entries}  # keys stay where they were
     return Component(name, config, to_bytes(config), ModuleTensors(module))
+
+
+def encoder_of(parts: Mapping[str, Any]) -> SmartEditEncoder:
+    """SmartEdit's encoder of its networks by component, those of `SMARTEDIT`.
+
+    Raises:
+        ConfigError: if two disagree on a width.
+    """
+    return SmartEditEncoder(**{_ATTRIBUTES.get(name, name): parts[name] for name in SMARTEDIT})
+
+
+def parts_of(encoder: SmartEditEncoder) -> dict[str, Any]:
+    """The networks of SmartEdit's encoder by component: the inverse of `encoder_of`."""
+    return {name: getattr(encoder, _ATTRIBUTES.get(name, name)) for name in SMARTEDIT}
+
+
+def _loaded(
+    part: Component, compute: Compute | None, dtype: Any, placement: Placement | None
+) -> Any:
+    if part.name not in SMARTEDIT:
+        return load(part.network(compute), part.source, dtype=dtype, placement=placement)
+    if part.name != "llm":
+        compute = dataclasses.replace(compute or Compute(), dtype=jnp.float32)
+    return load(
+        part.network(compute),
+        part.source,
+        as_stored=_is_of_llama if part.name == "llm" else None,
+        placement=placement,
+    )
+
+
+def _is_of_llama(name: str) -> bool:
+    """Whether a tensor of the language model is one that SmartEdit's training leaves alone."""
+    return _OF_LLAMA.match(name) is not None and ".lora_" not in name
 
 
 _CLASSES: dict[str, dict[str, Any]] = {
@@ -191,3 +243,5 @@ _CLASSES: dict[str, dict[str, Any]] = {
     "vae": {"_class_name": "AutoencoderKL"},
     "text_encoder": {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"},
 }
+_ATTRIBUTES = {"projector": "mm_projector"}
+_OF_LLAMA = re.compile(r"model\.(layers|norm)\.")

@@ -88,6 +88,7 @@ def open_model(
     unet_config: Mapping[str, Any] | None = None,
     base: Path | None = None,
     components: Collection[str] | None = None,
+    lone: bool = True,
     loras: Sequence[OpenedLora] = (),
 ) -> PretrainedModel:
     """Recognises and opens a model folder, a component's folder, or a file in the original layout.
@@ -100,6 +101,7 @@ def open_model(
         unet_config: entries that replace those of the UNet's configuration.
         base: a model for what `path` lacks, local.
         components: networks to open; None is the lone one of a component's folder, else all.
+        lone: whether such a folder will do; else it is an error that names what it lacks.
         loras: to merge into these, before the UNet gets more input channels.
 
     Raises:
@@ -117,7 +119,7 @@ def open_model(
         further = tuple(name for name in SMARTEDIT if name in opened.components)
         # Of SmartEdit's parts there are all or none.
         wanted = (*COMPONENTS, *(SMARTEDIT if further else ()))
-        components = tuple(opened.components) if opened.lone else wanted
+        components = tuple(opened.components) if opened.lone and lone else wanted
     for name in components:
         if name not in opened.components:
             what = _WORDS[name] if path.is_file() else f"{name}/"

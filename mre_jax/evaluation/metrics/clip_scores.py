@@ -22,13 +22,11 @@ from mre_jax.evaluation.metrics.pretrained import (
 )
 from mre_jax.io.json_file import read_object
 from mre_jax.models.clip import CLIPConfig, CLIPModel
+from mre_jax.models.clip_vision import CLIP_MEAN, CLIP_STD
 from mre_jax.weights.files.source import TensorSource, renamed
 from mre_jax.weights.tokens import Tokenizer
 
 Scores = Float64[np.ndarray, " n"]
-
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class CLIPScores(PretrainedNetwork[CLIPModel]):

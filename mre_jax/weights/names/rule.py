@@ -66,6 +66,7 @@ def load(
     source: TensorSource,
     *,
     dtype: Any = jnp.float32,
+    as_stored: Callable[[str], bool] | None = None,
     placement: Placement | None = None,
 ) -> Module:
     """A module with the structure of `module` and the values of `source`.
@@ -76,7 +77,8 @@ def load(
     Args:
         module: abstract, from `nnx.eval_shape`.
         source: tensors under PyTorch's names.
-        dtype: dtype of every parameter.
+        dtype: dtype of the parameters.
+        as_stored: whether the parameter of a name has its tensor's dtype instead.
         placement: a sharding for all parameters, or a function of name and shape (in our layout,
             as a `ShapeDtypeStruct`) that gives each its own; None is JAX's default device.
 
@@ -87,7 +89,8 @@ def load(
     paths = {name: path for name, (path, _) in parameters(module).items()}
     values = {}
     for name, array in stream(expected_tensors(module), source):
-        ours = np.asarray(from_torch(paths[name], array), dtype=jnp.dtype(dtype), order="C")
+        wanted = array.dtype if as_stored is not None and as_stored(name) else jnp.dtype(dtype)
+        ours = np.asarray(from_torch(paths[name], array), dtype=wanted, order="C")
         values[paths[name]] = _placed(name, ours, placement)
     state = nnx.from_flat_state(
         [(path, variable.replace(values[path])) for path, variable in nnx.to_flat_state(abstract)]

@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 from mre_jax.errors import DataError
-from mre_jax.evaluation.metrics.clip_scores import CLIP_MEAN, CLIP_STD
 from mre_jax.evaluation.metrics.preprocess import Preprocess, open_picture
+from mre_jax.models.clip_vision import CLIP_MEAN, CLIP_STD
 from tests.evaluation.metric_pictures import pictures
 
 CLIP = Preprocess(224, 224, CLIP_MEAN, CLIP_STD)

@@ -1,0 +1,226 @@
+"""What SmartEdit's UNet is told of a picture and an instruction: prompts, and one program.
+
+The program takes one picture at a time, on each device, so that an example's numbers depend neither
+on the batch's size nor on its companions: five hundred tokens keep a device busy by themselves.
+"""
+
+import functools
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array, Int, UInt8
+from PIL import Image
+
+from mre_jax.errors import DataError
+from mre_jax.io.devices import on_parts, split
+from mre_jax.io.image import to_array
+from mre_jax.models.clip_vision import normalised
+from mre_jax.models.smartedit_encoder import EditFeatures, SmartEditEncoder
+from mre_jax.smartedit.prompt import Prompts, PromptSizes, PromptWriter
+from mre_jax.smartedit.templates import Templates
+from mre_jax.smartedit.tokenizer import IMAGE_TOKENS, Tokenizer
+
+TOKENIZER_FILE = "llm_tokenizer/tokenizer.model"
+TEMPLATES_FILE = "llm_tokenizer/templates.txt"
+"""Where a model folder holds the templates that it was trained with; the official release has none
+in its files."""
+
+_RELEASED_VOCABULARY = 32035
+_SHOWN = 60
+
+
+class InstructionEncoder:
+    """From pictures and instructions to the condition of SmartEdit's UNet.
+
+    The template of an edit is drawn by its instruction's text alone, so that several seeds, a sweep
+    over rewards and a cache for training read one prompt.
+
+    Args:
+        encoder: the networks; they are read at every call, so that they may be moved or trained.
+        files: the small files of the model folder by path: the language model's tokenizer, and the
+            model's own templates where it has them.
+        templates: in the place of the model's own. Where neither are there, this project's words
+            are taken, with a warning for a network of the official release's size.
+        text_tokens: window of the prompt's text, as in training; at most what the language model
+            has positions for beside the picture.
+        mesh: devices that share the pictures, each with a copy of the weights; None runs where the
+            weights are, which may be sharded.
+        name: how errors and warnings call the model.
+
+    Attributes:
+        hash: SHA-256 of tokenizer, templates and window, which with the weights decide the result.
+        tokenizer: the language model's.
+        templates: which are used.
+
+    Raises:
+        ConfigError: if the tokenizer is another network's, or the templates do not fit.
+        DataError: if the tokenizer is missing or damaged, or the model's templates are.
+    """
+
+    def __init__(
+        self,
+        encoder: SmartEditEncoder,
+        files: Mapping[str, bytes],
+        *,
+        templates: Templates | None = None,
+        text_tokens: int = PromptSizes.text_tokens,
+        mesh: Mesh | None = None,
+        name: str = "the model",
+    ):
+        self.encoder = encoder
+        self.mesh = mesh
+        self.tokenizer = _tokenizer(files, encoder.llm.config.vocab_size, name)
+        self.templates = templates or _templates(files, encoder.llm.config.vocab_size, name)
+        vision = encoder.vision.config
+        self._side = vision.image_size
+        patches = vision.num_positions - 1
+        room = encoder.llm.config.max_position_embeddings - patches
+        self._writer = PromptWriter(
+            self.tokenizer, self.templates, PromptSizes(min(text_tokens, room), patches)
+        )
+        self.hash = _hash(files[TOKENIZER_FILE], self.tokenizer, self._writer)
+
+    def prompts(self, instructions: Sequence[str]) -> Prompts:
+        """The prompts of edits with their replies, each by its own instruction alone.
+
+        What does not fit the window is left out, as in training; `Prompts.too_long` says where.
+
+        Args:
+            instructions: b of them; line breaks are taken out.
+
+        Raises:
+            DataError: for an instruction that holds the name of a token or is not Unicode.
+        """
+        return self._writer.edits(instructions, instructions, [0] * len(instructions))
+
+    def clip_pixels(self, images: Sequence[Image.Image]) -> UInt8[np.ndarray, "b s s 3"]:
+        """`clip_pixels` at this model's size."""
+        return clip_pixels(images, self._side)
+
+    def __call__(self, images: Sequence[Image.Image], instructions: Sequence[str]) -> EditFeatures:
+        """The condition of each edit, in the order given; the device may still be at work on it.
+
+        An instruction that is too long is left out with a warning.
+
+        Args:
+            images: RGB, of any sizes, one per instruction.
+            instructions: b of them, at least 1.
+
+        Raises:
+            DataError: as `prompts`.
+        """
+        prompts = self.prompts(instructions)
+        for instruction, too_long in zip(instructions, prompts.too_long, strict=True):
+            if too_long:
+                warnings.warn(
+                    f"instruction {instruction[:_SHOWN]!r} does not fit the "
+                    f"{self._writer.sizes.text_tokens} tokens of its prompt, and is left out as in "
+                    "training: say it in fewer words",
+                    stacklevel=2,
+                )
+        return self.encode(prompts, self.clip_pixels(images))
+
+    def encode(self, prompts: Prompts, pixels: UInt8[np.ndarray, "b s s 3"]) -> EditFeatures:
+        """The condition of prompts and pictures that are ready."""
+        graph, state = nnx.split(self.encoder)
+        inputs = (*_read(prompts), pixels)
+        step = 1 if self.mesh is None else self.mesh.size
+        made = []
+        for start in range(0, len(pixels), step):
+            rows = [_filled(x[start : start + step], step) for x in inputs]
+            if self.mesh is not None:
+                rows = jax.device_put(rows, split(self.mesh))
+            made.append(_features(state, *rows, graph=graph, mesh=self.mesh))
+        whole = [jnp.concatenate(parts)[: len(pixels)] for parts in zip(*made, strict=True)]
+        return EditFeatures(*whole)
+
+
+def clip_pixels(images: Sequence[Image.Image], side: int = 224) -> UInt8[np.ndarray, "b s s 3"]:
+    """Pictures as SmartEdit's vision tower takes them: squashed to a square, bicubic.
+
+    `mre_jax.models.clip_vision.normalised` does the rest on the device.
+
+    Args:
+        images: RGB, of any sizes.
+        side: pixels of a side, the vision tower's `image_size`.
+
+    Example:
+        >>> clip_pixels([Image.new("RGB", (640, 480)), Image.new("RGB", (24, 24))]).shape
+        (2, 224, 224, 3)
+    """
+    squashed = [image.resize((side, side), Image.Resampling.BICUBIC) for image in images]
+    return np.stack([to_array(image) for image in squashed])
+
+
+def _tokenizer(files: Mapping[str, bytes], vocabulary: int, name: str) -> Tokenizer:
+    if TOKENIZER_FILE not in files:
+        raise DataError(
+            f"{name} has no {TOKENIZER_FILE}; put the tokenizer.model of vicuna v1.1 or LLaMA there"
+        )
+    data, origin = files[TOKENIZER_FILE], f"{TOKENIZER_FILE} of {name}"
+    tokenizer = Tokenizer(data, origin=origin)
+    # The release has 32 image tokens; of another network its vocabulary says how many.
+    count = IMAGE_TOKENS + vocabulary - tokenizer.size
+    if vocabulary == _RELEASED_VOCABULARY or count < 1:
+        tokenizer.check_vocabulary(vocabulary)
+    return tokenizer if count == IMAGE_TOKENS else Tokenizer(data, image_tokens=count)
+
+
+def _templates(files: Mapping[str, bytes], vocabulary: int, name: str) -> Templates:
+    if TEMPLATES_FILE in files:
+        return Templates.parse(files[TEMPLATES_FILE], f"{TEMPLATES_FILE} of {name}")
+    templates = Templates.default()
+    if vocabulary == _RELEASED_VOCABULARY:
+        templates.warn_if_own(name)
+    return templates
+
+
+def _hash(model: bytes, tokenizer: Tokenizer, writer: PromptWriter) -> str:
+    templates = writer.templates
+    said = {
+        "tokenizer": hashlib.sha256(model).hexdigest(),
+        "image_tokens": len(tokenizer.image_ids),
+        "system": templates.system,
+        "pairs": [[pair.human, pair.gpt] for pair in templates.pairs],
+        "text_tokens": writer.sizes.text_tokens,
+        "patches": writer.sizes.patches,
+    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _read(prompts: Prompts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the networks read of prompts."""
+    return prompts.input_ids, prompts.image_start, prompts.state_positions
+
+
+def _filled(rows: np.ndarray, count: int) -> np.ndarray:
+    """So many rows, the last one repeated."""
+    return np.concatenate([rows, np.repeat(rows[-1:], count - len(rows), axis=0)])
+
+
+@functools.partial(jax.jit, static_argnames=("graph", "mesh"))
+def _features(
+    state: Any,
+    input_ids: Int[Array, "b n"],
+    image_start: Int[Array, " b"],
+    state_positions: Int[Array, "b s"],
+    pixels: UInt8[Array, "b H W 3"],
+    *,
+    graph: Any,
+    mesh: Mesh | None,
+) -> EditFeatures:
+    def run(state: Any, ids: Array, start: Array, positions: Array, pixels: Array) -> EditFeatures:
+        encoder: SmartEditEncoder = nnx.merge(graph, state)
+        return encoder.features(ids, start, positions, normalised(pixels))
+
+    if mesh is not None:
+        run = on_parts(run, mesh)
+    return run(state, input_ids, image_start, state_positions, pixels)
