@@ -2,9 +2,11 @@
 
     pip install -e '.[tpu]'
     python benchmarks/tpu.py --topology v5e:4x4 --batch 16
+    python benchmarks/tpu.py --topology v5e:4x4 --batch 16 --smartedit
     python benchmarks/tpu.py --topology v5e:2x2 --tiny        # the whole way in a minute
 
-The step is that of stage 2 from cached latents and text states. Memory is exact. The time is an
+The step is that of stage 2 from cached latents and text states; of SmartEdit's reward stage, from
+its cached image features too. Memory is exact. The time is an
 estimate, good for comparing programs: the cycles that the compiler expects of each operation,
 without collectives, stalls and Pallas kernels, over the clock. `--hlo FILE` keeps the compiled
 program, whose compilation takes 13 GB and ten minutes or more at full size.
@@ -42,7 +44,10 @@ from mre_jax.training.start import compute_of
 from mre_jax.training.state import Network, abstract_state
 from mre_jax.training.step import make_step
 
-STAGE_2 = Path(__file__).parents[1] / "configs" / "reward_ip2p.yaml"
+CONFIGS = Path(__file__).parents[1] / "configs"
+STAGE_2, SMARTEDIT = CONFIGS / "reward_ip2p.yaml", CONFIGS / "smartedit_reward.yaml"
+PATCHES = 16
+"""Along each side of the picture that SmartEdit's CLIP sees."""
 CLOCKS = {"v5e": 1.5e9, "v6e": 1.75e9}
 PIXELS_PER_LATENT = 8
 GIB = 2**30
@@ -92,7 +97,8 @@ def main() -> None:
     parser.add_argument("--topology", default="v5e:4x4", help="(%(default)s)")
     parser.add_argument("--batch", type=int, default=16, help="of a chip (%(default)s)")
     parser.add_argument("--pixels", type=int, default=256, help="(%(default)s)")
-    parser.add_argument("--config", default=str(STAGE_2), help="(configs/reward_ip2p.yaml)")
+    parser.add_argument("--config", help="(configs/reward_ip2p.yaml, or smartedit_reward.yaml)")
+    parser.add_argument("--smartedit", action="store_true", help="with its image features")
     parser.add_argument("--tiny", action="store_true", help="a network of one level")
     parser.add_argument("--hlo", type=Path, help="keep the compiled program here")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="of the configuration")
@@ -107,7 +113,7 @@ def main() -> None:
         **(TINY if args.tiny else {}),
     )
     start = time.perf_counter()
-    compiled = compile_step(config, unet, devices)
+    compiled = compile_step(config, unet, devices, image_features=args.smartedit)
     seconds = time.perf_counter() - start
     program = compiled.as_text()
     if args.hlo:
@@ -121,14 +127,18 @@ def main() -> None:
 def step_config(args: argparse.Namespace, devices: int) -> TrainConfig:
     """The configuration of a run whose programs are for a TPU, wherever they are traced."""
     own = (f"data.batch_size={args.batch * devices}", f"data.resolution={args.pixels}")
-    return load_config(args.config, ["model.attention=tpu", *own, *args.settings])
+    path = args.config or (SMARTEDIT if args.smartedit else STAGE_2)
+    return load_config(path, ["model.attention=tpu", *own, *args.settings])
 
 
-def compile_step(config: TrainConfig, unet: UNetConfig, devices: Any) -> jax.stages.Compiled:
+def compile_step(
+    config: TrainConfig, unet: UNetConfig, devices: Any, *, image_features: bool = False
+) -> jax.stages.Compiled:
     """The training step on cached latents and text states, compiled for devices that need not be.
 
     Args:
         devices: of a topology.
+        image_features: whether the examples have SmartEdit's.
     """
     layout = Layout.of(config.mesh, make_mesh(config.mesh, devices))
     compute = compute_of(config.model)
@@ -141,7 +151,10 @@ def compile_step(config: TrainConfig, unet: UNetConfig, devices: Any) -> jax.sta
     loader = SyntheticLoader(
         config.data.batch_size,
         resolution=config.data.resolution,
-        cache=SyntheticCache(text_width=width),
+        cache=SyntheticCache(
+            text_width=width,
+            image_features=(PATCHES, unet.block_out_channels[0]) if image_features else None,
+        ),
     )
     batch = jax.tree.map(lambda x: _abstract(x, layout.batch), loader.batch(0))
     null_text = jax.ShapeDtypeStruct((loader.tokens, width), compute.dtype)

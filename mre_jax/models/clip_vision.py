@@ -219,8 +219,8 @@ def normalised(pixels: UInt8[Array, "*b 3"]) -> Float32[Array, "*b 3"]:
     """Pictures as CLIP's image encoders take them.
 
     Example:
-        >>> normalised(jnp.full((1, 1, 1, 3), 255, jnp.uint8)).round(3).tolist()
-        [[[[1.930..., 2.075..., 2.145...]]]]
+        >>> [round(x, 3) for x in normalised(jnp.full(3, 255, jnp.uint8)).tolist()]
+        [1.93, 2.075, 2.146]
     """
     mean, std = jnp.array(CLIP_MEAN, jnp.float32), jnp.array(CLIP_STD, jnp.float32)
     return (pixels.astype(jnp.float32) / 255 - mean) / std

@@ -17,6 +17,7 @@ from mre_jax.data.batches.batch import Batch
 from mre_jax.data.batches.device import to_float
 from mre_jax.diffusion.noise import normal_per_example
 from mre_jax.diffusion.schedule import NoiseSchedule
+from mre_jax.models.bim import resized
 from mre_jax.models.clip_text import CLIPTextModel
 from mre_jax.models.reward import RewardInputs
 from mre_jax.models.vae import AutoencoderKL, LatentMoments
@@ -76,10 +77,13 @@ class Inputs(NamedTuple):
 
     Attributes:
         sample: noisy latents of the edited picture, then the original's, in the channels.
-        text: states of the instruction; None where it is in prompts, for the step to encode.
+        text: states of the instruction, or SmartEdit's f'; None where the instruction is in
+            prompts, for the step to encode.
         reward: None for a UNet that takes none.
         target: what `schedule` predicts.
         weight: weight of each example in the loss.
+        image_features: SmartEdit's v' at the grid of the latents; None of another editor. No draw
+            leaves it out.
     """
 
     sample: Float[Array, "b h w c_in"]
@@ -88,6 +92,7 @@ class Inputs(NamedTuple):
     reward: RewardInputs | None
     target: Float[Array, "b h w c"]
     weight: Float32[Array, " b"]
+    image_features: Float32[Array, "b h w e"] | None = None
 
 
 class _Encoded(NamedTuple):
@@ -96,6 +101,7 @@ class _Encoded(NamedTuple):
     text: Float[Array, "b t d"] | None
     reward_states: Float[Array, "b t d"] | None
     reward_pooled: Float[Array, "b d"] | None
+    image_features: Float[Array, "b p p e"] | None = None
 
 
 def make_inputs(
@@ -143,6 +149,7 @@ def make_inputs(
         weight=losses.weights(
             losses.Weighed(schedule, timesteps, on_device.scores, on_device.present), loss
         ),
+        image_features=_at(encoded.image_features, *shape[:2]),
     )
 
 
@@ -153,8 +160,10 @@ def _encode(batch: OnDevice, frozen: Frozen, encoders: Encoders, with_reward: bo
         states, pooled = (
             (cached.reward_states, cached.reward_pooled) if with_reward else (None,) * 2
         )
-        text = None if batch.prompts is not None else cached.instruction_states
-        return _Encoded(original, edited, text, states, pooled)
+        if batch.prompts is not None:
+            return _Encoded(original, edited, None, states, pooled)
+        text, features = cached.instruction_states, cached.image_features
+        return _Encoded(original, edited, text, states, pooled, features)
     instruction = [] if batch.prompts is not None else [batch.instruction]
     ids = [*instruction, *([batch.reward_text] if with_reward else [])]
     if not ids:
@@ -199,13 +208,19 @@ def _reward(
 
 def example_keys(batch: OnDevice) -> Key[Array, " b"]:
     """The key of each example, for all that it draws."""
-    return jax.random.wrap_key_data(jnp.asarray(batch.key_data))
+    keys: Key[Array, " b"] = jax.random.wrap_key_data(jnp.asarray(batch.key_data))
+    return keys
+
+
+def _at(
+    features: Float[Array, "b p p e"] | None, height: int, width: int
+) -> Float32[Array, "b h w e"] | None:
+    """v' at the grid of the latents; float32, as the cache's dtype would round it once more."""
+    return None if features is None else resized(features.astype(jnp.float32), height, width)
 
 
 def _fold(keys: Key[Array, " b"], draw: Draw) -> Key[Array, " b"]:
-    folded: Key[Array, " b"]
-    folded = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, jnp.uint32(draw))
-    return folded
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, jnp.uint32(draw))
 
 
 def _draw_timesteps(keys: Key[Array, " b"], count: int) -> Int[Array, " b"]:

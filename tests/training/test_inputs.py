@@ -20,7 +20,7 @@ from mre_jax.models.vae import AutoencoderKL, VAEConfig
 from mre_jax.training.config import LossConfig
 from mre_jax.training.inputs import Draw, Encoders, Frozen, make_inputs
 from mre_jax.training.state import Network, parameters_of
-from tests.training.tiny_run import BATCH, SCALING_FACTOR, TOKENS, make_batch, take
+from tests.training.tiny_run import BATCH, FEATURES, SCALING_FACTOR, TOKENS, make_batch, take
 
 WIDTH = 16
 SCHEDULE = NoiseSchedule.stable_diffusion()
@@ -121,6 +121,21 @@ def test_conditions_that_are_dropped(batch, made):
     np.testing.assert_array_equal(
         made.text[~batch.drop_text], batch.cached.instruction_states[~batch.drop_text]
     )
+
+
+def test_smartedits_features_come_to_the_latents_grid_and_are_never_dropped(batch, made):
+    """By PyTorch's rule of bilinear weights, written out for 3 to 4."""
+    given = make_batch(3, WIDTH, image_features=FEATURES)
+    assert given.drop_text.any() and given.drop_image.any()
+    read = inputs(given)
+    rows = np.float32([[1, 0, 0], [3 / 8, 5 / 8, 0], [0, 5 / 8, 3 / 8], [0, 0, 1]])
+    features = given.cached.image_features.astype(np.float32)
+    want = np.einsum("yp,xq,bpqc->byxc", rows, rows, features)
+    assert read.image_features.dtype == np.float32
+    np.testing.assert_allclose(read.image_features, want, rtol=1e-5, atol=1e-6)
+    assert made.image_features is None
+    np.testing.assert_array_equal(read.text, made.text)
+    np.testing.assert_allclose(read.sample, made.sample, rtol=1e-6, atol=1e-6)
 
 
 def test_a_plain_run_reads_no_reward(batch):

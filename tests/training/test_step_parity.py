@@ -1,8 +1,10 @@
 """Optimizer steps against PyTorch: diffusers' UNet and schedule, AdamW, clipping, EMAModel.
 
-PyTorch is handed the latents, noise and timesteps; everything after them it computes itself.
+PyTorch is handed the latents, noise and timesteps, and of SmartEdit the text states and image
+features; everything after them it computes itself.
 """
 
+import contextlib
 import dataclasses
 
 import jax
@@ -15,7 +17,7 @@ from mre_jax.training.state import parameters_of
 from mre_jax.weights.names.aliases import from_released
 from tests.models.tiny_unet import make_unet, tiny_reward
 from tests.parity import load_torch, randomize_torch, relative_error
-from tests.training.tiny_run import BATCH, SCALING_FACTOR, SMALL, TinyRun
+from tests.training.tiny_run import BATCH, FEATURES, SCALING_FACTOR, SMALL, TinyRun
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
@@ -70,6 +72,7 @@ class Reference:
         cached = {
             name: torch.tensor(value.astype(np.float32))
             for name, value in batch.cached._asdict().items()
+            if value is not None
         }
         shape = batch.cached.original.shape[1:]
         posterior, noise = (_normal(batch, draw, shape) for draw in (Draw.POSTERIOR, Draw.NOISE))
@@ -97,14 +100,39 @@ class Reference:
             "reward_text_states": cached["reward_states"],
             "reward_text_pooled": cached["reward_pooled"],
         }
-        output[~present] = self.unet(sample[~present], timesteps[~present], text[~present]).sample
-        output[present] = self.unet(
-            sample[present],
-            timesteps[present],
-            text[present],
-            **{name: value[present] for name, value in reward.items()},
-        ).sample
+        features = self.features(cached, *sample.shape[2:])
+        with _added(self.unet, features, ~present):
+            output[~present] = self.unet(
+                sample[~present], timesteps[~present], text[~present]
+            ).sample
+        with _added(self.unet, features, present):
+            output[present] = self.unet(
+                sample[present],
+                timesteps[present],
+                text[present],
+                **{name: value[present] for name, value in reward.items()},
+            ).sample
         return output
+
+    def features(self, cached, height, width):
+        """SmartEdit's, which nothing leaves out, at the grid of the latents."""
+        if "image_features" not in cached:
+            return None
+        features = _channels_first(cached["image_features"])
+        return torch.nn.functional.interpolate(
+            features, (height, width), mode="bilinear", align_corners=False
+        )
+
+
+@contextlib.contextmanager
+def _added(unet, features, rows):
+    """A UNet that adds features to its first map, before its reward encoder sees that."""
+    if features is None:
+        yield
+        return
+    hook = unet.conv_in.register_forward_hook(lambda module, args, out: out + features[rows])
+    yield
+    hook.remove()
 
 
 def _scheduler_config(schedule):
@@ -142,14 +170,29 @@ def _our_names(tensors):
     return {from_released(name): tensor for name, tensor in tensors.items()}
 
 
-@pytest.fixture(scope="module", params=["paper", pytest.param("released", marks=pytest.mark.slow)])
+CASES = {
+    "paper": ("paper", None),
+    "released": ("released", None),
+    "SmartEdit, paper": ("paper", FEATURES),
+    "SmartEdit, released": ("released", FEATURES),
+}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=[pytest.mark.slow] if "released" in name else []) for name in CASES
+    ],
+)
 def case(request):
     """Both after STEPS steps, and what they told on the way."""
     from mre_jax.pytorch import RewardUNet2DConditionModel
 
-    config = dataclasses.replace(SMALL, reward=tiny_reward(form=request.param))
+    form, features = CASES[request.param]
+    config = dataclasses.replace(SMALL, reward=tiny_reward(form=form))
     theirs = randomize_torch(RewardUNet2DConditionModel(**config.to_dict()))
-    run = TinyRun(load_torch(make_unet(config), _our_names(theirs.state_dict())), **SETTINGS)
+    unet = load_torch(make_unet(config), _our_names(theirs.state_dict()))
+    run = TinyRun(unet, image_features=features, **SETTINGS)
     reference = Reference(theirs, run)
     state, told, gradients, expected = run.state(), [], None, []
     for step in range(STEPS):

@@ -27,6 +27,8 @@ from tests.models.tiny_unet import abstract_unet, make_unet, tiny_config, tiny_r
 SCALING_FACTOR = 0.18215
 REWARD = tiny_reward()
 BATCH, TOKENS, SIDE = 8, 5, 4
+FEATURES = (3, 16)
+"""Side and channels of SmartEdit's image features for `SMALL`."""
 
 # One level with attention: a third of the program of two, with every kind of layer.
 SMALL = tiny_config(
@@ -69,12 +71,20 @@ class TinyRun:
     Args:
         unet: with its weights; None is `SMALL` with random ones.
         devices: how many.
+        image_features: such as `FEATURES`; None is an editor without.
         settings: of `train_config`.
     """
 
-    def __init__(self, unet: UNet | None = None, devices: int = 1, **settings: Any):
+    def __init__(
+        self,
+        unet: UNet | None = None,
+        devices: int = 1,
+        image_features: tuple[int, int] | None = None,
+        **settings: Any,
+    ):
         given = _small() if unet is None else unet
         self.unet_config: UNetConfig = given.config
+        self.image_features = image_features
         self.config = train_config(given.config.reward, **settings)
         compute = compute_of(self.config.model)
         self.layout = Layout.of(
@@ -107,7 +117,8 @@ class TinyRun:
 
     def batch(self, step: int) -> Batch:
         """The host's batch of a step."""
-        return make_batch(step, self.unet_config.cross_attention_dim, self.config.loss.dropout)
+        width, dropout = self.unet_config.cross_attention_dim, self.config.loss.dropout
+        return make_batch(step, width, dropout, self.image_features)
 
     def step(self, state: State, batch: Batch) -> tuple[State, Metrics]:
         """One step on a batch of the host; `state` is used up."""
@@ -141,14 +152,16 @@ def tiny_run(devices: int = 1, **settings: Any) -> TinyRun:
     return TinyRun(devices=devices, **settings)
 
 
-def make_batch(step: int, width: int, dropout: float = 0.3) -> Batch:
+def make_batch(
+    step: int, width: int, dropout: float = 0.3, image_features: tuple[int, int] | None = None
+) -> Batch:
     """Cached latents and states, one of the examples without a reward."""
     loader = SyntheticLoader(
         BATCH,
         resolution=SIDE * 8,
         tokens=TOKENS,
         dropout=dropout,
-        cache=SyntheticCache(dtype="float16", text_width=width),
+        cache=SyntheticCache(dtype="float16", text_width=width, image_features=image_features),
     )
     batch = loader.batch(step)
     present = np.arange(BATCH) != 2

@@ -28,9 +28,11 @@ class Cached(NamedTuple):
         original: mode of the posterior of the picture before the edit, unscaled.
         edited_mean: mean of the posterior of the picture after it, unscaled; training samples.
         edited_logvar: logarithm of its variance.
-        instruction_states: states of each token of the instruction; None if texts are not cached.
+        instruction_states: states of each token of the instruction, or what SmartEdit makes of
+            picture and instruction in their place; None if texts are not cached.
         reward_states: states of each token of the reward text; likewise.
         reward_pooled: state of the reward text as a whole; likewise.
+        image_features: SmartEdit's v' at the grid of the p x p patches; None of another editor.
     """
 
     original: Float[np.ndarray, "b h w c"]
@@ -39,6 +41,7 @@ class Cached(NamedTuple):
     instruction_states: Float[np.ndarray, "b t d"] | None = None
     reward_states: Float[np.ndarray, "b t d"] | None = None
     reward_pooled: Float[np.ndarray, "b d"] | None = None
+    image_features: Float[np.ndarray, "b p p e"] | None = None
 
 
 class Batch(NamedTuple):

@@ -24,12 +24,14 @@ class SyntheticCache:
         channels: channels of the latents.
         dtype: "float16" or "bfloat16".
         text_width: width of the text states; None leaves token ids.
+        image_features: side and channels of SmartEdit's features, 16 and 320; None makes none.
     """
 
     downscale: int = 8
     channels: int = 4
     dtype: str = "bfloat16"
     text_width: int | None = None
+    image_features: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,8 +115,12 @@ class SyntheticLoader:
         cached = Cached(original, mean, logvar)
         if cache.text_width is None:
             return cached
-        return cached._replace(
+        cached = cached._replace(
             instruction_states=normal(self.tokens, cache.text_width),
             reward_states=normal(self.tokens, cache.text_width),
             reward_pooled=normal(cache.text_width),
         )
+        if cache.image_features is None:
+            return cached
+        patches, channels = cache.image_features
+        return cached._replace(image_features=normal(patches, patches, channels))

@@ -91,7 +91,8 @@ class Captions:
             llm.model.embed_tokens(prompts.input_ids), folded(inputs.keys, Draw.ADAPTERS)
         )
         taken = image_token_states(states, prompts.state_positions)
-        text = qformer(taken, None, folded(inputs.keys, Draw.QFORMER)).astype(jnp.float32)
+        of_qformer = folded(inputs.keys, Draw.QFORMER) if self.networks.trains("qformer") else None
+        text = qformer(taken, None, of_qformer).astype(jnp.float32)
         errors = jnp.mean(jnp.square(text - inputs.target), axis=(1, 2))
         language = token_losses(llm.logits(states), prompts.labels) * inputs.token_weight
         counted = jnp.asarray(prompts.is_editing_task)

@@ -70,5 +70,7 @@ class Denoising:
     def _errors(self, params: Parameters, inputs: Inputs, frozen: Frozen) -> Float32[Array, " b"]:
         unet: UNet = self.networks.module("unet", params, frozen.networks)
         assert inputs.text is not None  # noqa: S101  the batch has no prompts
-        output = unet(inputs.sample, inputs.timesteps, inputs.text, inputs.reward)
+        output = unet(
+            inputs.sample, inputs.timesteps, inputs.text, inputs.reward, inputs.image_features
+        )
         return losses.errors(output, inputs.target, self.settings.terms)

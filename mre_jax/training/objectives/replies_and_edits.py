@@ -106,9 +106,11 @@ class RepliesAndEdits:
     ) -> tuple[Float32[Array, ""], Measured]:
         """The sum of both losses, each of which is also a part."""
         measured = self.measure(params, inputs, frozen)
-        parts = measured.parts
-        factor = jnp.float32(self.settings.language_weight)
-        return parts["diffusion_loss"] + factor * parts["language_loss"], measured
+        value = measured.parts["diffusion_loss"]
+        if measured.language is not None:
+            factor = jnp.float32(self.settings.language_weight)
+            value = value + factor * measured.parts["language_loss"]
+        return value, measured
 
     def measure(self, params: Parameters, inputs: PromptedInputs, frozen: Frozen) -> Measured:
         """The error of each edit, and the means of both losses."""
@@ -118,32 +120,33 @@ class RepliesAndEdits:
         # Not a product: what is no edit may have an error that is not finite.
         errors = jnp.where(is_edit, errors, 0)
         weight = inputs.edit.weight
+        parts = {"diffusion_loss": jnp.mean(errors * weight)}
+        if language is not None:
+            parts["language_loss"] = jnp.mean(language)
         return Measured(
             errors,
             inputs.edit.timesteps,
             weight,
             counted=is_edit,
             language=language,
-            parts={
-                "diffusion_loss": jnp.mean(errors * weight),
-                "language_loss": jnp.mean(language),
-            },
+            parts=parts,
         )
 
     def _reply(
         self, params: Parameters, inputs: PromptedInputs, frozen: Frozen
-    ) -> tuple[EditFeatures, Float32[Array, " b"]]:
-        """The UNet's condition, and what each example adds to the language model's loss."""
+    ) -> tuple[EditFeatures, Float32[Array, " b"] | None]:
+        """The UNet's condition, and what each example adds to the language model's loss, if any."""
         encoder = self.networks.encoder(params, frozen.networks)
         prompts = inputs.prompts
         patches = encoder.patches(normalised(inputs.clip_pixels))
         embeddings = encoder.embeddings(prompts.input_ids, prompts.image_start, patches)
-        reply: ReplyStates = encoder.reply(
-            embeddings, prompts.state_positions, folded(inputs.keys, Draw.ADAPTERS)
-        )
-        condition = encoder.condition(
-            reply.image_tokens, patches, folded(inputs.keys, Draw.QFORMER)
-        )
+        # What is frozen drops nothing.
+        of_llm = folded(inputs.keys, Draw.ADAPTERS) if self.networks.trains("llm") else None
+        reply: ReplyStates = encoder.reply(embeddings, prompts.state_positions, of_llm)
+        of_qformer = folded(inputs.keys, Draw.QFORMER) if self.networks.trains("qformer") else None
+        condition = encoder.condition(reply.image_tokens, patches, of_qformer)
+        if self.settings.language_weight == 0:
+            return condition, None
         language = token_losses(encoder.llm.logits(reply.states), prompts.labels)
         return condition, language * inputs.token_weight
 
