@@ -220,12 +220,13 @@ class ReplySampler:
             if attempt == 0:
                 self.retried += int(missing.sum())
         for index in np.flatnonzero(missing).tolist():
+            self.teacher_forced += 1
             warnings.warn(
                 f"item {item_ids[index]}: the model wrote its image tokens out of order or not all "
-                f"of them, {_TRIES} times; its template's reply is taken",
+                f"of them, {_TRIES} times; its template's reply is taken, as for "
+                f"{self.teacher_forced} of {self.sampled} so far",
                 stacklevel=2,
             )
-        self.teacher_forced += int(missing.sum())
         forced = self._force(graph, state, given, image_features)
         return jnp.where(missing[:, None, None], forced, states)
 
