@@ -24,6 +24,7 @@ from mre_jax.errors import DataError
 from mre_jax.io.devices import on_parts, split
 from mre_jax.io.image import to_array
 from mre_jax.models.clip_vision import normalised
+from mre_jax.models.llama_config import LlamaConfig
 from mre_jax.models.smartedit_encoder import EditFeatures, SmartEditEncoder
 from mre_jax.smartedit.prompt import Prompts, PromptSizes, PromptWriter
 from mre_jax.smartedit.reply import ReplySampler, ReplySettings
@@ -84,20 +85,22 @@ class InstructionEncoder:
     ):
         self.encoder = encoder
         self.mesh = mesh
-        self.tokenizer = _tokenizer(files, encoder.llm.config.vocab_size, name)
-        self.templates = templates or _templates(files, name)
-        if encoder.llm.config.vocab_size == _RELEASED_VOCABULARY:
-            self.templates.warn_if_own(name)
-        vision = encoder.vision.config
+        llm, vision = encoder.llm.config, encoder.vision.config
         self._side = vision.image_size
-        patches = vision.num_positions - 1
-        positions = encoder.llm.config.max_position_embeddings
-        sizes = PromptSizes(min(text_tokens, positions - patches), patches)
-        self._writer = PromptWriter(self.tokenizer, self.templates, sizes)
+        self._writer = prompt_writer(
+            files,
+            llm,
+            vision.num_positions - 1,
+            templates=templates,
+            text_tokens=text_tokens,
+            name=name,
+        )
+        self.tokenizer, self.templates = self._writer.tokenizer, self._writer.templates
         self.hash = _hash(files[TOKENIZER_FILE], self.tokenizer, self._writer)
         self.replies: ReplySampler | None = None
         if reply is not None:
-            tokens = min(reply.max_new_tokens, positions - sizes.length)
+            room = llm.max_position_embeddings - self._writer.sizes.length
+            tokens = min(reply.max_new_tokens, room)
             reply = dataclasses.replace(reply, max_new_tokens=tokens)
             self.replies = ReplySampler(encoder.llm, self.tokenizer, reply)
 
@@ -228,6 +231,29 @@ def clip_pixels(images: Sequence[Image.Image], side: int = 224) -> UInt8[np.ndar
     """
     squashed = [image.resize((side, side), Image.Resampling.BICUBIC) for image in images]
     return np.stack([to_array(image) for image in squashed])
+
+
+def prompt_writer(
+    files: Mapping[str, bytes],
+    llm: LlamaConfig,
+    patches: int,
+    *,
+    templates: Templates | None = None,
+    text_tokens: int = PromptSizes.text_tokens,
+    name: str = "the model",
+) -> PromptWriter:
+    """What writes a model's prompts; arguments and errors as those of `InstructionEncoder`.
+
+    Args:
+        llm: sizes of the language model.
+        patches: of the vision tower; 0 for prompts without a picture.
+    """
+    tokenizer = _tokenizer(files, llm.vocab_size, name)
+    chosen = templates or _templates(files, name)
+    if llm.vocab_size == _RELEASED_VOCABULARY:
+        chosen.warn_if_own(name)
+    room = llm.max_position_embeddings - patches
+    return PromptWriter(tokenizer, chosen, PromptSizes(min(text_tokens, room), patches))
 
 
 def _tokenizer(files: Mapping[str, bytes], vocabulary: int, name: str) -> Tokenizer:
