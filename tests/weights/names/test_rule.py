@@ -1,5 +1,7 @@
 """Every parameter has PyTorch's name and layout, and no tensor is lost, guessed or taken twice."""
 
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from flax import nnx
 
 from mre_jax.errors import DataError
+from mre_jax.io.devices import split_longest
 from mre_jax.models.layers import Compute, conv, embedding, group_norm, linear, make_rngs
 from mre_jax.weights.files.source import TensorInfo, TensorSource
 from mre_jax.weights.names.rule import (
@@ -148,6 +151,41 @@ def test_each_parameter_lands_where_its_sharding_says(abstract):
     np.testing.assert_array_equal(loaded.table.embedding[...], source.arrays["table.weight"])
     everywhere = load(module, source, placement=replicated)
     assert everywhere.table.embedding[...].sharding == replicated
+
+
+class Alive(Given):
+    """Arrays made anew at each reading, and how many of them were alive at once."""
+
+    most = 0
+
+    def read(self, name):
+        made = super().read(name).copy()
+        self.arrays_made = [*getattr(self, "arrays_made", ()), weakref.ref(made)]
+        self.most = max(self.most, sum(array() is not None for array in self.arrays_made))
+        return made
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_one_tensor_is_held_while_it_is_placed_part_by_part(dtype):
+    """A language model of 13 GB goes onto chips of 16 from a host that could not hold it."""
+    mesh = jax.make_mesh((8,), ("fsdp",), axis_types=(jax.sharding.AxisType.Auto,))
+    module = nnx.eval_shape(lambda: linear(24, 16, compute=Compute(), rngs=make_rngs(0)))
+    source = Alive(random_tensors({"weight": (16, 24), "bias": (16,)}))
+    loaded = load(
+        module,
+        source,
+        dtype=dtype,
+        placement=lambda _, leaf: split_longest(mesh, leaf.shape, ("fsdp",)),
+    )
+    assert source.most == 1 and sorted(source.reads) == ["bias", "weight"]
+    kernel = loaded.kernel[...]
+    assert kernel.sharding.spec == jax.sharding.PartitionSpec(("fsdp",))
+    assert {part.data.shape for part in kernel.addressable_shards} == {(3, 16)}
+    assert loaded.bias[...].sharding.is_fully_replicated
+    np.testing.assert_array_equal(kernel, source.arrays["weight"].T.astype(jnp.dtype(dtype)))
+    alone = Alive(source.arrays)
+    load(module, alone)
+    assert alone.most == 1
 
 
 def test_everything_that_does_not_fit_is_listed_in_one_error(abstract):
