@@ -72,8 +72,9 @@ def model_at(
     """
     with contextlib.ExitStack() as places:
         loras = places.enter_context(opened_loras(parse_loras(lora)))
-        asked = {key: options.get(key) for key in ("weights", "components")}
-        needed = functools.partial(needed_files, **asked)
+        needed = functools.partial(
+            needed_files, weights=options.get("weights"), components=options.get("components")
+        )
         path = places.enter_context(local_path(model, needed))
         below = None if base is None else places.enter_context(local_path(base))
         opened = open_model(path, base=below, loras=loras, **options)

@@ -172,7 +172,7 @@ def model_index(model: PretrainedModel) -> dict[str, Any]:
 def _save_folder(
     model: PretrainedModel, folder: Path, format: str, dtype: str, bar: tqdm
 ) -> dict[Path, str]:
-    written = {}
+    written: dict[Path, str] = {}
     for component in model.components.values():
         place = folder if model.lone else folder / component.name
         written |= _save_component(component, place, format, dtype, bar)

@@ -173,7 +173,7 @@ def _llm(path: Path) -> tuple[Outputs, Outputs]:
     config, adapters = ours.config, ours.lora
     del ours
     weights = _tensors(ModelFolder.open(path.parent).tensors("llm"))
-    settings = LlamaConfig(**config.to_dict(), attn_implementation="eager")
+    settings = LlamaConfig(**config.to_dict())
     with torch.device("meta"):  # else it would fill gigabytes with what is then replaced
         model = LlamaModel(settings)
     prefix = "model."
