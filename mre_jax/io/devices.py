@@ -99,8 +99,8 @@ def split_longest(mesh: Mesh, shape: Sequence[int], axes: Sequence[str]) -> Name
 
     Example:
         >>> mesh = Mesh(np.asarray(jax.devices()[:1]), ("fsdp",))
-        >>> split_longest(mesh, (4, 8), ("fsdp",)).spec
-        PartitionSpec()
+        >>> split_longest(mesh, (4, 8), ("fsdp",)).is_fully_replicated
+        True
     """
     parts = math.prod(mesh.shape[axis] for axis in axes)
     fitting = [(size, -d) for d, size in enumerate(shape) if size % parts == 0 and size]

@@ -234,8 +234,10 @@ def _counted(
     arrays: Iterator[tuple[str, np.ndarray]], bar: tqdm
 ) -> Iterator[tuple[str, np.ndarray]]:
     for name, array in arrays:
+        size = array.size
         yield name, array
-        bar.update(array.size)
+        del array  # else it would stay in memory while the next is read
+        bar.update(size)
 
 
 def _require_free(target: Path | epath.Path, force: bool) -> None:

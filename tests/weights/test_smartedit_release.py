@@ -19,6 +19,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from tests.weights import tiny, tiny_release  # noqa: E402
+from tests.weights.alive import Alive  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +116,21 @@ def test_a_fault_on_the_way_leaves_nothing(folder, tmp_path):
     with pytest.raises(DataError, match=r"1 not finite: modulate_head\.bias"):
         save_model(model, tmp_path / "out", format="smartedit")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("format", ["diffusers", "smartedit"])
+def test_one_tensor_is_held_while_it_is_written(folder, tmp_path, format):
+    with model_at(folder) as model:
+        counted = {name: Alive(part.source) for name, part in model.components.items()}
+        parts = {
+            name: dataclasses.replace(part, source=counted[name])
+            for name, part in model.components.items()
+        }
+        save_model(dataclasses.replace(model, components=parts), tmp_path / "out", format=format)
+    written = {name: source for name, source in counted.items() if source.reads}
+    assert {"llm", "qformer", "bim", "unet"} <= set(written)
+    for source in written.values():
+        assert source.most == 1 and sorted(source.reads) == sorted(source.tensors)
 
 
 def _llava(folder, rows, **changes):

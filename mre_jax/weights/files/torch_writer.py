@@ -41,6 +41,7 @@ def write_torch(
             if left.pop(name, None) != TensorInfo(array.shape, array.dtype):
                 raise ValueError(f"the tensor {name} was not announced, or with another shape")
             _add(archive, f"data/{keys[name]}", as_bytes(array))
+            del array  # else it would stay in memory while the next is read
         if left:
             raise ValueError(f"the tensor {next(iter(left))} was announced and did not come")
         _add(archive, "version", b"3\n")

@@ -1,7 +1,5 @@
 """Every parameter has PyTorch's name and layout, and no tensor is lost, guessed or taken twice."""
 
-import weakref
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +18,7 @@ from mre_jax.weights.names.rule import (
     tensors,
     to_torch,
 )
+from tests.weights.alive import Alive
 
 NAMES = {
     "blocks.0.conv.weight": (4, 3, 1, 2),
@@ -153,24 +152,13 @@ def test_each_parameter_lands_where_its_sharding_says(abstract):
     assert everywhere.table.embedding[...].sharding == replicated
 
 
-class Alive(Given):
-    """Arrays made anew at each reading, and how many of them were alive at once."""
-
-    most = 0
-
-    def read(self, name):
-        made = super().read(name).copy()
-        self.arrays_made = [*getattr(self, "arrays_made", ()), weakref.ref(made)]
-        self.most = max(self.most, sum(array() is not None for array in self.arrays_made))
-        return made
-
-
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_one_tensor_is_held_while_it_is_placed_part_by_part(dtype):
     """A language model of 13 GB goes onto chips of 16 from a host that could not hold it."""
     mesh = jax.make_mesh((8,), ("fsdp",), axis_types=(jax.sharding.AxisType.Auto,))
     module = nnx.eval_shape(lambda: linear(24, 16, compute=Compute(), rngs=make_rngs(0)))
-    source = Alive(random_tensors({"weight": (16, 24), "bias": (16,)}))
+    arrays = random_tensors({"weight": (16, 24), "bias": (16,)})
+    source = Alive(Given(arrays))
     loaded = load(
         module,
         source,
@@ -182,8 +170,8 @@ def test_one_tensor_is_held_while_it_is_placed_part_by_part(dtype):
     assert kernel.sharding.spec == jax.sharding.PartitionSpec(("fsdp",))
     assert {part.data.shape for part in kernel.addressable_shards} == {(3, 16)}
     assert loaded.bias[...].sharding.is_fully_replicated
-    np.testing.assert_array_equal(kernel, source.arrays["weight"].T.astype(jnp.dtype(dtype)))
-    alone = Alive(source.arrays)
+    np.testing.assert_array_equal(kernel, arrays["weight"].T.astype(jnp.dtype(dtype)))
+    alone = Alive(Given(arrays))
     load(module, alone)
     assert alone.most == 1
 
