@@ -64,7 +64,7 @@ class InstructionReader:
 
         Raises:
             ConfigError: if a model without language model is given templates or a kind of reply, or
-                its parts do not fit together.
+                the QFormer's states are not as many as the text encoder's.
             DataError: as `InstructionEncoder`.
         """
         if reply not in REPLIES:
@@ -75,21 +75,12 @@ class InstructionReader:
                     f"{model.origin} has no language model: leave templates and reply out"
                 )
             return None
-        qformer, bim = (
-            model.instruction_encoder.qformer.config,
-            model.instruction_encoder.bim.config,
-        )
-        unet, tokens = model.unet.config, "tokens of a prompt"
-        for name, given, other, wanted in (
-            ("qformer.query_length", qformer.query_length, tokens, tokenizer.length),
-            ("bim.text_width", bim.text_width, "cross_attention_dim", unet.cross_attention_dim),
-            ("bim.out_channels", bim.out_channels, "first width", unet.block_out_channels[0]),
-        ):
-            if given != wanted:
-                raise ConfigError(
-                    f"{model.origin}: {name} {given} is not the {wanted} of its editor "
-                    f"({other}); take all parts from one release"
-                )
+        states = model.instruction_encoder.qformer.config.query_length
+        if states != tokenizer.length:
+            raise ConfigError(
+                f"{model.origin}: its QFormer makes {states} states of an instruction, and its "
+                f"text encoder {tokenizer.length} of the empty prompt; take both from one release"
+            )
         encoder = InstructionEncoder(
             model.instruction_encoder,
             model.files,

@@ -30,8 +30,9 @@ from mre_jax.smartedit.prompt import Prompts, PromptSizes, PromptWriter
 from mre_jax.smartedit.reply import ReplySampler, ReplySettings
 from mre_jax.smartedit.templates import Templates
 from mre_jax.smartedit.tokenizer import IMAGE_TOKENS, Tokenizer
+from mre_jax.weights.llm_tokenizer import LLM_TOKENIZER
 
-TOKENIZER_FILE = "llm_tokenizer/tokenizer.model"
+TOKENIZER_FILE = LLM_TOKENIZER
 TEMPLATES_FILE = "llm_tokenizer/templates.txt"
 """Where a model folder holds the templates that it was trained with; the official release has none
 in its files."""

@@ -264,9 +264,10 @@ def test_templates_and_replies_need_a_language_model(plain_torch, plain_folder, 
         EditPipeline.from_pretrained(tiny_smartedit(), templates=tmp_path / "none.txt")
 
 
-def test_parts_of_two_editors_are_refused():
+def test_states_of_another_length_than_the_empty_prompts_are_refused():
+    """They stand side by side in a batch of branches."""
     model = load_model(tiny_smartedit())
-    small = dataclasses.replace(model.unet.config, cross_attention_dim=16)
-    model.unet.config = small
-    with pytest.raises(ConfigError, match=r"bim.text_width 32 is not the 16 of its editor"):
+    qformer = model.instruction_encoder.qformer
+    qformer.config = dataclasses.replace(qformer.config, query_length=7)
+    with pytest.raises(ConfigError, match=r"makes 7 states of an instruction, .* 77 of the empty"):
         EditPipeline(model)
