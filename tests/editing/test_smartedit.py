@@ -152,6 +152,7 @@ def test_weights_that_change_are_read_with(photo):
     assert pipeline.reader.read == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(16, 16), (40, 16), (16, 32)])
 def test_any_size_is_edited(pipeline, photo, size):
     output = pipeline(PROMPT, photo, num_inference_steps=1, size=size, scheduler="euler")
@@ -183,6 +184,7 @@ def test_a_reward_smartedit_edits_and_zero_outputs_leave_smartedit(form, photo, 
     assert relative_error(latents(pipeline), latents(plain)) < 1e-5
 
 
+@pytest.mark.slow
 def test_bfloat16_edits(photo):
     pipeline = EditPipeline.from_pretrained(tiny_smartedit(), dtype="bfloat16")
     assert pipeline(PROMPT, photo, num_inference_steps=2, size="keep").images[0].size == (24, 16)
@@ -197,6 +199,7 @@ def test_a_saved_pipeline_edits_the_same(pipeline, photos, batch_of_four, tmp_pa
     assert np.array_equal(pictures, batch_of_four)
 
 
+@pytest.mark.slow
 def test_templates_change_pictures_and_provenance_and_are_saved(pipeline, photo, tmp_path):
     text = TEMPLATES.replace("talk about", "speak of")
     (tmp_path / "own.txt").write_text(text)

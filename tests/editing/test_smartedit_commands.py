@@ -26,6 +26,7 @@ def others(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_edit_and_its_sweep_take_a_smartedit_and_its_templates(photo_file, others, tmp_path):
     options = ("--model", tiny_smartedit(True), *SAMPLING)
     written = []
@@ -53,6 +54,7 @@ def test_bad_options_are_one_line(photo_file, tmp_path, capsys, more, code, mess
     assert message in said and "\n" not in said
 
 
+@pytest.mark.slow
 def test_sample_goes_on_and_says_what_read_its_instructions(photo, others, tmp_path, capsys):
     items = write_items(tmp_path, photo, 5)
     options = ("--model", tiny_smartedit(), *SAMPLING, "--batch-size", "1")

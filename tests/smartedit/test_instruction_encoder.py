@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 from PIL import Image
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.io.devices import batch_mesh
+from mre_jax.io.devices import DATA_AXIS, batch_mesh
 from mre_jax.models.bim import BIM, BIMConfig
 from mre_jax.models.clip_vision import CLIPPatchEncoder, CLIPVisionConfig, normalised
 from mre_jax.models.layers import Compute, make_rngs
@@ -107,6 +109,23 @@ def test_devices_that_share_the_pictures_give_those_of_one(pictures, features):
     mesh = batch_mesh(jax.local_devices()[:2])
     encoder = InstructionEncoder(tiny_encoder(), tiny_files(), mesh=mesh)
     assert _equal(_arrays(encoder(pictures, INSTRUCTIONS)), features)
+
+
+def test_weights_that_are_sharded_over_devices_give_the_same(pictures, features):
+    """As those of 7 billion parameters are on chips of 16 GB."""
+    networks, mesh = tiny_encoder(), batch_mesh(jax.local_devices()[:2])
+
+    def sharded(leaf):
+        axis = next((n for n, size in enumerate(leaf.shape) if size % 2 == 0), None)
+        spec = PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, DATA_AXIS)
+        return jax.device_put(leaf, NamedSharding(mesh, spec))
+
+    nnx.update(networks, jax.tree.map(sharded, nnx.state(networks)))
+    kernel = networks.llm.model.layers[0].mlp.up_proj.kernel[...]
+    assert kernel.addressable_shards[0].data.size == kernel.size // 2
+    encoder = InstructionEncoder(networks, tiny_files())
+    for ours, theirs in zip(encoder(pictures[:2], INSTRUCTIONS[:2]), features, strict=True):
+        assert relative_error(ours, theirs[:2]) < 1e-5
 
 
 def test_picture_and_instruction_both_count(encoder, pictures, features):

@@ -11,6 +11,7 @@ from tests.tiny_smartedit import TEMPLATES, tiny_smartedit
 SAMPLING = ("--steps", "1", "--size", "keep", "--batch-size", "1")
 
 
+@pytest.mark.slow
 def test_real_edit_with_a_reward_smartedit(toy, tmp_path):
     out, others = tmp_path / "out", tmp_path / "others.txt"
     others.write_text(TEMPLATES.replace("talk about", "speak of"))
