@@ -91,6 +91,12 @@ class InstructionReader:
         return cls(encoder)
 
     @property
+    def is_split(self) -> bool:
+        """Whether devices hold parts of the language model, and not copies."""
+        weights = jax.tree.leaves(nnx.state(self.encoder.encoder.llm))
+        return not all(weight.is_fully_replicated for weight in weights)
+
+    @property
     def settings(self) -> dict[str, str]:
         """What decides the states besides the weights."""
         sampled = self.encoder.replies is not None

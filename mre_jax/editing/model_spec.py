@@ -32,6 +32,8 @@ class ModelSpec:
             own by default).
         reply: whether SmartEdit's language model is given its reply or writes one by an edit's
             seed and id.
+        split_llm: each device holds a part of SmartEdit's language model, where a copy is too large
+            for one.
     """
 
     model: epath.PathLike = ""
@@ -43,6 +45,7 @@ class ModelSpec:
     vae_tiling: bool = False
     templates: epath.PathLike | None = dataclasses.field(default=None, metadata={"metavar": "FILE"})
     reply: Literal["teacher_forced", "sampled"] = "teacher_forced"
+    split_llm: bool = False
 
     @property
     def path(self) -> epath.PathLike:
@@ -81,4 +84,5 @@ class ModelSpec:
                 vae_tiling=self.vae_tiling,
                 templates=self.templates,
                 reply=self.reply,
+                split_llm=self.split_llm,
             )

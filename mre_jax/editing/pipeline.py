@@ -26,7 +26,7 @@ from mre_jax.editing.request import EditRequest, spread
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.editing.size import RESOLUTION, SIZE, fit, parse_size, target_size
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.io.devices import batch_mesh, copied
+from mre_jax.io.devices import batch_mesh, copied, shared
 from mre_jax.io.image import to_pil, to_rgb
 from mre_jax.models.attention import check_implementation
 from mre_jax.models.layers import Compute
@@ -196,6 +196,7 @@ class EditPipeline:
         vae_tiling: bool = False,
         templates: epath.PathLike | None = None,
         reply: str = REPLIES[0],
+        split_llm: bool = False,
     ) -> "EditPipeline":
         """Loads a checkpoint of any layout that `mre convert` reads.
 
@@ -215,6 +216,8 @@ class EditPipeline:
             reply: "teacher_forced" gives SmartEdit's language model the template's reply, which
                 costs one pass a picture and instruction; "sampled" lets it write one of its own,
                 by an edit's seed and id, as the official script does.
+            split_llm: put a part of SmartEdit's language model on each device of this host, and a
+                copy of all else; where one device has no room for it.
 
         Raises:
             ConfigError, DataError: naming what is missing, damaged, or of another architecture.
@@ -224,13 +227,22 @@ class EditPipeline:
         check_implementation(attention)
         read = None if templates is None else Templates.read(templates)
         compute = Compute(dtype=jnp.dtype(dtype), attention=attention)
+        mesh = batch_mesh() if split_llm and len(jax.local_devices()) > 1 else None
         model = load_model(
-            path, base=base, lora=lora, weights=weights, compute=compute, dtype=compute.dtype
+            path,
+            base=base,
+            lora=lora,
+            weights=weights,
+            compute=compute,
+            dtype=compute.dtype,
+            placement=None if mesh is None else functools.partial(_place, mesh),
         )
         for note in model.notes:
             warnings.warn(f"{path}: {note}", stacklevel=2)
         model.vae.tiling = vae_tiling
-        return cls(model, templates=read, reply=reply)
+        pipeline = cls(model, templates=read, reply=reply)
+        pipeline.mesh = mesh
+        return pipeline
 
     def save_pretrained(
         self, folder: epath.PathLike, *, format: str = "diffusers", force: bool = False
@@ -258,17 +270,20 @@ class EditPipeline:
     def to_devices(self, devices: Sequence[jax.Device] | None = None) -> "EditPipeline":
         """Copies the weights to `devices`, by default all of this host's, to share every batch.
 
+        A language model that was split when it was loaded stays where it is.
+
         Returns:
             The same pipeline.
         """
         devices = list(devices or jax.local_devices())
         self.mesh = batch_mesh(devices) if len(devices) > 1 else None
         place = copied(self.mesh) if self.mesh else devices[0]
-        for module in (*self._networks(), self.instruction_encoder):
-            if module is not None:
-                nnx.update(module, jax.device_put(nnx.state(module), place))
-        if self.reader is not None:
+        modules: list[nnx.Module] = [*self._networks()]
+        if self.reader is not None and not self.reader.is_split:
+            modules.append(self.reader.encoder.encoder)
             self.reader.encoder.mesh = self.mesh
+        for module in modules:
+            nnx.update(module, jax.device_put(nnx.state(module), place))
         return self
 
     @property
@@ -456,6 +471,12 @@ class EditPipeline:
 
     def _networks(self) -> Networks:
         return Networks(self.unet, self.vae, self.text_encoder)
+
+
+def _place(mesh: Mesh, name: str, weight: jax.ShapeDtypeStruct) -> jax.sharding.Sharding:
+    """Where a weight is of a model whose language model is split."""
+    of_llm = name.startswith(("model.", "lm_head."))
+    return shared(mesh, weight.shape) if of_llm else copied(mesh)
 
 
 def _all_made(found: Sequence[Made]) -> list[np.ndarray]:

@@ -122,6 +122,17 @@ def test_two_devices_give_the_pictures_of_one(photos, batch_of_four):
     assert relative_error(pictures, batch_of_four) < 1e-5
 
 
+def test_a_language_model_that_is_split_gives_them_too(photos, batch_of_four):
+    """On chips that have no room for a copy each."""
+    loaded = EditPipeline.from_pretrained(tiny_smartedit(), split_llm=True)
+    assert loaded.device_count == len(jax.devices()) == 8
+    for pipeline in (loaded, loaded.to_devices()):
+        layer = pipeline.instruction_encoder.llm.model.layers[0].mlp.up_proj.kernel[...]
+        assert layer.addressable_shards[0].data.size == layer.size // 8
+        pictures = np.asarray(pipeline.edit_batch(REQUESTS, photos, SETTINGS).images)
+        assert relative_error(pictures, batch_of_four) < 1e-5
+
+
 def test_one_picture_and_instruction_are_read_once(photo):
     """Whatever the seeds, the rewards and the scales; another picture or text is read anew."""
     pipeline = EditPipeline.from_pretrained(tiny_smartedit(True))
