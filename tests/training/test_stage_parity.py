@@ -12,7 +12,6 @@ from mre_jax.models.bim import BIM
 from mre_jax.models.clip_vision import CLIPPatchEncoder, normalised
 from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.llama import LlamaForCausalLM
-from mre_jax.models.llama_config import LlamaConfig
 from mre_jax.models.lora import LoRAConfig
 from mre_jax.models.projector import Projector
 from mre_jax.models.qformer import QFormer
