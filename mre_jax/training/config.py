@@ -477,33 +477,25 @@ def load_config(path: epath.PathLike, overrides: Sequence[str] = ()) -> TrainCon
 def _check_stage(config: TrainConfig) -> None:
     """Refuses what an objective cannot train, or has no meaning for."""
     objective, parts = config.loss.objective, config.model.trained
-    networks = OBJECTIVES[objective]
-    fits = {"adapters": "llm", "new_tokens": "llm"}
-    idle = [part for part in parts if fits.get(part, part) not in networks]
-    _check(
-        "model.trained",
-        parts,
-        not idle,
-        f"of what loss.objective={objective} trains: "
-        + ", ".join(part for part in TRAINABLE if fits.get(part, part) in networks),
-    )
+    of = {"adapters": "llm", "new_tokens": "llm"}
+    can = [part for part in TRAINABLE if of.get(part, part) in OBJECTIVES[objective]]
+    wanted = f"of what loss.objective={objective} trains, {', '.join(can)}"
+    _check("model.trained", parts, set(parts) <= set(can), wanted)
     if objective == "denoising":
         return
-    refused = {
-        "loss.preference": config.loss.preference is not None,
-        "data.flip": config.data.flip > 0,
-        "data.fit": config.data.fit != "stretch",
-        "data.resize": config.data.resize is not None,
-        "validation.loss_every": objective == "captions" and config.validation.loss_every > 0,
-        "validation.every": objective == "captions" and config.validation.every > 0,
-    }
-    wanted = {"data.flip": "0", "data.fit": "stretch", "validation.loss_every": "0"}
-    wanted["validation.every"] = "0"
-    for key, asked in refused.items():
-        if asked:
-            raise ConfigError(
-                f"{key} must be {wanted.get(key, 'null')} with loss.objective={objective}"
-            )
+    data, validation = config.data, config.validation
+    refused = [
+        ("loss.preference=null", config.loss.preference is not None),
+        ("data.flip=0", data.flip > 0),  # the instruction may say left or right
+        ("data.fit=stretch", data.fit != "stretch"),  # the vision tower sees the whole picture
+        ("data.resize=null", data.resize is not None),
+        ("validation.every=0", validation.every > 0),
+        ("validation.loss_every=0", objective == "captions" and validation.loss_every > 0),
+        ("data.min_score=null", objective == "captions" and data.min_score is not None),
+    ]
+    for setting, breaks in refused:
+        if breaks:
+            raise ConfigError(f"loss.objective={objective} wants {setting}")
 
 
 _LATER: Mapping[str, Mapping[str, Any]] = {

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 import typing
 from typing import Literal
 
@@ -361,3 +362,23 @@ def _hint(key):
         hint = typing.get_type_hints(schema)[part]
         schema = next((c for c in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(c)), 0)
     return hint
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["model.trained=[unet,bim]"], "model.trained=['unet', 'bim'] must be of what"),
+        (["loss.objective=captions"], "model.trained=['unet'] must be of what"),
+        (
+            ["loss.objective=replies_and_edits"],
+            "loss.objective=replies_and_edits wants data.flip=0",
+        ),
+        (
+            ["loss.objective=replies_and_edits", "data.flip=0", "data.resize=512"],
+            "objective=replies_and_edits wants data.resize=null",
+        ),
+    ],
+)
+def test_an_objective_refuses_what_it_cannot_do(small, overrides, told):
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        load_config(small, overrides)

@@ -8,13 +8,7 @@ import numpy as np
 import pytest
 
 from mre_jax.diffusion.schedule import NoiseSchedule
-from mre_jax.models.bim import BIM
-from mre_jax.models.clip_vision import CLIPPatchEncoder, normalised
-from mre_jax.models.layers import Compute, make_rngs
-from mre_jax.models.llama import LlamaForCausalLM
-from mre_jax.models.lora import LoRAConfig
-from mre_jax.models.projector import Projector
-from mre_jax.models.qformer import QFormer
+from mre_jax.models.clip_vision import normalised
 from mre_jax.smartedit.prompt import IGNORED, Prompts
 from mre_jax.training.config import LossConfig
 from mre_jax.training.inputs import Encoders, Frozen, Inputs
@@ -26,10 +20,20 @@ from mre_jax.training.objectives.replies_and_edits import (
 )
 from mre_jax.training.state import Network, parameters_of
 from mre_jax.training.trained import TrainedNetworks
-from tests.models.test_smartedit_encoder import LLAMA, PROJECTOR, VISION
-from tests.models.tiny_unet import make_unet, tiny_config
-from tests.parity import load_torch, randomize_torch, relative_error
+from tests.parity import load_torch, randomize_torch, relative_error, torch_shapes
 from tests.training.tiny_run import make_batch
+from tests.training.tiny_stage import (
+    LENGTH,
+    LLAMA,
+    LORA,
+    NEW,
+    PARTS,
+    PATCHES,
+    SIZES,
+    UNET,
+    VISION,
+    make_network,
+)
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -38,18 +42,7 @@ peft = pytest.importorskip("peft")
 
 from tests.models import smartedit_reference as reference  # noqa: E402
 
-NEW = 7
-PARTS = ("unet", "qformer", "bim", "adapters", "new_tokens")
-LORA = LoRAConfig(r=2, lora_alpha=4)
-SIZES = dataclasses.replace(reference.BIM, out_channels=16)
-UNET = tiny_config(
-    block_out_channels=[16],
-    down_block_types=["CrossAttnDownBlock2D"],
-    up_block_types=["CrossAttnUpBlock2D"],
-    cross_attention_dim=12,
-)
 RANDOM = np.random.default_rng(5)
-LENGTH, PATCHES = 30, 16
 IDS = RANDOM.integers(1, LLAMA.vocab_size, (2, LENGTH))
 START = np.array([3, 2])
 POSITIONS = np.array([[22, 23, 24, 25], [24, 25, 26, 27]])
@@ -101,7 +94,7 @@ class Theirs:
     def weights(self):
         """By component, under our names."""
         vision = self.clip.state_dict()
-        wanted = parameters_names(ours_of("vision"))
+        wanted = torch_shapes(make_network("vision"))
         named = {f"vision_model.{name}": value for name, value in vision.items()}
         named |= vision
         return {
@@ -180,24 +173,6 @@ def renamed_gradients(module):
     return {name: grads[place] for name, place in ours.items() if grads.get(place) is not None}
 
 
-def ours_of(name):
-    made = {"compute": Compute(), "rngs": make_rngs(0)}
-    return {
-        "llm": lambda: LlamaForCausalLM(LLAMA, LORA, **made),
-        "vision": lambda: CLIPPatchEncoder(VISION, **made),
-        "projector": lambda: Projector(PROJECTOR, **made),
-        "qformer": lambda: QFormer(reference.QFORMER, **made),
-        "bim": lambda: BIM(SIZES, **made),
-        "unet": lambda: make_unet(UNET),
-    }[name]()
-
-
-def parameters_names(module):
-    from tests.parity import torch_shapes
-
-    return torch_shapes(module)
-
-
 @pytest.fixture(scope="module")
 def theirs():
     return Theirs.make()
@@ -206,7 +181,7 @@ def theirs():
 @pytest.fixture(scope="module")
 def ours(theirs):
     """The networks, what is trained, and what is frozen."""
-    modules = {n: load_torch(ours_of(n), weights) for n, weights in theirs.weights().items()}
+    modules = {n: load_torch(make_network(n), weights) for n, weights in theirs.weights().items()}
     networks = TrainedNetworks({n: Network.of(m) for n, m in modules.items()}, PARTS, NEW)
     params, frozen = {}, {}
     for name, module in modules.items():
