@@ -30,6 +30,8 @@ from mre_jax.weights.model import (
 from mre_jax.weights.names.expand import ChannelsError
 
 RECORD = "start.json"
+FURTHER = "networks"
+"""In the record, where the networks are that a resume reads from `model.init_from` again."""
 REFERENCE = "reference"
 """In the record where the UNet's tensors are kept too, as preference training compares to them."""
 
@@ -92,6 +94,8 @@ def can_resume(folder: epath.PathLike, config: TrainConfig) -> bool:
     """Whether a folder holds what a run of this configuration starts from."""
     record = read_record(folder)
     if record is None or record["model"] != deciding(config.model):
+        return False
+    if config.loss.objective != "denoising" and FURTHER not in record:
         return False
     return config.loss.preference is None or REFERENCE in record
 

@@ -30,6 +30,7 @@ from mre_jax.training.config import ModelConfig, TrainConfig
 from mre_jax.training.inputs import Encoders, Frozen
 from mre_jax.training.parallel import Layout
 from mre_jax.training.pretrained import (
+    FURTHER,
     RECORD,
     REFERENCE,
     Hashed,
@@ -69,8 +70,6 @@ Part: TypeAlias = tuple[Network, Parameters]
 """A frozen network and its arrays, in the compute dtype, a copy on every device."""
 
 FROZEN = ("vae", "text_encoder")
-FURTHER = "networks"
-"""In the record of a run, where the networks are that it reads again."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -260,8 +260,10 @@ def _held_out(
 
 
 def _meter(config: TrainConfig, start: Start) -> Meter:
-    """Counts the UNet's operations; the frozen encoders' are not what is trained."""
-    side = config.data.resolution // start.downscale
-    work = flops.training(start.unet_config, side, side) * config.data.batch_size
-    devices = jax.devices()
-    return Meter(config.data.batch_size, work / len(devices), flops.peak(devices[0]))
+    """Counts the UNet's operations, where it alone is trained; those of frozen encoders never."""
+    devices, work = jax.devices(), None
+    if config.loss.objective == "denoising":
+        side = config.data.resolution // start.downscale
+        step = flops.training(start.unet_config, side, side) * config.data.batch_size
+        work = step / len(devices)
+    return Meter(config.data.batch_size, work, flops.peak(devices[0]))
