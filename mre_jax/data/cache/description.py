@@ -331,6 +331,8 @@ def check_cache(
     Raises:
         ConfigError: naming the set, both hashes or settings, and the remedy.
     """
+    # A run on the features of a SmartEdit has nothing that would read pictures in their stead.
+    remedy = _REMEDY if hashes.smartedit is None else "make it again with 'mre data cache --text'"
     for one in sets:
         if one.cache is None:
             continue
@@ -349,7 +351,7 @@ def check_cache(
                 raise ConfigError(
                     f"{one.path}: its cache was made by another {name} "
                     f"({(made or 'none')[:12]}) than this model's ({(wanted or 'none')[:12]}); "
-                    f"{_REMEDY}"
+                    f"{remedy}"
                 )
         if text is None:
             continue
