@@ -40,9 +40,10 @@ from mre_jax.training.config import TrainConfig, load_config
 from mre_jax.training.inputs import Encoders, Frozen
 from mre_jax.training.optimizer import make_optimizer
 from mre_jax.training.parallel import Layout, make_mesh
-from mre_jax.training.start import compute_of
+from mre_jax.training.pretrained import compute_of
 from mre_jax.training.state import Network, abstract_state
 from mre_jax.training.step import make_step
+from mre_jax.training.trained import TrainedNetworks
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 STAGE_2, SMARTEDIT = CONFIGS / "reward_ip2p.yaml", CONFIGS / "smartedit_reward.yaml"
@@ -160,7 +161,8 @@ def compile_step(
     null_text = jax.ShapeDtypeStruct((loader.tokens, width), compute.dtype)
     frozen = Frozen({}, {}, _abstract(null_text, layout.replicated))
     schedule = NoiseSchedule.stable_diffusion()
-    step = make_step(config, network, Encoders(None, None, 0.18215), schedule, optimizer, layout)
+    networks, encoders = TrainedNetworks({"unet": network}), Encoders(None, None, 0.18215)
+    step = make_step(config, networks, encoders, schedule, optimizer, layout)
     with jax.set_mesh(layout.mesh):
         return step.lower(state, frozen, batch).compile()
 

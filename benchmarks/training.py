@@ -47,9 +47,10 @@ from mre_jax.training.config import TrainConfig
 from mre_jax.training.inputs import Encoders, Frozen
 from mre_jax.training.optimizer import make_optimizer
 from mre_jax.training.parallel import Layout, make_mesh
-from mre_jax.training.start import compute_of
+from mre_jax.training.pretrained import compute_of
 from mre_jax.training.state import Network, fresh_state, parameters_of
 from mre_jax.training.step import make_step
+from mre_jax.training.trained import TrainedNetworks
 
 TOY_EDITOR = importlib.resources.files("mre_jax.toyworld") / "editor"
 EXAMPLES = 256
@@ -195,7 +196,8 @@ def our_step(size: Size, loader: Loader, args: argparse.Namespace) -> Step:
     frozen = Frozen(parameters_of(vae), parameters_of(text), null_text)
     encoders = Encoders(Network.of(vae), Network.of(text), size.vae.scaling_factor)
     schedule = NoiseSchedule.stable_diffusion()
-    train = make_step(config, Network.of(unet), encoders, schedule, optimizer, layout)
+    networks = TrainedNetworks({"unet": Network.of(unet)})
+    train = make_step(config, networks, encoders, schedule, optimizer, layout)
     frozen = jax.device_put(frozen, layout.replicated)
     batches: Iterator[Batch] = prefetch(loader.batches(), layout.mesh)
     del unet, params

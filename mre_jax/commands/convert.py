@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     for note in report.notes:
         print(f"  {note}")
     for name, digest in report.files.items():
-        if name.endswith(".safetensors"):
+        if name.endswith((".safetensors", ".bin")):
             print(f"  sha256 {digest}  {name}")
     for name, error in report.relative_error.items():
         print(f"  {name}: relative difference to PyTorch {error:.1e}")

@@ -86,20 +86,26 @@ def edit_in_batches(
     with too_much_is_an_error(MEMORY_REMEDIES):
         for made, places, edited in _one_behind(map(start, _read_ahead(batches, read))):
             if edited is not None:
-                arrays, finite = map(np.asarray, edited)
-                for place, array, stages in zip(places, arrays, finite, strict=True):
-                    failure = failure_of(stages, decoded=decode)
+                arrays, finite = np.asarray(edited.images), np.asarray(edited.finite)
+                for row, (place, array) in enumerate(zip(places, arrays, strict=True)):
+                    told = edited.instruction is None or bool(edited.instruction[row])
+                    failure = failure_of(finite[row], decoded=decode, instruction=told)
                     made[place] = DataError(f"{name(place)} {failure}") if failure else array
             yield made
 
 
-def failure_of(finite: Bool[np.ndarray, " stages"], *, decoded: bool = True) -> str | None:
+def failure_of(
+    finite: Bool[np.ndarray, " stages"], *, decoded: bool = True, instruction: bool = True
+) -> str | None:
     """Where an edit first was not finite, and what to look at; None if it was throughout.
 
     Args:
         finite: stages of one edit, as `mre_jax.editing.program.Edited` has them.
         decoded: whether the last stage is the VAE's decoder.
+        instruction: whether what an instruction encoder made before was finite.
     """
+    if not instruction:
+        return f"is not finite from the language model on: look at the instruction, or {_WEIGHTS}"
     if finite.all():
         return None
     first = int(finite.argmin())

@@ -8,7 +8,7 @@ from PIL import Image
 
 from mre_jax.diffusion.guidance import LOW_REWARD, Guidance, plan_guidance
 from mre_jax.diffusion.noise import item_keys
-from mre_jax.editing.program import EditBatch, RewardBatch
+from mre_jax.editing.program import EditBatch, InstructionStates, RewardBatch
 from mre_jax.editing.request import EditRequest
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.io.image import to_array
@@ -31,6 +31,11 @@ def guidance_of(requests: Sequence[EditRequest], settings: SamplingSettings) -> 
     )
 
 
+def prompts_of(requests: Sequence[EditRequest], settings: SamplingSettings) -> list[str]:
+    """What the editor reads: each instruction with the settings' suffix."""
+    return [request.prompt + settings.prompt_suffix for request in requests]
+
+
 def edit_inputs(
     requests: Sequence[EditRequest],
     images: Sequence[Image.Image],
@@ -38,6 +43,7 @@ def edit_inputs(
     *,
     tokenizer: Tokenizer,
     perspectives: Sequence[str],
+    instruction: InstructionStates | None = None,
     latents: Float[np.ndarray, "b h w c"] | None = None,
 ) -> EditBatch:
     """The arrays of a batch.
@@ -45,6 +51,7 @@ def edit_inputs(
     Args:
         images: RGB, one per request, all of one size.
         perspectives: perspectives that the checkpoint takes; none if it takes no reward.
+        instruction: what an instruction encoder made of them; None for CLIP's text encoder.
         latents: noise to start from, instead of the seeds'.
     """
     guidance = guidance_of(requests, settings)
@@ -54,13 +61,15 @@ def edit_inputs(
         return RewardBatch(np.asarray(scores, np.float32), tokenizer(asked, "reward text"))
 
     texts = [request.reward_text for request in requests]
+    prompts = prompts_of(requests, settings)
     low_texts = [
         request.reward_text if request.low_reward_text is None else request.low_reward_text
         for request in requests
     ]
     return EditBatch(
         pixels=np.stack([to_array(image) for image in images]),
-        prompt_ids=tokenizer([r.prompt + settings.prompt_suffix for r in requests]),
+        prompt_ids=tokenizer(prompts) if instruction is None else None,
+        instruction=instruction,
         negative_ids=tokenizer([r.negative_prompt for r in requests], "negative prompt"),
         keys=item_keys([r.seed for r in requests], [r.id for r in requests]),
         guidance=guidance,

@@ -28,6 +28,12 @@ class ModelSpec:
         dtype: precision of weights and arithmetic.
         attention: implementation of attention.
         vae_tiling: less memory at 1024 px and more.
+        templates: SmartEdit's system prompt and templates, such as the official ones (the model's
+            own by default).
+        reply: whether SmartEdit's language model is given its reply or writes one by an edit's
+            seed and id.
+        split_llm: each device holds a part of SmartEdit's language model, where a copy is too large
+            for one.
     """
 
     model: epath.PathLike = ""
@@ -37,6 +43,9 @@ class ModelSpec:
     dtype: Literal["float32", "bfloat16"] = "float32"
     attention: str = "auto"
     vae_tiling: bool = False
+    templates: epath.PathLike | None = dataclasses.field(default=None, metadata={"metavar": "FILE"})
+    reply: Literal["teacher_forced", "sampled"] = "teacher_forced"
+    split_llm: bool = False
 
     @property
     def path(self) -> epath.PathLike:
@@ -73,4 +82,7 @@ class ModelSpec:
                 dtype=self.dtype,
                 attention=self.attention,
                 vae_tiling=self.vae_tiling,
+                templates=self.templates,
+                reply=self.reply,
+                split_llm=self.split_llm,
             )

@@ -19,17 +19,20 @@ from mre_jax.diffusion.native_sampler import native_sampler
 from mre_jax.diffusion.sampling import Plan, plan_sampling
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.editing.batching import Latents, Made, edit_in_batches
-from mre_jax.editing.inputs import edit_inputs, guidance_of
+from mre_jax.editing.inputs import edit_inputs, guidance_of, prompts_of
+from mre_jax.editing.instruction_reader import REPLIES, InstructionReader
 from mre_jax.editing.program import Edited, Networks, edit
 from mre_jax.editing.request import EditRequest, spread
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.editing.size import RESOLUTION, SIZE, fit, parse_size, target_size
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.io.devices import batch_mesh, copied
+from mre_jax.io.devices import batch_mesh, copied, shared
 from mre_jax.io.image import to_pil, to_rgb
 from mre_jax.models.attention import check_implementation
 from mre_jax.models.layers import Compute
 from mre_jax.reward.config import RewardConfig
+from mre_jax.smartedit.instruction_encoder import TEMPLATES_FILE
+from mre_jax.smartedit.templates import Templates
 from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.load import Model, load_model
 from mre_jax.weights.lora import Loras
@@ -54,8 +57,16 @@ class EditOutput:
 class EditPipeline:
     """Edits pictures by instruction, with a reward where the checkpoint takes one.
 
+    Args:
+        model: the networks, an InstructPix2Pix's or a SmartEdit's.
+        templates: SmartEdit's, in the place of the model's own.
+        reply: whether SmartEdit's language model is given its reply ("teacher_forced") or writes
+            one of its own ("sampled").
+
     Attributes:
         unet, vae, text_encoder: the NNX modules.
+        instruction_encoder: SmartEdit's networks before the UNet; None of another editor.
+        reader: what reads instructions with them; None where the text encoder does.
         tokenizer: tokenizer of the checkpoint.
         schedule: noise schedule of the checkpoint's training.
         scheduler: name of the checkpoint's sampler, or of what samples in its place; then the
@@ -71,7 +82,12 @@ class EditPipeline:
         (64, 64)
     """
 
-    def __init__(self, model: Model):
+    def __init__(
+        self, model: Model, *, templates: Templates | None = None, reply: str = REPLIES[0]
+    ):
+        if templates is not None:  # which are the model's from here on
+            files = {**model.files, TEMPLATES_FILE: templates.text.encode()}
+            model = dataclasses.replace(model, files=files)
         self._model = model
         self.unet = model.unet
         self.vae = model.vae
@@ -81,6 +97,8 @@ class EditPipeline:
         self.scheduler, self._note = native_sampler(config)
         self.schedule = NoiseSchedule.from_dict(config)
         self.mesh: Mesh | None = None
+        self.instruction_encoder = model.instruction_encoder
+        self.reader = InstructionReader.of_model(model, self.tokenizer, templates, reply)
 
     def __call__(
         self,
@@ -176,6 +194,9 @@ class EditPipeline:
         dtype: str = "float32",
         attention: str = "auto",
         vae_tiling: bool = False,
+        templates: epath.PathLike | None = None,
+        reply: str = REPLIES[0],
+        split_llm: bool = False,
     ) -> "EditPipeline":
         """Loads a checkpoint of any layout that `mre convert` reads.
 
@@ -190,6 +211,13 @@ class EditPipeline:
             dtype: dtype of weights and arithmetic, "float32" or "bfloat16".
             attention: an implementation of `mre_jax.models.attention`.
             vae_tiling: encode and decode large pictures in overlapping tiles.
+            templates: a file of SmartEdit's system prompt and templates (see
+                `mre_jax.smartedit.templates`), in the place of the model's own.
+            reply: "teacher_forced" gives SmartEdit's language model the template's reply, which
+                costs one pass a picture and instruction; "sampled" lets it write one of its own,
+                by an edit's seed and id, as the official script does.
+            split_llm: put a part of SmartEdit's language model on each device of this host, and a
+                copy of all else; where one device has no room for it.
 
         Raises:
             ConfigError, DataError: naming what is missing, damaged, or of another architecture.
@@ -197,14 +225,24 @@ class EditPipeline:
         if dtype not in ("float32", "bfloat16"):
             raise ConfigError(f"dtype {dtype!r} is not float32 or bfloat16")
         check_implementation(attention)
+        read = None if templates is None else Templates.read(templates)
         compute = Compute(dtype=jnp.dtype(dtype), attention=attention)
+        mesh = batch_mesh() if split_llm and len(jax.local_devices()) > 1 else None
         model = load_model(
-            path, base=base, lora=lora, weights=weights, compute=compute, dtype=compute.dtype
+            path,
+            base=base,
+            lora=lora,
+            weights=weights,
+            compute=compute,
+            dtype=compute.dtype,
+            placement=None if mesh is None else functools.partial(_place, mesh),
         )
         for note in model.notes:
             warnings.warn(f"{path}: {note}", stacklevel=2)
         model.vae.tiling = vae_tiling
-        return cls(model)
+        pipeline = cls(model, templates=read, reply=reply)
+        pipeline.mesh = mesh
+        return pipeline
 
     def save_pretrained(
         self, folder: epath.PathLike, *, format: str = "diffusers", force: bool = False
@@ -217,7 +255,10 @@ class EditPipeline:
             force: replace a folder that is not empty.
         """
         networks = self._networks()._asdict()
-        save_model(dataclasses.replace(self._model, **networks), folder, format=format, force=force)
+        made = dataclasses.replace(
+            self._model, **networks, instruction_encoder=self.instruction_encoder
+        )
+        save_model(made, folder, format=format, force=force)
 
     @functools.cached_property
     def checkpoint(self) -> str:
@@ -229,15 +270,30 @@ class EditPipeline:
     def to_devices(self, devices: Sequence[jax.Device] | None = None) -> "EditPipeline":
         """Copies the weights to `devices`, by default all of this host's, to share every batch.
 
+        A language model that was split when it was loaded stays where it is.
+
         Returns:
             The same pipeline.
         """
         devices = list(devices or jax.local_devices())
         self.mesh = batch_mesh(devices) if len(devices) > 1 else None
         place = copied(self.mesh) if self.mesh else devices[0]
-        for module in self._networks():
+        modules: list[nnx.Module] = [*self._networks()]
+        if self.reader is not None and not self.reader.is_split:
+            modules.append(self.reader.encoder.encoder)
+            self.reader.encoder.mesh = self.mesh
+        for module in modules:
             nnx.update(module, jax.device_put(nnx.state(module), place))
         return self
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """What decides an edit besides the request, its picture and the settings of sampling.
+
+        The hash of the weights; of a SmartEdit that of its templates and the kind of its replies.
+        """
+        read = {} if self.reader is None else self.reader.settings
+        return {"checkpoint": self.checkpoint, **read}
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -274,6 +330,9 @@ class EditPipeline:
             asks = request.reward_scores is not None or request.reward_text is not None
             if not self.takes_reward and (asks or request.reward_guidance_scale != 1):
                 raise ConfigError("this checkpoint takes no reward; leave the reward options out")
+        if self.reader is not None:
+            for prompt in prompts_of(requests, settings):
+                self.reader.encoder.check(prompt)
 
     def edit(
         self,
@@ -339,18 +398,25 @@ class EditPipeline:
         pictures = [*images, *[images[-1]] * (size - count)]
         if latents is not None:
             latents = np.concatenate([latents, np.repeat(latents[-1:], size - count, axis=0)])
+        instruction = None
+        if self.reader is not None:
+            seeds, ids = [r.seed for r in filled], [r.id for r in filled]
+            prompts = prompts_of(filled, settings)
+            instruction = self.reader(pictures, prompts, seeds, ids)
         inputs = edit_inputs(
             filled,
             pictures,
             settings,
             tokenizer=self.tokenizer,
             perspectives=self.perspectives,
+            instruction=instruction,
             latents=latents,
         )
         graphs, states = self._networks().split()
         plan = self._plan(settings)
         edited = edit(states, inputs, plan, graphs=graphs, decode=decode, mesh=self.mesh)
-        return Edited(edited.images[:count], edited.finite[:count])
+        told = None if instruction is None else instruction.are_finite()[:count]
+        return Edited(edited.images[:count], edited.finite[:count], told)
 
     def _each(
         self,
@@ -405,6 +471,12 @@ class EditPipeline:
 
     def _networks(self) -> Networks:
         return Networks(self.unet, self.vae, self.text_encoder)
+
+
+def _place(mesh: Mesh, name: str, weight: jax.ShapeDtypeStruct) -> jax.sharding.Sharding:
+    """Where a weight is of a model whose language model is split."""
+    of_llm = name.startswith(("model.", "lm_head."))
+    return shared(mesh, weight.shape) if of_llm else copied(mesh)
 
 
 def _all_made(found: Sequence[Made]) -> list[np.ndarray]:

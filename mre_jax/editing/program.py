@@ -21,7 +21,9 @@ from jaxtyping import Array, Bool, Float, Float32, Int32, Key, UInt8
 from mre_jax.diffusion.guidance import Guidance, combine, stack_branches, tile_branches
 from mre_jax.diffusion.noise import initial_latents
 from mre_jax.diffusion.sampling import Plan, is_finite, sample
+from mre_jax.errors import ConfigError
 from mre_jax.io.devices import on_parts
+from mre_jax.models.bim import resized
 from mre_jax.models.clip_text import CLIPTextModel, CLIPTextOutput
 from mre_jax.models.reward import RewardInputs
 from mre_jax.models.unet import UNet
@@ -31,7 +33,7 @@ HostArray = np.ndarray | Array
 
 
 class Networks(NamedTuple):
-    """The three networks of an editor, as modules, graph definitions or states."""
+    """The networks that run in the program, as modules, graph definitions or states."""
 
     unet: Any
     vae: Any
@@ -50,11 +52,42 @@ class RewardBatch(NamedTuple):
     text_ids: Int32[HostArray, "b t"]
 
 
+class InstructionStates(NamedTuple):
+    """What an instruction encoder made of instructions and their pictures.
+
+    Attributes:
+        text_states: in the place of the text encoder's.
+        image_features: for the UNet's first feature map, at a grid of their own.
+    """
+
+    text_states: Float[HostArray, "b t d"]
+    image_features: Float[HostArray, "b h w c"]
+
+    def are_finite(self) -> Bool[np.ndarray, " b"]:
+        """Whether all numbers of an edit are."""
+        parts = [np.asarray(part, np.float32).reshape(len(part), -1) for part in self]
+        return np.asarray(np.isfinite(np.concatenate(parts, axis=1)).all(axis=1))
+
+
+class Texts(NamedTuple):
+    """What CLIP's text encoder says of the texts of b edits; None of those that they do not have.
+
+    Attributes:
+        prompt: None where an instruction encoder read it.
+    """
+
+    negative: CLIPTextOutput
+    prompt: CLIPTextOutput | None = None
+    reward: CLIPTextOutput | None = None
+    low_reward: CLIPTextOutput | None = None
+
+
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=[
         "pixels",
         "prompt_ids",
+        "instruction",
         "negative_ids",
         "keys",
         "guidance",
@@ -69,6 +102,9 @@ class EditBatch:
     """The inputs of b edits of one size; every leaf has the batch first.
 
     Attributes:
+        prompt_ids: of the instruction, for CLIP's text encoder; None where an instruction encoder
+            has read it.
+        instruction: what that encoder made of it; None without one.
         keys: the items' keys.
         latents: standard normal noise to start from; None draws it from `keys`.
         reward: None if the UNet takes no reward.
@@ -76,10 +112,11 @@ class EditBatch:
     """
 
     pixels: UInt8[HostArray, "b H W 3"]
-    prompt_ids: Int32[HostArray, "b t"]
+    prompt_ids: Int32[HostArray, "b t"] | None
     negative_ids: Int32[HostArray, "b t"]
     keys: Key[Array, " b"]
     guidance: Guidance
+    instruction: InstructionStates | None = None
     latents: Float32[HostArray, "b h w c"] | None = None
     reward: RewardBatch | None = None
     low_reward: RewardBatch | None = None
@@ -93,10 +130,12 @@ class Edited(NamedTuple):
         finite: whether an edit's numbers were finite in each of its stages: the texts' states, the
             original's latents, the latents after every step, and, where they are decoded, the
             pixels.
+        instruction: whether what an instruction encoder made before was; None without one.
     """
 
     images: Float32[Array, "b ..."]
     finite: Bool[Array, "b stages"]
+    instruction: Bool[HostArray, " b"] | None = None
 
 
 @functools.partial(jax.jit, static_argnames=("graphs", "decode", "mesh"))
@@ -139,16 +178,19 @@ def _edit(
     text_encoder: CLIPTextModel = networks.text_encoder
 
     original = vae.encode(jnp.asarray(batch.pixels, jnp.float32) / 127.5 - 1).mode()
-    prompt, negative, reward, low_reward = texts = _encode_texts(text_encoder, batch)
+    texts = _encode_texts(text_encoder, batch)
+    text, image_features = _instruction(batch, texts, original.shape[1:3])
+    null_text = texts.negative.last_hidden_state
     seen = stack_branches(
         batch.guidance,
-        text=prompt.last_hidden_state,
-        null_text=negative.last_hidden_state,
+        text=text.astype(null_text.dtype),
+        null_text=null_text,
         image=original,
-        high=_reward_inputs(batch.reward, reward),
-        low=_reward_inputs(batch.low_reward, low_reward),
+        high=_reward_inputs(batch.reward, texts.reward),
+        low=_reward_inputs(batch.low_reward, texts.low_reward),
     )
-    condition = unet.condition(seen.text, seen.reward)
+    image_features = tile_branches(batch.guidance, image_features)
+    condition = unet.condition(seen.text, seen.reward, image_features)
 
     def denoise(latents: Float[Array, "b h w c"], timestep: Float[Array, ""]) -> Array:
         sample_ = jnp.concatenate([tile_branches(batch.guidance, latents), seen.image], axis=-1)
@@ -170,19 +212,28 @@ def _edit(
     return Edited(jnp.clip(pixels / 2 + 0.5, 0, 1), jnp.column_stack(stages))
 
 
-def _encode_texts(
-    text_encoder: CLIPTextModel, batch: EditBatch
-) -> tuple[CLIPTextOutput, CLIPTextOutput, CLIPTextOutput | None, CLIPTextOutput | None]:
-    """The prompt, the negative prompt and the texts of both rewards, in one pass."""
-    rewards = (batch.reward, batch.low_reward)
-    reward_ids = [reward.text_ids for reward in rewards if reward is not None]
-    ids = jnp.stack([batch.prompt_ids, batch.negative_ids, *reward_ids])
-    encoded = text_encoder(rearrange(ids, "n b t -> (n b) t"))
-    parts = jax.tree.map(lambda x: rearrange(x, "(n b) ... -> n b ...", n=len(ids)), encoded)
-    texts = iter(jax.tree.map(lambda x, i=i: x[i], parts) for i in range(len(ids)))
-    prompt, negative = next(texts), next(texts)
-    reward, low_reward = (None if reward is None else next(texts) for reward in rewards)
-    return prompt, negative, reward, low_reward
+def _encode_texts(text_encoder: CLIPTextModel, batch: EditBatch) -> Texts:
+    """All texts of the batch that the text encoder reads, in one pass."""
+    ids = {"prompt": batch.prompt_ids, "negative": batch.negative_ids}
+    rewards = {"reward": batch.reward, "low_reward": batch.low_reward}
+    ids |= {name: None if made is None else made.text_ids for name, made in rewards.items()}
+    given = {name: made for name, made in ids.items() if made is not None}
+    stacked = jnp.stack(list(given.values()))
+    encoded = text_encoder(rearrange(stacked, "n b t -> (n b) t"))
+    parts = jax.tree.map(lambda x: rearrange(x, "(n b) ... -> n b ...", n=len(given)), encoded)
+    return Texts(**{n: jax.tree.map(lambda x, i=i: x[i], parts) for i, n in enumerate(given)})
+
+
+def _instruction(
+    batch: EditBatch, texts: Texts, grid: tuple[int, ...]
+) -> tuple[Float[Array, "b t d"], Float[Array, "b h w c"] | None]:
+    """The instruction's states, and what the UNet adds to its first feature map of this grid."""
+    if texts.prompt is not None:
+        return texts.prompt.last_hidden_state, None
+    if batch.instruction is None:
+        raise ConfigError("EditBatch: give prompt_ids or instruction")
+    text, features = map(jnp.asarray, batch.instruction)
+    return text, resized(features, *grid)
 
 
 def _are_finite(texts: Any) -> Bool[Array, " b"]:

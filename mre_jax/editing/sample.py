@@ -120,7 +120,7 @@ def sample_items(
             device is begun again by the next run. Also if another process fills the folder.
     """
     settings = {
-        "checkpoint": pipeline.checkpoint,
+        **pipeline.provenance,
         **dataclasses.asdict(sampling),
         "size": size,
         "resolution": resolution,
@@ -207,11 +207,13 @@ def _edited(
             if isinstance(found, DataError):
                 failed.note(item, str(found))
             else:
-                made.append((_row(item, size, sampling, pipeline.checkpoint), to_pil(found)))
+                made.append((_row(item, size, sampling, pipeline.provenance), to_pil(found)))
         yield made
 
 
-def _row(item: Item, size: Size, sampling: SamplingSettings, checkpoint: str) -> dict[str, Any]:
+def _row(
+    item: Item, size: Size, sampling: SamplingSettings, provenance: Mapping[str, str]
+) -> dict[str, Any]:
     return {
         "id": item.id,
         "file": f"images/{item.id}.png",
@@ -219,7 +221,7 @@ def _row(item: Item, size: Size, sampling: SamplingSettings, checkpoint: str) ->
         "size": list(size),
         "request": _as_json(item),
         "settings": dataclasses.asdict(sampling),
-        "checkpoint": checkpoint,
+        **provenance,
         "meta": item.meta,
     }
 

@@ -30,7 +30,7 @@ class EditSet:
         folder: folder of the results file.
         cases: all of the suite, in order.
         pictures: files of the edits by case id; a case without one is "missing".
-        picked: how they were picked of several, for `Result.provenance`; empty if they were not.
+        origin: how they were made or picked of several, for `Result.provenance`.
     """
 
     suite: str
@@ -40,7 +40,7 @@ class EditSet:
     folder: Path
     cases: Sequence[Case]
     pictures: Mapping[str, Path]
-    picked: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def made(self) -> list[Case]:
@@ -78,8 +78,8 @@ class EditSet:
             fields: any others of `Result`; without a value the status is "missing" by default.
         """
         edited = self.pictures.get(case.id)
-        if self.picked:
-            fields["provenance"] = {**fields.get("provenance", {}), **self.picked}
+        if self.origin:
+            fields["provenance"] = {**fields.get("provenance", {}), **self.origin}
         return Result(
             system=self.system,
             condition=self.condition,
@@ -149,6 +149,7 @@ class EditSet:
                 value=float(score.value),
                 measure=f"{measure}, n={score.n_reference} and {score.n_generated}",
                 checkpoint=self.checkpoint,
+                provenance={**self.origin},
             )
             for score in scores
         ]

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 UNKNOWN = "not recorded"
 """What stands for a setting that a row does not have."""
 
-PICKED = ("best_of", "best_of_judge")
-"""How a system's edits were picked of several: what was measured, and not how it was."""
+ORIGIN = ("best_of", "best_of_judge", "templates", "reply")
+"""How a system's edits were picked of several, and what SmartEdit read and wrote to make them: what
+was measured, and not how it was."""
 
-_NOT_COMPARED = ("pack", "max_tokens_field", "human", "judged", "replay", *PICKED)
+_NOT_COMPARED = ("pack", "max_tokens_field", "human", "judged", "replay", *ORIGIN)
 """Said and not compared: what a pack is called (its prompts' hashes are), a field that has one
 meaning under two names, hashes of files that may have grown (`measure` says whose scores), and
 whose edits people's scores are sought for."""
@@ -132,10 +133,13 @@ def describe(row: "Result") -> str:
     if row.people:  # whom no settings are sent to
         return measure
     first = ("pack", "pictures")
+    edits_own = ("templates", "reply")
     known = {name: row.provenance.get(name) for name in [*first, *row.provenance]}
     unsaid = {**_USUAL, "model": row.measure, "max_tokens_field": known.get("max_tokens_field")}
     parts = [
-        f"{name} {value}" for name, value in known.items() if value not in (None, unsaid.get(name))
+        f"{name} {value}"
+        for name, value in known.items()
+        if name not in edits_own and value not in (None, unsaid.get(name))
     ]
     return f"{measure} ({', '.join(parts)})" if parts else measure
 

@@ -8,7 +8,7 @@ from typing import Self
 from etils import epath
 
 from mre_jax.errors import DataError
-from mre_jax.evaluation.provenance import PICKED, Difference, difference
+from mre_jax.evaluation.provenance import ORIGIN, Difference, difference
 from mre_jax.evaluation.results import (
     FILE,
     WHOLE_SET,
@@ -126,7 +126,7 @@ def _without_item(row: Result) -> tuple[str, ...]:
 def _origin_changed(old: Result, new: Result, but: Sequence[str]) -> Difference | None:
     if old.checkpoint != new.checkpoint:
         return Difference("checkpoint", old.checkpoint, new.checkpoint)
-    for field in PICKED:
+    for field in ORIGIN:
         one, other = old.provenance.get(field), new.provenance.get(field)
         if one != other:
             return Difference(field, one, other)

@@ -123,7 +123,8 @@ class Suite(abc.ABC):
             pictures, picked = self.chosen(editor, folder, reward)
             if not all(pictures.values()):
                 raise DataError(f"{folder}: no edit could be made; its failed.jsonl says why")
-            yield from self._sets(pictures, condition, editor.checkpoint, picked)
+            origin = {**editor.settings, **picked}
+            yield from self._sets(pictures, condition, editor.checkpoint, origin)
 
     def found(self, folder: Path) -> Pictures:
         """The edits of all parts in a folder of somebody's.
@@ -144,12 +145,12 @@ class Suite(abc.ABC):
         pictures: Pictures,
         condition: str,
         checkpoint: str = "",
-        picked: Mapping[str, Any] | None = None,
+        origin: Mapping[str, Any] | None = None,
     ) -> Iterator[EditSet]:
         system, out = self.system.name, Path(self.out)
         for part, cases in self.parts.items():
             found = pictures[part]
-            yield EditSet(part, system, condition, checkpoint, out, cases, found, picked or {})
+            yield EditSet(part, system, condition, checkpoint, out, cases, found, origin or {})
 
     def _rows(self, results: ResultsFile, *systems: str) -> list[Result]:
         """What the file holds of the system, and of others, in this suite."""

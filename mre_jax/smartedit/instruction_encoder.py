@@ -4,6 +4,7 @@ The program takes one picture at a time, on each device, so that an example's nu
 on the batch's size nor on its companions: five hundred tokens keep a device busy by themselves.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Array, Int, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
 from mre_jax.errors import DataError
@@ -26,10 +27,12 @@ from mre_jax.models.clip_vision import normalised
 from mre_jax.models.llama_config import LlamaConfig
 from mre_jax.models.smartedit_encoder import EditFeatures, SmartEditEncoder
 from mre_jax.smartedit.prompt import Prompts, PromptSizes, PromptWriter
+from mre_jax.smartedit.reply import ReplySampler, ReplySettings
 from mre_jax.smartedit.templates import Templates
 from mre_jax.smartedit.tokenizer import IMAGE_TOKENS, Tokenizer
+from mre_jax.weights.llm_tokenizer import LLM_TOKENIZER
 
-TOKENIZER_FILE = "llm_tokenizer/tokenizer.model"
+TOKENIZER_FILE = LLM_TOKENIZER
 TEMPLATES_FILE = "llm_tokenizer/templates.txt"
 """Where a model folder holds the templates that it was trained with; the official release has none
 in its files."""
@@ -48,10 +51,13 @@ class InstructionEncoder:
         encoder: the networks; they are read at every call, so that they may be moved or trained.
         files: the small files of the model folder by path: the language model's tokenizer, and the
             model's own templates where it has them.
-        templates: in the place of the model's own. Where neither are there, this project's words
-            are taken, with a warning for a network of the official release's size.
+        templates: in the place of the model's own. Where neither are there this project's are
+            taken; with a warning for a network of the official release's vocabulary, as for any
+            words of this project's there.
         text_tokens: window of the prompt's text, as in training; at most what the language model
             has positions for beside the picture.
+        reply: how the language model writes replies of its own, by an edit's seed and id; None
+            gives it the templates' replies (teacher forcing), as training does.
         mesh: devices that share the pictures, each with a copy of the weights; None runs where the
             weights are, which may be sharded.
         name: how errors and warnings call the model.
@@ -60,6 +66,7 @@ class InstructionEncoder:
         hash: SHA-256 of tokenizer, templates and window, which with the weights decide the result.
         tokenizer: the language model's.
         templates: which are used.
+        replies: the sampler of replies, which counts them; None under teacher forcing.
 
     Raises:
         ConfigError: if the tokenizer is another network's, or the templates do not fit.
@@ -73,16 +80,17 @@ class InstructionEncoder:
         *,
         templates: Templates | None = None,
         text_tokens: int = PromptSizes.text_tokens,
+        reply: ReplySettings | None = None,
         mesh: Mesh | None = None,
         name: str = "the model",
     ):
         self.encoder = encoder
         self.mesh = mesh
-        vision = encoder.vision.config
+        llm, vision = encoder.llm.config, encoder.vision.config
         self._side = vision.image_size
         self._writer = prompt_writer(
             files,
-            encoder.llm.config,
+            llm,
             vision.num_positions - 1,
             templates=templates,
             text_tokens=text_tokens,
@@ -90,32 +98,70 @@ class InstructionEncoder:
         )
         self.tokenizer, self.templates = self._writer.tokenizer, self._writer.templates
         self.hash = _hash(files[TOKENIZER_FILE], self.tokenizer, self._writer)
+        self.replies: ReplySampler | None = None
+        if reply is not None:
+            room = llm.max_position_embeddings - self._writer.sizes.length
+            tokens = min(reply.max_new_tokens, room)
+            reply = dataclasses.replace(reply, max_new_tokens=tokens)
+            self.replies = ReplySampler(encoder.llm, self.tokenizer, reply)
 
-    def prompts(self, instructions: Sequence[str]) -> Prompts:
-        """The prompts of edits with their replies, each by its own instruction alone.
+    def prompts(self, instructions: Sequence[str], *, reply: bool = True) -> Prompts:
+        """The prompts of edits, each by its own instruction alone.
 
         What does not fit the window is left out, as in training; `Prompts.too_long` says where.
 
         Args:
             instructions: b of them; line breaks are taken out.
+            reply: with the template's reply, or ending where the language model is to write one.
 
         Raises:
             DataError: for an instruction that holds the name of a token or is not Unicode.
         """
-        return self._writer.edits(instructions, instructions, [0] * len(instructions))
+        seeds = [0] * len(instructions)
+        return self._writer.edits(instructions, instructions, seeds, reply=reply)
 
     def clip_pixels(self, images: Sequence[Image.Image]) -> UInt8[np.ndarray, "b s s 3"]:
         """`clip_pixels` at this model's size."""
         return clip_pixels(images, self._side)
 
-    def __call__(self, images: Sequence[Image.Image], instructions: Sequence[str]) -> EditFeatures:
+    def check(self, instruction: str) -> None:
+        """Refuses an instruction that `prompts` refuses."""
+        self._writer.check("instruction", instruction)
+
+    def drawn_by(self, seed: int, item_id: str) -> tuple[str, ...]:
+        """What decides a condition besides picture and instruction: of a reply that is sampled."""
+        return () if self.replies is None else (str(seed), item_id)
+
+    def __call__(
+        self,
+        images: Sequence[Image.Image],
+        instructions: Sequence[str],
+        seeds: Sequence[int] | None = None,
+        item_ids: Sequence[str] | None = None,
+    ) -> EditFeatures:
+        """`conditions` of pictures.
+
+        Args:
+            images: RGB, of any sizes, one per instruction.
+        """
+        return self.conditions(self.clip_pixels(images), instructions, seeds, item_ids)
+
+    def conditions(
+        self,
+        pixels: UInt8[np.ndarray, "b s s 3"],
+        instructions: Sequence[str],
+        seeds: Sequence[int] | None = None,
+        item_ids: Sequence[str] | None = None,
+    ) -> EditFeatures:
         """The condition of each edit, in the order given; the device may still be at work on it.
 
         An instruction that is too long is left out with a warning.
 
         Args:
-            images: RGB, of any sizes, one per instruction.
+            pixels: from `clip_pixels`.
             instructions: b of them, at least 1.
+            seeds: of the edits; they and the ids count where replies are sampled. 0 by default.
+            item_ids: of the edits; empty by default.
 
         Raises:
             DataError: as `prompts`.
@@ -129,10 +175,15 @@ class InstructionEncoder:
                     "training: say it in fewer words",
                     stacklevel=2,
                 )
-        return self.encode(prompts, self.clip_pixels(images))
+        if self.replies is None:
+            return self.encode(prompts, pixels)
+        asked = self.prompts(instructions, reply=False)
+        seeds = seeds or [0] * len(instructions)
+        item_ids = item_ids or [""] * len(instructions)
+        return self._sampled(self.replies, asked, prompts, pixels, seeds, item_ids)
 
     def encode(self, prompts: Prompts, pixels: UInt8[np.ndarray, "b s s 3"]) -> EditFeatures:
-        """The condition of prompts and pictures that are ready."""
+        """The condition of prompts with their replies, whatever `reply` is."""
         graph, state = nnx.split(self.encoder)
         inputs = (*_read(prompts), pixels)
         step = 1 if self.mesh is None else self.mesh.size
@@ -144,6 +195,26 @@ class InstructionEncoder:
             made.append(_features(state, *rows, graph=graph, mesh=self.mesh))
         whole = [jnp.concatenate(parts)[: len(pixels)] for parts in zip(*made, strict=True)]
         return EditFeatures(*whole)
+
+    def _sampled(
+        self,
+        replies: ReplySampler,
+        asked: Prompts,
+        given: Prompts,
+        pixels: UInt8[np.ndarray, "b s s 3"],
+        seeds: Sequence[int],
+        item_ids: Sequence[str],
+    ) -> EditFeatures:
+        """The same with replies of the language model's own, one after the other."""
+        graph, state = nnx.split(self.encoder)
+        made = []
+        for row in range(len(pixels)):
+            one = slice(row, row + 1)
+            patches, projected = _see(state, pixels[one], graph=graph)
+            both = [Prompts(*(part[one] for part in prompts)) for prompts in (asked, given)]
+            states = replies(both[0], both[1], projected, seeds[one], item_ids[one])
+            made.append(_condition(state, states, patches, graph=graph))
+        return EditFeatures(*(jnp.concatenate(parts) for parts in zip(*made, strict=True)))
 
 
 def clip_pixels(images: Sequence[Image.Image], side: int = 224) -> UInt8[np.ndarray, "b s s 3"]:
@@ -179,7 +250,9 @@ def prompt_writer(
         patches: of the vision tower; 0 for prompts without a picture.
     """
     tokenizer = _tokenizer(files, llm.vocab_size, name)
-    chosen = templates or _templates(files, llm.vocab_size, name)
+    chosen = templates or _templates(files, name)
+    if llm.vocab_size == _RELEASED_VOCABULARY:
+        chosen.warn_if_own(name)
     room = llm.max_position_embeddings - patches
     return PromptWriter(tokenizer, chosen, PromptSizes(min(text_tokens, room), patches))
 
@@ -198,13 +271,10 @@ def _tokenizer(files: Mapping[str, bytes], vocabulary: int, name: str) -> Tokeni
     return tokenizer if count == IMAGE_TOKENS else Tokenizer(data, image_tokens=count)
 
 
-def _templates(files: Mapping[str, bytes], vocabulary: int, name: str) -> Templates:
+def _templates(files: Mapping[str, bytes], name: str) -> Templates:
     if TEMPLATES_FILE in files:
         return Templates.parse(files[TEMPLATES_FILE], f"{TEMPLATES_FILE} of {name}")
-    templates = Templates.default()
-    if vocabulary == _RELEASED_VOCABULARY:
-        templates.warn_if_own(name)
-    return templates
+    return Templates.default()
 
 
 def _hash(model: bytes, tokenizer: Tokenizer, writer: PromptWriter) -> str:
@@ -248,3 +318,21 @@ def _features(
     if mesh is not None:
         run = on_parts(run, mesh)
     return run(state, input_ids, image_start, state_positions, pixels)
+
+
+@functools.partial(jax.jit, static_argnames=("graph",))
+def _see(
+    state: Any, pixels: UInt8[Array, "b H W 3"], *, graph: Any
+) -> tuple[Float[Array, "b n d"], Float[Array, "b n e"]]:
+    """The pictures' patches, and as the language model reads them."""
+    encoder: SmartEditEncoder = nnx.merge(graph, state)
+    patches = encoder.patches(normalised(pixels))
+    return patches, encoder.mm_projector(patches)
+
+
+@functools.partial(jax.jit, static_argnames=("graph",))
+def _condition(
+    state: Any, image_tokens: Float[Array, "b s d"], patches: Float[Array, "b n e"], *, graph: Any
+) -> EditFeatures:
+    encoder: SmartEditEncoder = nnx.merge(graph, state)
+    return encoder.condition(image_tokens, patches)

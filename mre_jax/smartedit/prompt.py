@@ -124,7 +124,7 @@ class PromptWriter:
         """
         rows = []
         for instruction, item, seed in zip(instructions, item_ids, seeds, strict=True):
-            self._refuse_tokens("instruction", instruction)
+            self.check("instruction", instruction)
             pair = self.templates.pair(seed, item)
             row = self._edit(pair, instruction)
             if not self._fits(row):
@@ -150,7 +150,7 @@ class PromptWriter:
         """
         rows, read = [], []
         for caption, item, seed in zip(captions, item_ids, seeds, strict=True):
-            self._refuse_tokens("caption", caption)
+            self.check("caption", caption)
             pair = self.templates.pair(seed, item)
             row = self._caption(pair, caption)
             for _ in range(_HALVINGS):
@@ -204,8 +204,8 @@ class PromptWriter:
         start = f"{self.templates.system} "
         row = _Row([self.tokenizer.bos_id], [False], is_editing_task=False)
         for request, reply in _rounds(turns):
-            self._refuse_tokens("turn", request.replace(_PICTURE, ""))
-            self._refuse_tokens("turn", reply)
+            self.check("turn", request.replace(_PICTURE, ""))
+            self.check("turn", reply)
             self._add_round(row, f"{start}USER: ", request, reply)
             start = ""
         if row.picture is None:
@@ -243,7 +243,8 @@ class PromptWriter:
         """Whether one place of the window is left, as the official code tells a cut text."""
         return _tokens(row) < self.sizes.text_tokens
 
-    def _refuse_tokens(self, what: str, text: str) -> None:
+    def check(self, what: str, text: str) -> None:
+        """Refuses a text that holds the name of a token; `what` is how the error calls it."""
         token = self.tokenizer.token_in(text)
         if token:
             raise DataError(f"{what} {text[:60]!r} holds {token}, the name of a token; take it out")

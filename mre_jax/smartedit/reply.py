@@ -166,7 +166,7 @@ class ReplySampler:
     """Samples replies of a model, tries again where one is spoilt, and counts.
 
     Args:
-        model: its parameters may be sharded.
+        model: its parameters may be sharded; they are read at every call.
         tokenizer: the model's.
         settings: of sampling.
 
@@ -178,7 +178,7 @@ class ReplySampler:
 
     def __init__(self, model: LlamaForCausalLM, tokenizer: Tokenizer, settings: ReplySettings):
         self.sampled = self.retried = self.teacher_forced = 0
-        self._graph, self._state = nnx.split(model)
+        self._model = model
         self._sample = jax.jit(
             functools.partial(_run, sample_reply, tokenizer=tokenizer, settings=settings),
             static_argnums=0,
@@ -207,10 +207,11 @@ class ReplySampler:
         keys = stream_keys(item_keys(seeds, item_ids), Stream.REPLY)
         states = jnp.zeros(given.state_positions.shape + image_features.shape[-1:], jnp.float32)
         missing = np.ones(len(item_ids), bool)
+        graph, state = nnx.split(self._model)
         self.sampled += len(item_ids)
         for attempt in range(_TRIES):
             fresh = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, jnp.uint32(attempt))
-            reply = self._sample(self._graph, self._state, asked, image_features, fresh)
+            reply = self._sample(graph, state, asked, image_features, fresh)
             states = jnp.where(missing[:, None, None], reply.states, states)
             # Not in place: JAX may still be reading it.
             missing = missing & ~np.asarray(reply.complete)
@@ -219,13 +220,14 @@ class ReplySampler:
             if attempt == 0:
                 self.retried += int(missing.sum())
         for index in np.flatnonzero(missing).tolist():
+            self.teacher_forced += 1
             warnings.warn(
                 f"item {item_ids[index]}: the model wrote its image tokens out of order or not all "
-                f"of them, {_TRIES} times; its template's reply is taken",
+                f"of them, {_TRIES} times; its template's reply is taken, as for "
+                f"{self.teacher_forced} of {self.sampled} so far",
                 stacklevel=2,
             )
-        self.teacher_forced += int(missing.sum())
-        forced = self._force(self._graph, self._state, given, image_features)
+        forced = self._force(graph, state, given, image_features)
         return jnp.where(missing[:, None, None], forced, states)
 
 

@@ -3,12 +3,15 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import UInt32
 
 from mre_jax.data.batches.augment import Augmentation
+from mre_jax.data.batches.batch import Batch
+from mre_jax.data.batches.captions import CaptionFile, CaptionLoader
 from mre_jax.data.batches.loader import Loader, Reading, require_data_extra
 from mre_jax.data.batches.order import positions
 from mre_jax.data.batches.pairs import pair_up
@@ -36,7 +39,7 @@ class RunData:
     """
 
     config: TrainConfig
-    training: Loader
+    training: Loader | CaptionLoader
     held_out: Loader | None
     truncation: Truncation | None = None
 
@@ -48,6 +51,8 @@ class RunData:
     @property
     def required(self) -> RequiredNetworks:
         """The frozen networks that these examples go through."""
+        if isinstance(self.training, CaptionLoader):
+            return RequiredNetworks(vae=False)
         loaders = [loader for loader in (self.training, self.held_out) if loader is not None]
         caches = [loader.reads_cache for loader in loaders]
         # The language model reads instructions in its stead.
@@ -74,11 +79,15 @@ class RunData:
 
     def tokenizer(self, start: Start) -> Truncation:
         """A tokenizer that counts what it truncates, from 0."""
-        data = self.config.data
-        write = None
-        if start.prompts is not None:
-            write = functools.partial(edit_prompts, start.prompts, data.template_by == "example")
-        return Truncation(start.tokenizer, perspectives(self.config), data.reward_cut, write)
+        return Truncation(start.tokenizer, perspectives(self.config), self.config.data.reward_cut)
+
+    def smallest_batch(self, start: Start) -> Batch:
+        """The first batch if it were as small as can be, for its shapes; its texts do not count."""
+        loader = self.training
+        size = loader.hosts * self.config.loss.together
+        small: Any = dataclasses.replace(loader, batch_size=size)
+        batch: Batch = self._fitted(small, start, self.tokenizer(start)).batch(0)
+        return batch
 
     def report_truncation(self) -> None:
         """Warns once if texts of the training examples were too long."""
@@ -93,6 +102,8 @@ class RunData:
 
     def __str__(self) -> str:
         """How many examples there are, and with a reward, if the run asks for rewards."""
+        if isinstance(self.training, CaptionLoader):
+            return f"{sum(map(len, self.training.sources))} captions"
         sources, pairs = self.training.sources, self.training.pairs
         text = f"{sum(map(len, sources))} examples"
         if pairs is not None:
@@ -105,12 +116,17 @@ class RunData:
 
     def _hashes(self, start: Start) -> EncoderHashes:
         """Of the encoders; of a SmartEdit without templates of its own, with the first cache's."""
-        cache = self.training.reads_cache
+        cache = None if isinstance(self.training, CaptionLoader) else self.training.reads_cache
         if start.hashes.prompts is not None or cache is None or cache.smartedit is None:
             return start.hashes
         return start.hashes._replace(prompts=cache.smartedit.prompts)
 
-    def _fitted(self, loader: Loader, start: Start, truncation: Truncation) -> Loader:
+    def _fitted(self, loader: Loader | CaptionLoader, start: Start, truncation: Truncation) -> Any:
+        """The loader, of its own class, with what reads its texts."""
+        if isinstance(loader, CaptionLoader):
+            assert start.prompts is not None  # noqa: S101  the objective has asked for it
+            write = functools.partial(_caption_prompts, start.prompts, truncation)
+            return dataclasses.replace(loader, tokenize=truncation, write=write)
         data = self.config.data
         if data.resolution % start.downscale:
             raise ConfigError(
@@ -127,13 +143,14 @@ class RunData:
                 perspectives=perspectives(self.config),
                 reward_cut=data.reward_cut,
             )
-        return dataclasses.replace(
-            loader,
-            tokenize=truncation,
-            tokenize_rewards=truncation.rewards,
-            write_prompts=truncation.prompts,
-            clip_side=start.clip_side,
+        fitted = dataclasses.replace(
+            loader, tokenize=truncation, tokenize_rewards=truncation.rewards
         )
+        if start.prompts is None:
+            return fitted
+        by_example = data.template_by == "example"
+        prompts = functools.partial(_edit_prompts, start.prompts, truncation, by_example)
+        return dataclasses.replace(fitted, write_prompts=prompts, clip_side=start.clip_side)
 
 
 def open_data(config: TrainConfig) -> RunData:
@@ -144,6 +161,8 @@ def open_data(config: TrainConfig) -> RunData:
     """
     data = config.data
     require_data_extra()
+    if config.loss.objective == "captions":
+        return _open_captions(config)
     sources = [RecordSource(path) for path in data.paths]
     if data.min_score:
         sources = [source.with_min_score(data.min_score) for source in sources]
@@ -175,15 +194,45 @@ def open_data(config: TrainConfig) -> RunData:
     return RunData(config, loader, held_out)
 
 
-def edit_prompts(
+def _open_captions(config: TrainConfig) -> RunData:
+    data = config.data
+    loader = CaptionLoader(
+        [CaptionFile(path) for path in data.paths],
+        batch_size=data.batch_size,
+        seed=config.seed,
+        weights=data.weights,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+        reading=Reading(data.threads, data.workers, data.ahead),
+    )
+    return RunData(config, loader, None)
+
+
+def _edit_prompts(
     writer: PromptWriter,
+    truncation: Truncation,
     by_example: bool,
     instructions: Sequence[str],
     keys: UInt32[np.ndarray, "b 2"],
 ) -> Prompts:
     """The prompts of edits, with templates by the example's key or by the instruction alone."""
-    chosen = [f"{a} {b}" for a, b in keys.tolist()] if by_example else instructions
-    return writer.edits(instructions, chosen, [0] * len(instructions))
+    chosen = _names(keys) if by_example else instructions
+    return truncation.counted(writer.edits(instructions, chosen, [0] * len(instructions)))
+
+
+def _caption_prompts(
+    writer: PromptWriter,
+    truncation: Truncation,
+    captions: Sequence[str],
+    keys: UInt32[np.ndarray, "b 2"],
+) -> tuple[Prompts, list[str]]:
+    """The prompts of captions, with templates by the example's key, and what is read of each."""
+    prompts, read = writer.captions(captions, _names(keys), [0] * len(captions))
+    return truncation.counted(prompts), read
+
+
+def _names(keys: UInt32[np.ndarray, "b 2"]) -> list[str]:
+    return [f"{first} {second}" for first, second in keys.tolist()]
 
 
 def perspectives(config: TrainConfig) -> tuple[str, ...]:

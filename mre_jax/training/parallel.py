@@ -7,7 +7,6 @@ gathered over `data`, so that half the bytes travel and every device keeps a cop
 needs one; over `fsdp` they stay split until XLA gathers them layer by layer.
 """
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mre_jax.errors import ConfigError
+from mre_jax.io.devices import split_longest
 from mre_jax.training.config import MeshConfig
 
 DATA, FSDP = "data", "fsdp"
@@ -100,24 +100,11 @@ class Layout(NamedTuple):
 
     def storage(self, leaf: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding:
         """Of a stored array; `leaf` has a shape."""
-        return self._along(leaf.shape, self.split)
+        return split_longest(self.mesh, leaf.shape, self.split)
 
     def compute(self, leaf: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding:
         """Of the copy that the networks read."""
-        return self._along(leaf.shape, (FSDP,))
-
-    def _along(self, shape: tuple[int, ...], axes: tuple[str, ...]) -> NamedSharding:
-        """The longest dimension that `axes` divide is split; an array without one is copied.
-
-        So are vectors: all of them are 0.1 % of the parameters, and splitting them would cost
-        hundreds of small operations a step.
-        """
-        parts = math.prod(self.mesh.shape[axis] for axis in axes)
-        fitting = [(size, -d) for d, size in enumerate(shape) if size % parts == 0 and size]
-        if parts == 1 or len(shape) < 2 or not fitting:
-            return self.replicated
-        dimension = -max(fitting)[1]
-        return NamedSharding(self.mesh, PartitionSpec(*[None] * dimension, axes))
+        return split_longest(self.mesh, leaf.shape, (FSDP,))
 
 
 def check_batch(

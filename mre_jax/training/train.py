@@ -219,20 +219,11 @@ def compiled_step(
         ConfigError: if it needs more memory than a device has.
     """
     step = make_step(config, start.networks, start.encoders, start.schedule, optimizer, layout)
-    loader = data.training
-    tokenizer = data.tokenizer(start)  # of its own: what is read here counts for nothing
-    small = dataclasses.replace(
-        loader,
-        batch_size=loader.hosts * loader.together,
-        tokenize=tokenizer,
-        tokenize_rewards=tokenizer.rewards,
-        write_prompts=tokenizer.prompts,
-    )
-    one = small.batch(0)
+    one = data.smallest_batch(start)
     one = one._replace(positions=one.positions.astype(np.uint32))  # as `to_global`
     batch = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(
-            (loader.batch_size, *x.shape[1:]), x.dtype, sharding=layout.batch
+            (config.data.batch_size, *x.shape[1:]), x.dtype, sharding=layout.batch
         ),
         one,
     )

@@ -4,9 +4,8 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int32, UInt32
+from jaxtyping import Int32
 
-from mre_jax.data.batches.batch import WritePrompts
 from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.reward.text import Parts, join_rewards, measure_truncation
 from mre_jax.smartedit.prompt import Prompts
@@ -23,7 +22,6 @@ class Truncation:
         tokenizer: the checkpoint's.
         perspectives: perspectives whose texts are read.
         reward_cut: truncation of reward texts; see `join_rewards`.
-        write: prompts of instructions with the keys of their examples; None where none are.
     """
 
     def __init__(
@@ -31,9 +29,8 @@ class Truncation:
         tokenizer: Tokenizer,
         perspectives: Sequence[str] = PERSPECTIVES,
         reward_cut: str = "end",
-        write: WritePrompts | None = None,
     ):
-        self._tokenizer, self._write = tokenizer, write
+        self._tokenizer = tokenizer
         self._prompts = self._left_out = 0
         self._perspectives, self._reward_cut = tuple(perspectives), reward_cut
         self._texts = self._truncated = 0
@@ -47,15 +44,9 @@ class Truncation:
         self._truncated += truncated
         return ids
 
-    @property
-    def prompts(self) -> WritePrompts | None:
-        """Writes prompts and counts those that leave their instruction out; None without any."""
-        return None if self._write is None else self._counted
-
-    def _counted(self, texts: Sequence[str], keys: UInt32[np.ndarray, "b 2"]) -> Prompts:
-        assert self._write is not None  # noqa: S101  else it is not handed out
-        prompts = self._write(texts, keys)
-        self._prompts += len(texts)
+    def counted(self, prompts: Prompts) -> Prompts:
+        """The same prompts; those that leave their text out are counted."""
+        self._prompts += len(prompts.too_long)
         self._left_out += int(prompts.too_long.sum())
         return prompts
 

@@ -1,5 +1,6 @@
 """A model of any supported kind, brought to a model folder."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +11,11 @@ from etils import epath
 from mre_jax.errors import ConfigError
 from mre_jax.io.json_file import read_object
 from mre_jax.weights import verify as verification
-from mre_jax.weights.files.folder import SMARTEDIT
+from mre_jax.weights.llava import llava_files, with_llava_rows
+from mre_jax.weights.locate import local_path
 from mre_jax.weights.lora import LoraLike
 from mre_jax.weights.model import EDITOR, PretrainedModel
+from mre_jax.weights.names.smartedit import HOMES as RELEASED
 from mre_jax.weights.opening import model_at
 from mre_jax.weights.save import save_model
 from mre_jax.weights.tokens import is_tokenizer_file
@@ -33,7 +36,10 @@ class ConvertSpec:
         base: another model for what this one lacks: tokenizer, VAE, text encoder.
         lora: a LoRA to merge into the model's weights, of the scale 1 or another; may be repeated.
         tokenizer: refuse a model that lacks its tokenizer.
-        format: layout of the weights; orbax is our own.
+        llava: folder of the LLaVA-v1.1 that a SmartEdit was trained from, whose rows for LLaMA's
+            words are taken in place of the model's own, as the official code does.
+        format: layout of the weights; orbax is our own, smartedit that of SmartEdit's official
+            release, for its code.
         dtype: dtype of the weights.
         verify: compare the result with PyTorch (needs torch).
         force: replace DST.
@@ -46,8 +52,9 @@ class ConvertSpec:
     config: epath.PathLike | None = dataclasses.field(default=None, metadata={"metavar": "FILE"})
     base: epath.PathLike | None = dataclasses.field(default=None, metadata={"metavar": "MODEL"})
     lora: tuple[LoraLike, ...] = dataclasses.field(default=(), metadata={"metavar": "FILE[:SCALE]"})
+    llava: epath.PathLike | None = dataclasses.field(default=None, metadata={"metavar": "FOLDER"})
     tokenizer: bool = True
-    format: Literal["diffusers", "orbax"] = "diffusers"
+    format: Literal["diffusers", "orbax", "smartedit"] = "diffusers"
     dtype: Literal["same", "float32", "float16", "bfloat16"] = "same"
     verify: bool = False
     force: bool = False
@@ -98,14 +105,19 @@ def convert(spec: ConvertSpec) -> ConvertReport:
     """
     if spec.verify and (spec.format != "diffusers" or "://" in str(spec.dst)):
         raise ConfigError("--verify needs a local folder in the format diffusers")
-    with model_at(
-        spec.src,
-        base=spec.base,
-        lora=spec.lora,
-        weights=spec.weights,
-        in_channels=EDITOR if spec.in_channels is None else spec.in_channels,
-        unet_config=None if spec.config is None else read_object(epath.Path(spec.config)),
-    ) as model:
+    with contextlib.ExitStack() as places:
+        opened = model_at(
+            spec.src,
+            base=spec.base,
+            lora=spec.lora,
+            weights=spec.weights,
+            in_channels=EDITOR if spec.in_channels is None else spec.in_channels,
+            unet_config=None if spec.config is None else read_object(epath.Path(spec.config)),
+        )
+        model = places.enter_context(opened)
+        if spec.llava is not None:
+            llava = places.enter_context(local_path(spec.llava, llava_files))
+            model = with_llava_rows(model, llava, str(spec.llava))
         if "text_encoder" in model.components and any(map(is_tokenizer_file, model.files)):
             model.tokenizer()  # one that does not fit its encoder is found here, not in training
         files = save_model(
@@ -123,11 +135,18 @@ def convert(spec: ConvertSpec) -> ConvertReport:
         tensors={name: len(part.source.tensors) for name, part in model.components.items()},
         parameters={name: part.parameters for name, part in model.components.items()},
         files=files,
-        notes=(*model.notes, *_unverified(model, spec)),
+        notes=(*model.notes, *_left_out(model, spec), *_unverified(model, spec)),
         relative_error=verification.verify(Path(spec.dst)) if spec.verify else {},
     )
 
 
+def _left_out(model: PretrainedModel, spec: ConvertSpec) -> list[str]:
+    names = [name for name in model.components if name not in RELEASED]
+    said = f"{', '.join(names)} left out, which the official code takes from the public models"
+    return [said] if spec.format == "smartedit" and names else []
+
+
 def _unverified(model: PretrainedModel, spec: ConvertSpec) -> list[str]:
-    names = [name for name in SMARTEDIT if name in model.components]
-    return [f"{', '.join(names)} not compared with PyTorch"] if spec.verify and names else []
+    names = [name for name in verification.WITHOUT_PYTORCH if name in model.components]
+    said = f"{', '.join(names)}: not compared, PyTorch's libraries have no such networks"
+    return [said] if spec.verify and names else []

@@ -23,6 +23,7 @@ from mre_jax.weights.files.folder import (
 from mre_jax.weights.files.orbax_folder import FOLDER as ORBAX
 from mre_jax.weights.files.source import WEIGHT_SUFFIXES
 from mre_jax.weights.files.weight_files import choose, weight_sets
+from mre_jax.weights.names.smartedit import ADAPTERS, releases
 
 Select = Callable[[Collection[str]], list[str]]
 
@@ -65,7 +66,11 @@ def local_path(spec: epath.PathLike, select: Select | None = None) -> Iterator[P
         raise DataError(f"{text} does not exist; give a folder, a weight file or org/name@REVISION")
 
 
-def needed_files(names: Collection[str], weights: str | None = None) -> list[str]:
+def needed_files(
+    names: Collection[str],
+    weights: str | None = None,
+    components: Collection[str] | None = None,
+) -> list[str]:
     """Those of a folder's files that a model, or a component, is opened from.
 
     They are the small files, and of each component's weights the set that would be taken; not the
@@ -74,6 +79,7 @@ def needed_files(names: Collection[str], weights: str | None = None) -> list[str
     Args:
         names: paths in the folder, with "/" between their parts.
         weights: "ema" or "raw", where there are both.
+        components: the only ones whose weights are read; None is all.
     """
     folders: dict[str, list[str]] = {}
     for name in names:
@@ -83,9 +89,12 @@ def needed_files(names: Collection[str], weights: str | None = None) -> list[str
     average = weights != "raw" and AVERAGE in folders
     unused = "unet" if average else AVERAGE
     needed = []
+    is_release = len(releases(names)) > 1
     for folder, files in folders.items():
         chosen = set()
-        if ORBAX in PurePosixPath(folder).parts:
+        if is_release and folder not in (*_WITH_WEIGHTS[1:], *SMALL_FOLDERS):
+            chosen = _of_release(folder, files)
+        elif ORBAX in PurePosixPath(folder).parts:
             chosen = set(files)
         elif folder in _WITH_WEIGHTS or folder in SMALL_FOLDERS:
             chosen = {
@@ -93,10 +102,27 @@ def needed_files(names: Collection[str], weights: str | None = None) -> list[str
             }
             # Those of a component come without its config.json too, whose absence is then an error.
             is_component = folder in _WITH_WEIGHTS and (folder or "config.json" in files)
-            if is_component and folder != unused:
+            if is_component and folder != unused and not _is_other(folder, components):
                 chosen |= _weights_of(files, weights)
         needed += [f"{folder}/{name}" if folder else name for name in sorted(chosen)]
     return needed
+
+
+def _of_release(folder: str, files: list[str]) -> set[str]:
+    """What is read of a folder of SmartEdit's official release, or beside it."""
+    if "/" in folder:
+        return set()
+    if not folder:
+        return {name for name in files if name.endswith((".json", ".model"))}
+    chosen = {name for name in files if name in (ADAPTERS, "tokenizer.model", "config.json")}
+    chosen |= {name for name in files if releases([f"{folder}/{name}"])}
+    return chosen | (_weights_of(files, None) if "config.json" in files else set())
+
+
+def _is_other(folder: str, components: Collection[str] | None) -> bool:
+    """Whether a folder is of a component that is not asked for."""
+    name = "unet" if folder == AVERAGE else folder
+    return components is not None and name in (*COMPONENTS, *SMARTEDIT) and name not in components
 
 
 def _weights_of(files: list[str], weights: str | None) -> set[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from flax import nnx
 
-from mre_jax.errors import DataError
+from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.json_file import to_bytes
 from mre_jax.models.adapted_llama import AdaptedLlama, AdaptedLlamaConfig
 from mre_jax.models.bim import BIM, BIMConfig
@@ -21,6 +21,7 @@ from mre_jax.models.unet import UNet, UNetConfig
 from mre_jax.models.vae import AutoencoderKL, VAEConfig
 from mre_jax.reward.config import RewardConfig
 from mre_jax.weights.files.source import TensorSource
+from mre_jax.weights.llm_tokenizer import require_llm_tokenizer
 from mre_jax.weights.lora import OpenedLora, merge
 from mre_jax.weights.names.expand import with_input_channels
 from mre_jax.weights.tokens import Tokenizer
@@ -53,8 +54,19 @@ class Component:
         Raises:
             ConfigError: when the configuration asks for a network that is not supported.
         """
-        config_class, module_class = _NETWORKS[self.name]
-        return _abstract(module_class, config_class.from_dict(self.config), compute or Compute())
+        return _abstract(_NETWORKS[self.name][1], self.settings, compute or Compute())
+
+    @property
+    def settings(self) -> Any:
+        """Its config.json as the network's own configuration.
+
+        Raises:
+            ConfigError: when it asks for a network that is not supported.
+        """
+        try:
+            return _NETWORKS[self.name][0].from_dict(self.config)
+        except ConfigError as error:
+            raise ConfigError(f"{self.name}: {error}") from None
 
     @property
     def parameters(self) -> int:
@@ -166,11 +178,14 @@ def require_editor(model: PretrainedModel) -> None:
 
 
 def require_tokenizer(model: PretrainedModel, advice: str = "") -> None:
-    """Refuses a model without one.
+    """Refuses a model without one, or without that of its language model.
 
     Raises:
         DataError: that ends with `advice`.
     """
+    if "llm" in model.components:
+        vocabulary = model.components["llm"].settings.llama.vocab_size
+        require_llm_tokenizer(model.files, vocabulary, model.origin)
     if not any(name.startswith("tokenizer/") for name in model.files):
         raise DataError(
             f"{model.origin} has no tokenizer; take it from a Stable Diffusion 1.x folder with "
@@ -179,7 +194,7 @@ def require_tokenizer(model: PretrainedModel, advice: str = "") -> None:
 
 
 # Tracing a large network takes seconds, and a conversion asks for the same one several times.
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=16)
 def _abstract(module_class: Any, config: Any, compute: Compute) -> nnx.Module:
     return nnx.eval_shape(lambda: module_class(config, compute=compute, rngs=make_rngs(0)))
 

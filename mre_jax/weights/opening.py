@@ -34,7 +34,7 @@ from mre_jax.weights.names.aliases import current
 from mre_jax.weights.names.expand import input_channels
 from mre_jax.weights.names.foreign import what_is
 from mre_jax.weights.names.wrapped import unprefixed
-from mre_jax.weights.smartedit import is_release, open_release
+from mre_jax.weights.smartedit import is_release, open_release, require_one_size
 from mre_jax.weights.surroundings import with_scheduler, with_window
 
 _WORDS = {"unet": "the UNet", "vae": "the VAE", "text_encoder": "the text encoder"}
@@ -72,7 +72,9 @@ def model_at(
     """
     with contextlib.ExitStack() as places:
         loras = places.enter_context(opened_loras(parse_loras(lora)))
-        needed = functools.partial(needed_files, weights=options.get("weights"))
+        needed = functools.partial(
+            needed_files, weights=options.get("weights"), components=options.get("components")
+        )
         path = places.enter_context(local_path(model, needed))
         below = None if base is None else places.enter_context(local_path(base))
         opened = open_model(path, base=below, loras=loras, **options)
@@ -114,8 +116,10 @@ def open_model(
         raise ConfigError(f"weights {weights!r} is neither 'ema' nor 'raw'; None takes the average")
     smartedit |= components is None
     asked = COMPONENTS if components is None else components
-    below = None if base is None else _open(base, None, COMPONENTS)
-    opened = _open(path, weights, (*asked, *(SMARTEDIT if smartedit else ())), below)
+    names = (*asked, *(SMARTEDIT if smartedit else ()))
+    of_base = (*COMPONENTS, *(name for name in names if name in SMARTEDIT))
+    below = None if base is None else _open(base, None, of_base)
+    opened = _open(path, weights, names, below)
     if below is not None:
         opened = _completed(opened, below)
     if components is None and opened.lone and lone:
@@ -132,6 +136,8 @@ def open_model(
                 f"{path} lacks {what}; take a complete model, or name one that has it with --base"
             )
     chosen = {name: opened.components[name] for name in components}
+    if {*SMARTEDIT, "unet"} <= set(chosen):
+        require_one_size(chosen, {name: part.source.origin for name, part in chosen.items()})
     if "unet" in chosen:
         chosen["unet"] = changed(chosen["unet"], **(unet_config or {}))
     opened = dataclasses.replace(opened, components=chosen)
@@ -143,7 +149,7 @@ def _surrounded(model: PretrainedModel) -> PretrainedModel:
     """The model with the small files that it cannot do without."""
     files, note = with_scheduler(model.files)
     # Who asks for one network alone does not hear of the scheduler.
-    notes = [note] if note and set(model.components) == set(COMPONENTS) else []
+    notes = [note] if note and set(model.components) >= set(COMPONENTS) else []
     if "text_encoder" in model.components:
         config = CLIPTextConfig.from_dict(model.components["text_encoder"].config)
         files, note = with_window(files, config.max_position_embeddings)
@@ -267,7 +273,11 @@ def _completed(model: PretrainedModel, base: PretrainedModel) -> PretrainedModel
     where the UNet is of the original layout, which has one schedule.
     """
     shared = _SHARED_FOLDERS if model.kind == "compvis" else (*_SHARED_FOLDERS, "scheduler")
-    networks = [name for name in base.components if name not in model.components]
+    # What reads instructions is of one model: SmartEdit's parts come with its text encoder.
+    left = SMARTEDIT if "text_encoder" in model.components else ()
+    networks = [name for name in base.components if name not in (*model.components, *left)]
+    if "llm" in networks:
+        shared = (*shared, "llm_tokenizer")
     own = {_top(name) for name in model.files}
     files = {
         name: data
@@ -278,7 +288,8 @@ def _completed(model: PretrainedModel, base: PretrainedModel) -> PretrainedModel
     note = [f"{', '.join(taken)} taken from {base.origin}"] if taken else []
     return dataclasses.replace(
         model,
-        components={**base.components, **model.components},
+        kind="smartedit" if "llm" in networks and model.kind == "diffusers" else model.kind,
+        components={**{name: base.components[name] for name in networks}, **model.components},
         files={**files, **model.files},
         lone=False,
         notes=(*model.notes, *note),

@@ -1,6 +1,8 @@
 """Writing a model folder: all of it or nothing."""
 
 import contextlib
+import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -32,9 +34,10 @@ from mre_jax.weights.model import (
 from mre_jax.weights.names.aliases import to_released
 from mre_jax.weights.names.rule import expected_tensors, parameters
 from mre_jax.weights.names.strict import stream
+from mre_jax.weights.smartedit_release import write_release
 from mre_jax.weights.surroundings import scheduler_config, with_scheduler
 
-FORMATS = ("diffusers", "orbax")
+FORMATS = ("diffusers", "orbax", "smartedit")
 DTYPES = {
     "same": None,
     "float32": np.dtype(np.float32),
@@ -59,7 +62,8 @@ def save_model(
     Args:
         model: one that is open, or one whose networks are in memory.
         target: a local path or `gs://...`.
-        format: "diffusers", which PyTorch loads, or "orbax", our own.
+        format: "diffusers", which PyTorch loads, "orbax", our own, or "smartedit", the files of
+            SmartEdit's official release, for its code.
         dtype: dtype of the weights, a key of `DTYPES`.
         force: replace a folder that is already there.
         tokenizer: without it a model that lacks its tokenizer is refused.
@@ -90,14 +94,13 @@ def save_model(
         require_tokenizer(model, ", or leave it out with --no-tokenizer")
     with new_folder(target, force=force) as folder:
         size = sum(part.parameters for part in model.components.values())
-        written: dict[Path, str] = {}
+        written: Mapping[Path, str] = {}
         title = f"writing {target}"
         with tqdm(total=size, unit=" weights", unit_scale=True, desc=title, disable=None) as bar:
-            for component in model.components.values():
-                place = folder if model.lone else folder / component.name
-                written |= _save_component(component, place, format, dtype, bar)
-        if not model.lone:
-            _save_surroundings(model, folder)
+            if format == "smartedit":
+                write_release(_cast(model, dtype), folder, functools.partial(_counted, bar=bar))
+            else:
+                written = _save_folder(model, folder, format, dtype, bar)
         return {
             str(path.relative_to(folder)): written.get(path) or _sha256(path)
             for path in sorted(folder.rglob("*"))
@@ -166,6 +169,28 @@ def model_index(model: PretrainedModel) -> dict[str, Any]:
     return index
 
 
+def _save_folder(
+    model: PretrainedModel, folder: Path, format: str, dtype: str, bar: tqdm
+) -> dict[Path, str]:
+    written: dict[Path, str] = {}
+    for component in model.components.values():
+        place = folder if model.lone else folder / component.name
+        written |= _save_component(component, place, format, dtype, bar)
+    if not model.lone:
+        _save_surroundings(model, folder)
+    return written
+
+
+def _cast(model: PretrainedModel, dtype: str) -> PretrainedModel:
+    if (wanted := DTYPES[dtype]) is None:
+        return model
+    components = {
+        name: dataclasses.replace(part, source=Cast(part.source, wanted))
+        for name, part in model.components.items()
+    }
+    return dataclasses.replace(model, components=components)
+
+
 def _save_component(
     component: Component, folder: Path, format: str, dtype: str, bar: tqdm
 ) -> dict[Path, str]:
@@ -209,8 +234,10 @@ def _counted(
     arrays: Iterator[tuple[str, np.ndarray]], bar: tqdm
 ) -> Iterator[tuple[str, np.ndarray]]:
     for name, array in arrays:
+        size = array.size
         yield name, array
-        bar.update(array.size)
+        del array  # else it would stay in memory while the next is read
+        bar.update(size)
 
 
 def _require_free(target: Path | epath.Path, force: bool) -> None:

@@ -14,12 +14,15 @@ from flax import nnx
 from mre_jax.errors import DataError
 from mre_jax.io.json_file import to_bytes
 from mre_jax.models.reward import RewardInputs
-from mre_jax.weights.files.folder import SMARTEDIT, ModelFolder
-from mre_jax.weights.load import load_text_encoder, load_unet, load_vae
+from mre_jax.weights.files.folder import ModelFolder
+from mre_jax.weights.files.source import TensorSource
+from mre_jax.weights.load import load_component, load_text_encoder, load_unet, load_vae
 from mre_jax.weights.model import REWARD_CLASS
 
 TOLERANCE = 1e-4
 REPORT = "verify.json"
+WITHOUT_PYTORCH = ("qformer", "bim")
+"""Components that no library of PyTorch's has, which are not compared."""
 
 Outputs = dict[str, np.ndarray]
 
@@ -46,7 +49,7 @@ def verify(folder: Path) -> dict[str, float]:
     # Accelerators multiply float32 with fewer bits by default.
     with jax.default_device(jax.devices("cpu")[0]):
         for name, path in opened.components.items():
-            if name in SMARTEDIT:
+            if name in WITHOUT_PYTORCH:
                 continue
             ours, theirs = _CHECKS[name](path)
             errors |= {f"{name}.{key}": _error(ours[key], theirs[key]) for key in theirs}
@@ -154,6 +157,87 @@ def _text_encoder(path: Path) -> tuple[Outputs, Outputs]:
     return mine, {key: theirs[key].numpy() for key in mine}
 
 
+def _llm(path: Path) -> tuple[Outputs, Outputs]:
+    import torch
+    from transformers import LlamaConfig, LlamaModel
+
+    ours = load_component("llm", path.parent)
+    random = np.random.default_rng(0)
+    length = min(16, ours.config.max_position_embeddings)
+    ids = random.integers(0, ours.config.vocab_size, (2, length)).astype(np.int32)
+    states = _run(ours.model, "__call__", ids)
+    mine = {
+        "last_hidden_state": np.asarray(states),
+        "logits": np.asarray(_run(ours, "logits", states)),
+    }
+    config, adapters = ours.config, ours.lora
+    del ours
+    weights = _tensors(ModelFolder.open(path.parent).tensors("llm"))
+    settings = LlamaConfig(**config.to_dict())
+    with torch.device("meta"):  # else it would fill gigabytes with what is then replaced
+        model = LlamaModel(settings)
+    prefix = "model."
+    names = [name for name in weights if name.startswith(prefix) and ".lora_" not in name]
+    plain = {name.removeprefix(prefix): weights[name] for name in names}
+    model = model.to_empty(device="cpu")
+    model.load_state_dict(plain, assign=True)
+    model.rotary_emb = type(model.rotary_emb)(settings)  # its buffers are in no file
+    for name, layer in model.named_modules():
+        down = weights.get(f"{prefix}{name}.lora_A.weight")
+        if down is not None:
+            up = adapters.scale * weights[f"{prefix}{name}.lora_B.weight"]
+            layer.register_forward_hook(_adapted(down, up))
+    with torch.no_grad():
+        theirs = model.eval()(torch.from_numpy(ids).long()).last_hidden_state
+        logits = theirs @ weights["lm_head.weight"].T
+    return mine, {"last_hidden_state": theirs.numpy(), "logits": logits.numpy()}
+
+
+def _adapted(down: Any, up: Any) -> Callable[..., Any]:
+    """What makes a layer's W x its W x + B A x."""
+    return lambda _layer, inputs, out: out + inputs[0] @ down.T @ up.T
+
+
+def _vision(path: Path) -> tuple[Outputs, Outputs]:
+    import torch
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    ours = load_component("vision", path.parent)
+    config = ours.config
+    random = np.random.default_rng(0)
+    pixels = _normal(random, 1, config.image_size, config.image_size, config.num_channels)
+    mine = {"patches": np.asarray(_run(ours, "__call__", pixels))}
+    del ours
+    settings = CLIPVisionConfig(**config.to_dict())
+    settings.num_hidden_layers -= 1  # the states before the last layer are those of one less
+    model = CLIPVisionModel(settings).eval()
+    stored = _tensors(ModelFolder.open(path.parent).tensors("vision"))
+    wanted = {name.removeprefix("vision_model."): name for name in model.state_dict()}
+    weights = {wanted[name.removeprefix("vision_model.")]: x for name, x in stored.items()}
+    model.load_state_dict(weights, strict=False)  # without the norm behind those states
+    with torch.no_grad():
+        theirs = model(_channels_first(pixels)).last_hidden_state[:, 1:]
+    return mine, {"patches": theirs.numpy()}
+
+
+def _projector(path: Path) -> tuple[Outputs, Outputs]:
+    import torch
+
+    ours = load_component("projector", path.parent)
+    patches = _normal(np.random.default_rng(0), 1, 4, ours.config.mm_hidden_size)
+    mine = {"states": np.asarray(_run(ours, "__call__", patches))}
+    stored = _tensors(ModelFolder.open(path.parent).tensors("projector"))
+    theirs = torch.nn.functional.linear(torch.from_numpy(patches), stored["weight"], stored["bias"])
+    return mine, {"states": theirs.numpy()}
+
+
+def _tensors(source: TensorSource) -> dict[str, Any]:
+    """All of a file in float32."""
+    import torch
+
+    return {n: torch.from_numpy(source.read(n).astype(np.float32)) for n in source.tensors}
+
+
 def _run(network: nnx.Module, method: str, *inputs: Any) -> Any:
     graph, state = nnx.split(network)
     inputs = jax.tree.map(jnp.asarray, inputs)
@@ -187,4 +271,7 @@ _CHECKS: dict[str, Callable[[Path], tuple[Outputs, Outputs]]] = {
     "unet": _unet,
     "vae": _vae,
     "text_encoder": _text_encoder,
+    "llm": _llm,
+    "vision": _vision,
+    "projector": _projector,
 }

@@ -34,7 +34,7 @@ META = st.recursive(
 class GreyEditor:
     """What `sample_items` asks of a pipeline; its edits are grey."""
 
-    made, device_count, checkpoint = 0, 1, "c"
+    made, device_count, provenance = 0, 1, {"checkpoint": "c"}
 
     def check(self, requests, settings):
         pass

@@ -50,6 +50,7 @@ class NoisyEditor:
         self.trained = int(Path(folder, "trained").read_text())
         self.noise = plan[min(self.trained, len(plan) - 1)]
         self.checkpoint = hashlib.sha256(f"{folder.name}{self.trained}".encode()).hexdigest()
+        self.provenance = {"checkpoint": self.checkpoint}
 
     def to_devices(self):
         return self

@@ -7,11 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 from PIL import Image
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.io.devices import batch_mesh
-from mre_jax.models.clip_vision import normalised
+from mre_jax.io.devices import DATA_AXIS, batch_mesh
+from mre_jax.models.bim import BIM, BIMConfig
+from mre_jax.models.clip_vision import CLIPPatchEncoder, CLIPVisionConfig, normalised
+from mre_jax.models.layers import Compute, make_rngs
+from mre_jax.models.projector import Projector, ProjectorConfig
+from mre_jax.models.qformer import QFormer, QFormerConfig
+from mre_jax.models.smartedit_encoder import SmartEditEncoder
 from mre_jax.smartedit.instruction_encoder import (
     TEMPLATES_FILE,
     TOKENIZER_FILE,
@@ -19,21 +26,28 @@ from mre_jax.smartedit.instruction_encoder import (
     clip_pixels,
 )
 from mre_jax.smartedit.prompt import PromptSizes, PromptWriter
+from mre_jax.smartedit.reply import ReplySettings
 from mre_jax.smartedit.templates import Pair, Templates
+from mre_jax.weights.load import load_model
+from tests import tiny_smartedit as tiny
 from tests.parity import relative_error
-from tests.smartedit.tiny_encoder import (
-    CHANNELS,
-    IMAGE_TOKENS,
-    PATCHES,
-    SIDE,
-    TEMPLATES,
-    TEXTS,
-    tiny_encoder,
-    tiny_files,
-)
-from tests.smartedit.tiny_tokenizer import tiny_tokenizer
+from tests.smartedit.speaker import speaker, state_width
+from tests.smartedit.tiny_tokenizer import tiny_model, tiny_tokenizer
 
+TEMPLATES = Templates.parse(tiny.TEMPLATES.encode(), "tests")
+PATCHES = (tiny.IMAGE_SIZE // tiny.PATCH_SIZE) ** 2
+TEXTS, CHANNELS = 77, 16
 INSTRUCTIONS = ["make the car red", "a dog", "paint the house blue"]
+
+
+def tiny_encoder():
+    """Its own weights, to be changed."""
+    return load_model(tiny.tiny_smartedit()).instruction_encoder
+
+
+def tiny_files(templates=TEMPLATES):
+    own = {} if templates is None else {TEMPLATES_FILE: templates.text.encode()}
+    return {TOKENIZER_FILE: tiny_model(), **own}
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +75,11 @@ def _equal(ours, theirs):
 
 
 def test_the_condition_is_the_encoders_of_the_prompt(encoder, pictures, features):
-    writer = PromptWriter(tiny_tokenizer(IMAGE_TOKENS), TEMPLATES, PromptSizes(244, PATCHES))
+    writer = PromptWriter(tiny_tokenizer(tiny.IMAGE_TOKENS), TEMPLATES, PromptSizes(256, PATCHES))
     prompts = writer.edits(INSTRUCTIONS, INSTRUCTIONS, [0, 0, 0])
-    squashed = [np.asarray(x.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for x in pictures]
+    squashed = [
+        np.asarray(x.resize((tiny.IMAGE_SIZE,) * 2, Image.Resampling.BICUBIC)) for x in pictures
+    ]
     mean = np.array([0.48145466, 0.4578275, 0.40821073])
     std = np.array([0.26862954, 0.26130258, 0.27577711])
     pixels = ((np.stack(squashed) / 255 - mean) / std).astype(np.float32)
@@ -73,7 +89,7 @@ def test_the_condition_is_the_encoders_of_the_prompt(encoder, pictures, features
         jnp.asarray(prompts.state_positions),
         jnp.asarray(pixels),
     )
-    assert features[0].shape == (3, TEXTS, 12) and features[1].shape == (3, 4, 4, CHANNELS)
+    assert features[0].shape == (3, TEXTS, tiny.WIDTH) and features[1].shape == (3, 4, 4, CHANNELS)
     for ours, theirs in zip(features, expected, strict=True):
         assert relative_error(ours, theirs) < 1e-5
     assert relative_error(features[0][0], features[0][1]) > 1e-3
@@ -93,6 +109,23 @@ def test_devices_that_share_the_pictures_give_those_of_one(pictures, features):
     mesh = batch_mesh(jax.local_devices()[:2])
     encoder = InstructionEncoder(tiny_encoder(), tiny_files(), mesh=mesh)
     assert _equal(_arrays(encoder(pictures, INSTRUCTIONS)), features)
+
+
+def test_weights_that_are_sharded_over_devices_give_the_same(pictures, features):
+    """As those of 7 billion parameters are on chips of 16 GB."""
+    networks, mesh = tiny_encoder(), batch_mesh(jax.local_devices()[:2])
+
+    def sharded(leaf):
+        axis = next((n for n, size in enumerate(leaf.shape) if size % 2 == 0), None)
+        spec = PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, DATA_AXIS)
+        return jax.device_put(leaf, NamedSharding(mesh, spec))
+
+    nnx.update(networks, jax.tree.map(sharded, nnx.state(networks)))
+    kernel = networks.llm.model.layers[0].mlp.up_proj.kernel[...]
+    assert kernel.addressable_shards[0].data.size == kernel.size // 2
+    encoder = InstructionEncoder(networks, tiny_files())
+    for ours, theirs in zip(encoder(pictures[:2], INSTRUCTIONS[:2]), features, strict=True):
+        assert relative_error(ours, theirs[:2]) < 1e-5
 
 
 def test_picture_and_instruction_both_count(encoder, pictures, features):
@@ -121,7 +154,7 @@ def test_line_breaks_are_taken_out_and_no_instruction_is_one_too(encoder):
 def test_an_instruction_beyond_the_window_is_left_out_and_said(encoder, pictures):
     long = "paint " * 100
     assert encoder.prompts([long, "a"]).too_long.tolist() == [True, False]
-    with pytest.warns(UserWarning, match=r"instruction 'paint paint .* 244 tokens .* fewer words"):
+    with pytest.warns(UserWarning, match=r"instruction 'paint paint .* 256 tokens .* fewer words"):
         cut = encoder(pictures[:1], [long])
     assert np.isfinite(np.asarray(cut.text_states)).all()
     with warnings.catch_warnings():
@@ -211,3 +244,74 @@ def test_a_network_of_the_releases_size_without_templates_warns(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         InstructionEncoder(encoder, tiny_files())
+
+
+SHORT = Templates("s", (Pair("Draw [cap]:", "car is [img]."),))
+ITEMS = [f"item {number}" for number in range(6)]
+
+
+def _speaking(*more):
+    """An encoder whose language model says the template's reply, and what it is told besides."""
+    tokenizer = tiny_tokenizer(3)
+    width = state_width(tokenizer)
+    made = {"compute": Compute(), "rngs": make_rngs(0)}
+    vision = CLIPVisionConfig(
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=1,
+        image_size=4,
+        patch_size=2,
+    )
+    qformer = QFormerConfig(
+        query_length=5,
+        hidden_size=12,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        encoder_width=width,
+    )
+    bim = BIMConfig(text_width=12, embedding_dim=8, num_heads=2, mlp_dim=8, out_channels=4)
+    given = PromptWriter(tokenizer, SHORT, PromptSizes(48, 4)).edits(["red"], ["red"], [0])
+    return SmartEditEncoder(
+        speaker(tokenizer, (None, given), *more),
+        CLIPPatchEncoder(vision, **made),
+        Projector(ProjectorConfig(mm_hidden_size=8, hidden_size=width), **made),
+        QFormer(qformer, **made),
+        BIM(bim, **made),
+    )
+
+
+def test_a_sampled_reply_that_is_the_templates_gives_its_condition(pictures):
+    networks = _speaking()
+    options = {"templates": SHORT, "text_tokens": 48}
+    forced = InstructionEncoder(networks, tiny_files(None), **options)
+    sampling = InstructionEncoder(networks, tiny_files(None), reply=ReplySettings(), **options)
+    texts = ["red", "blue house"]
+    expected = _arrays(forced(pictures[:2], texts))
+    got = _arrays(sampling(pictures[:2], texts, [1, 2], ["a", "b"]))
+    for ours, theirs in zip(got, expected, strict=True):
+        assert np.abs(ours - theirs).max() < 1e-5
+    assert relative_error(expected[0][0], expected[0][1]) > 1e-5
+    replies = sampling.replies
+    assert (replies.sampled, replies.retried, replies.teacher_forced) == (2, 0, 0)
+    assert sampling.drawn_by(1, "a") == ("1", "a") and forced.drawn_by(1, "a") == ()
+    assert sampling.hash == forced.hash
+
+
+@pytest.mark.filterwarnings("ignore:item item")
+def test_seed_and_id_alone_decide_a_sampled_reply(pictures):
+    """Half of these replies end too early; which ones, companions and order do not change."""
+    tokenizer = tiny_tokenizer(3)
+    networks = _speaking((tokenizer.image_ids[0], tokenizer.eos_id, 4.0))
+
+    def counted(rows):
+        encoder = InstructionEncoder(
+            networks, tiny_files(None), templates=SHORT, text_tokens=48, reply=ReplySettings()
+        )
+        encoder([pictures[0]] * len(rows), ["red"] * len(rows), [5] * len(rows), rows)
+        return encoder.replies.retried, encoder.replies.teacher_forced
+
+    alone = [counted([item]) for item in ITEMS]
+    assert counted(ITEMS[::-1]) == tuple(map(sum, zip(*alone, strict=True)))
+    assert 0 < sum(retried for retried, _ in alone) < len(ITEMS)

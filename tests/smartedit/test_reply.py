@@ -1,17 +1,12 @@
-import itertools
 import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from mre_jax.diffusion.noise import Stream, item_keys, stream_keys
 from mre_jax.errors import ConfigError
-from mre_jax.models.layers import Compute
-from mre_jax.models.llama import LlamaForCausalLM
-from mre_jax.models.llama_config import LlamaConfig
 from mre_jax.models.splice import image_token_states, splice_image
 from mre_jax.smartedit.prompt import PromptSizes, PromptWriter
 from mre_jax.smartedit.reply import (
@@ -22,6 +17,7 @@ from mre_jax.smartedit.reply import (
 )
 from mre_jax.smartedit.templates import Pair, Templates
 from tests.parity import relative_error
+from tests.smartedit.speaker import speaker, state_width
 from tests.smartedit.tiny_tokenizer import tiny_tokenizer
 
 PATCHES = 3
@@ -45,42 +41,7 @@ def prompts(tokenizer):
 
 @pytest.fixture(scope="module")
 def features(tokenizer):
-    return jnp.asarray(np.random.default_rng(0).normal(size=(2, PATCHES, _width(tokenizer))))
-
-
-def _width(tokenizer):
-    return tokenizer.size + tokenizer.size % 2
-
-
-def _speaker(tokenizer, prompts, *more):
-    """A random decoder whose next token follows from the last: here, the template's reply.
-
-    Args:
-        more: (token, following, logit) besides.
-    """
-    width = _width(tokenizer)
-    config = LlamaConfig(
-        vocab_size=tokenizer.size,
-        hidden_size=width,
-        intermediate_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=1,
-        max_position_embeddings=96,
-    )
-    model = LlamaForCausalLM(config, compute=Compute(), rngs=nnx.Rngs(0))
-    # A token is one axis of the states, which the layers hardly turn.
-    model.model.embed_tokens.embedding[...] = jnp.eye(tokenizer.size, width) * 20
-    _, given = prompts
-    head = np.zeros((width, tokenizer.size), np.float32)
-    ids, start = given.input_ids[0], int((given.labels[0] >= 0).argmax())
-    reply = ids[start - 1 : given.lengths[0]]
-    assert len(set(reply.tolist())) == len(reply)
-    for token, following in itertools.pairwise(reply):
-        head[token, following] = 4
-    for token, following, logit in more:
-        head[token, following] = logit
-    model.lm_head.kernel[...] = jnp.asarray(head)
-    return model
+    return jnp.asarray(np.random.default_rng(0).normal(size=(2, PATCHES, state_width(tokenizer))))
 
 
 def _keys(seeds=(0, 0), items=ITEMS):
@@ -98,7 +59,7 @@ def test_the_states_of_a_sampled_reply_are_those_of_the_same_reply_given(
     tokenizer, prompts, features
 ):
     asked, given = prompts
-    model = _speaker(tokenizer, prompts)
+    model = speaker(tokenizer, prompts)
     expected = teacher_forced_states(model, given, features)
     reply = _sample(model, asked, features, tokenizer, temperature=0.0)
     assert reply.complete.all()
@@ -115,7 +76,7 @@ def test_forced_states_are_of_the_picture_the_text_and_the_reply_so_far(
     tokenizer, prompts, features
 ):
     _, given = prompts
-    model = _speaker(tokenizer, prompts)
+    model = speaker(tokenizer, prompts)
     embedded = np.array(model.model.embed_tokens(jnp.asarray(given.input_ids)))
     for row, start in enumerate(given.image_start):
         embedded[row, start : start + PATCHES] = features[row]
@@ -139,14 +100,14 @@ def test_forced_states_are_of_the_picture_the_text_and_the_reply_so_far(
 def test_a_reply_without_its_image_tokens_in_order_is_incomplete(
     tokenizer, prompts, features, wrong
 ):
-    model = _speaker(tokenizer, prompts, wrong(tokenizer))
+    model = speaker(tokenizer, prompts, wrong(tokenizer))
     reply = _sample(model, prompts[0], features, tokenizer, temperature=0.0)
     assert not reply.complete.any()
 
 
 def test_a_reply_that_is_cut_is_incomplete(tokenizer, prompts, features):
     asked, given = prompts
-    model = _speaker(tokenizer, prompts)
+    model = speaker(tokenizer, prompts)
     needed = int(given.lengths[0] - asked.lengths[0]) - 1
     for tokens, complete in ((needed, True), (needed - 1, False)):
         reply = _sample(model, asked, features, tokenizer, temperature=0.0, max_new_tokens=tokens)
@@ -157,7 +118,7 @@ def test_a_reply_that_is_cut_is_incomplete(tokenizer, prompts, features):
 def wavering(tokenizer, prompts):
     """Ends after the first image token about as often as it goes on."""
     first = tokenizer.image_ids[0]
-    return _speaker(tokenizer, prompts, (first, tokenizer.eos_id, 4.0))
+    return speaker(tokenizer, prompts, (first, tokenizer.eos_id, 4.0))
 
 
 def test_a_sampled_reply_is_its_items_own(tokenizer, prompts, features, wavering):
@@ -184,7 +145,7 @@ def test_a_sampled_reply_is_its_items_own(tokenizer, prompts, features, wavering
 def test_temperature_divides_the_logits(tokenizer, prompts, features):
     """exp(4 / temperature) to 1 is the chance of going on; the states' axis has length 1 here."""
     first = tokenizer.image_ids[0]
-    model = _speaker(tokenizer, prompts, (first, tokenizer.eos_id, 3.9))
+    model = speaker(tokenizer, prompts, (first, tokenizer.eos_id, 3.9))
     items = [f"{number}" for number in range(40)]
     asked = type(prompts[0])(*(np.repeat(field[:1], 40, axis=0) for field in prompts[0]))
     shown = jnp.repeat(features[:1], 40, axis=0)
@@ -216,7 +177,7 @@ def test_a_spoilt_reply_is_tried_again_and_then_given(tokenizer, prompts, featur
 def test_a_model_that_never_draws_takes_the_templates_replies(tokenizer, prompts, features):
     asked, given = prompts
     first = tokenizer.image_ids[0]
-    model = _speaker(tokenizer, prompts, (first, tokenizer.eos_id, 20.0))
+    model = speaker(tokenizer, prompts, (first, tokenizer.eos_id, 20.0))
     sampler = ReplySampler(model, tokenizer, ReplySettings(max_new_tokens=12))
     with pytest.warns(UserWarning, match="item [ab]: .*2 times") as warned:
         states = sampler(asked, given, features, [0, 0], ITEMS)
@@ -227,7 +188,7 @@ def test_a_model_that_never_draws_takes_the_templates_replies(tokenizer, prompts
 
 
 def test_more_tokens_than_the_decoder_has_positions_are_refused(tokenizer, prompts, features):
-    model = _speaker(tokenizer, prompts)
+    model = speaker(tokenizer, prompts)
     with pytest.raises(ConfigError, match="max_position_embeddings"):
         _sample(model, prompts[0], features, tokenizer, max_new_tokens=96)
 

@@ -7,14 +7,24 @@ import pytest
 from flax import nnx
 from jax.sharding import AbstractMesh
 
+from mre_jax.models.adapted_llama import AdaptedLlama, AdaptedLlamaConfig
+from mre_jax.models.bim import BIM, BIMConfig
+from mre_jax.models.clip_vision import CLIPPatchEncoder, CLIPVisionConfig
 from mre_jax.models.layers import Compute, make_rngs
+from mre_jax.models.llama_config import LlamaConfig
+from mre_jax.models.lora import LoRAConfig
+from mre_jax.models.projector import Projector, ProjectorConfig
+from mre_jax.models.qformer import QFormer, QFormerConfig
 from mre_jax.models.unet import UNet, UNetConfig
-from mre_jax.training.config import load_config
+from mre_jax.training.config import OBJECTIVES, load_config
 from mre_jax.training.optimizer import make_optimizer
 from mre_jax.training.parallel import AXES, Layout
 from mre_jax.training.state import Network, abstract_state
+from mre_jax.training.trained import TrainedNetworks
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*.yaml"))
+STAGES = [path for path in CONFIGS if "_stage" in path.stem]
+ALONE = [path for path in CONFIGS if path not in STAGES]  # the UNet is
 SD15 = 859_532_484  # an editor's UNet, as the public checkpoint has it
 
 # What the rows of each table may differ in, beside their names.
@@ -115,7 +125,7 @@ def test_the_released_form_is_that_of_the_public_checkpoint():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ALONE, ids=lambda path: path.stem)
 def test_networks_and_shardings_build_at_full_size(path):
     config = load_config(path)
     unet = unet_of(config)
@@ -136,6 +146,62 @@ def test_networks_and_shardings_build_at_full_size(path):
         parts = layout.mesh.size
         assert whole / parts <= chip < 1.05 * whole / parts
         assert config.data.batch_size % (config.optimizer.accumulation * parts) == 0
+
+
+# What each stage trains of SmartEdit-7B: the official counts.
+NEW_ROWS = 2 * 35 * 4096
+TRAINED = {
+    "smartedit_stage1": 64_955_904 + 59_136 + NEW_ROWS,
+    "smartedit_stage2a": SD15 + 64_955_904 + 59_136 + 4_194_304 + NEW_ROWS,
+    "smartedit_stage2b": SD15 + 64_955_904 + 59_136 + 4_194_304 + NEW_ROWS + 29_211_200,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", STAGES, ids=lambda path: path.stem)
+def test_stages_build_at_full_size_with_the_official_counts(path):
+    config = load_config(path)
+    networks = seven_billion(config)
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    for shape in ((1, 1), (16, 1), (8, 4)):
+        layout = Layout.of(config.mesh, AbstractMesh(shape, AXES))
+        state = abstract_state(networks.abstract, optimizer, layout, ema=False)
+        leaves = jax.tree.leaves(state)
+        whole = sum(4 * int(np.prod(leaf.shape)) for leaf in leaves)
+        # Parameters and two moments, float32, of what is trained alone.
+        assert whole == pytest.approx(12 * TRAINED[path.stem], rel=1e-6)
+        chip = sum(4 * int(np.prod(leaf.sharding.shard_shape(leaf.shape))) for leaf in leaves)
+        parts = layout.mesh.size
+        assert whole / parts <= chip < 1.05 * whole / parts
+        assert config.data.batch_size % (config.optimizer.accumulation * parts) == 0
+        # The frozen language model is split over fsdp.
+        frozen = [networks.networks["llm"].abstract[n] for n in networks.frozen_names("llm")]
+        total = sum(int(np.prod(leaf.shape)) for leaf in frozen)
+        held = sum(int(np.prod(layout.compute(x).shard_shape(x.shape))) for x in frozen)
+        assert total == 6_738_415_616 + 2 * 35 * 4096 + (
+            0 if "adapters" in config.model.trained else 4_194_304
+        )
+        assert held < 1.01 * total / shape[1]
+
+
+def seven_billion(config):
+    made = {
+        "unet": (UNet, UNetConfig(in_channels=8)),
+        "llm": (AdaptedLlama, AdaptedLlamaConfig(LlamaConfig(vocab_size=32035), LoRAConfig())),
+        "vision": (CLIPPatchEncoder, CLIPVisionConfig()),
+        "projector": (Projector, ProjectorConfig()),
+        "qformer": (QFormer, QFormerConfig()),
+        "bim": (BIM, BIMConfig()),
+    }
+    networks = {
+        name: Network.of(abstract(*made[name])) for name in OBJECTIVES[config.loss.objective]
+    }
+    return TrainedNetworks(networks, config.model.trained, 35)
+
+
+@functools.lru_cache
+def abstract(network, sizes):
+    return nnx.eval_shape(lambda: network(sizes, compute=Compute(), rngs=make_rngs(0)))
 
 
 def keys_of(table):

@@ -50,7 +50,7 @@ def measured(config, devices, change=lambda state: state):
     loader = dataclasses.replace(
         open_held_out(config, training), tokenize=Truncation(start.tokenizer)
     )
-    loss = make_loss(config, start.unet, start.encoders, start.schedule, layout)
+    loss = make_loss(config, start.networks, start.encoders, start.schedule, layout)
     state = fresh_state(start.params, make_optimizer(config.optimizer, 6), layout, ema=True)
     with jax.set_mesh(mesh):
         return HeldOutLoss(config, loader, loss, start.frozen, layout)(change(state))

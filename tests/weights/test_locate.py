@@ -145,6 +145,30 @@ def test_the_raw_weights_are_fetched_where_they_are_asked_for():
     assert needed_files(run, "raw") == [*run[:3]]
 
 
+def test_of_one_component_the_others_weights_are_not_fetched():
+    """13 GB of language model are not copied from a bucket for a UNet's sake."""
+    files = ["llm/config.json", "llm/model.safetensors", *SAFE, *SMALL]
+    needed = needed_files(files, components=("unet",))
+    assert sorted(needed) == sorted(["llm/config.json", SAFE[0], SAFE[3], *SMALL])
+
+
+def test_the_official_release_of_smartedit_is_fetched_with_what_lies_beside_it():
+    there = [
+        "LLM-15000/adapter_model.bin",
+        "LLM-15000/adapter_config.json",
+        "embeddings_qformer/checkpoint-15000_embeddings_qformer.bin",
+        "modulate-15000/adapter_model.bin",
+        "unet-15000/adapter_model.bin",
+        "tokenizer.model",
+        "clip/config.json",
+        "clip/model.safetensors",
+        *SAFE[1:],
+        *SMALL,
+    ]
+    others = ["README.md", "clip/pytorch_model.bin", "LLM-15000/optimizer.pt", "log/a/model.bin"]
+    assert sorted(needed_files([*there, *others])) == sorted(there)
+
+
 def test_our_own_form_is_fetched_whole():
     files = ["unet/config.json", "unet/tensors.json", "unet/orbax/_METADATA", "unet/orbax/d/1"]
     assert sorted(needed_files(files)) == sorted(files)

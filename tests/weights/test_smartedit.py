@@ -13,10 +13,12 @@ from mre_jax.weights.files.source import PickledFile, open_tensors
 from mre_jax.weights.model import Component
 from mre_jax.weights.names.rule import load
 from mre_jax.weights.opening import model_at
+from mre_jax.weights.smartedit_release import official_tensors
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
+from tests.smartedit.tiny_tokenizer import tiny_model  # noqa: E402
 from tests.weights import tiny, tiny_release  # noqa: E402
 
 FILES = {
@@ -43,7 +45,9 @@ def folder(release, base, tmp_path_factory):
     target = tmp_path_factory.mktemp("converted") / "smartedit"
     report = tiny.convert(release, target, base=base, verify=True)
     assert report.kind == "smartedit" and report.fits_pytorch
-    assert report.notes[-1] == "llm, vision, projector, qformer, bim not compared with PyTorch"
+    assert report.notes[-1].startswith("qformer, bim: not compared")
+    compared = {name.split(".")[0] for name in report.relative_error}
+    assert compared == {"unet", "vae", "text_encoder", "llm", "vision", "projector"}
     return target
 
 
@@ -61,8 +65,8 @@ def _require_equal(source, place):
 def test_a_release_survives_our_folder_bit_for_bit(release, folder):
     with model_at(folder) as model:
         assert model.kind == "smartedit"
-        assert model.files["llm_tokenizer/tokenizer.model"] == b"pieces"
-        made = smartedit.official_tensors(model.components)
+        assert model.files["llm_tokenizer/tokenizer.model"] == tiny_model()
+        made = official_tensors(model.components)
         assert made.keys() == FILES.keys()
         for kind, source in made.items():
             _require_equal(source, release / FILES[kind])
@@ -128,7 +132,7 @@ def test_full_sizes_have_the_key_counts_of_the_published_files(sizes, counts):
     parts = {
         name: Component(name, config, b"", _Names(name, config)) for name, config in configs.items()
     }
-    made = smartedit.official_tensors(parts)
+    made = official_tensors(parts)
     assert tuple(len(made[kind].tensors) for kind in FILES) == counts
 
 
@@ -177,7 +181,7 @@ def test_all_that_is_missing_or_unknown_is_named_in_one_error(tmp_path):
 
 def test_a_stray_embedding_in_the_qformers_file_is_left_out(tmp_path):
     name = "model.base_model.model.embed_tokens.weight"
-    strange = {**tiny_release.joined(), name: torch.zeros(60, 32)}
+    strange = {**tiny_release.joined(), name: torch.zeros(tiny_release.VOCABULARY, 32)}
     release = tiny_release.write(tmp_path / "release", joined=strange)
     opened = smartedit.open_release(release)
     assert any(name in note for note in opened.notes)
@@ -201,6 +205,9 @@ def test_a_missing_part_is_named(release, tmp_path, part):
         ({"target_modules": ["k_proj"]}, ConfigError, r"adapter_config.json: target_modules"),
         ({"clip": None}, DataError, "lacks CLIP's image encoder"),
         ({"tokenizer": None}, DataError, "lacks tokenizer.model"),
+        ({"pieces": b""}, DataError, r"tokenizer.model has 0 pieces .* rows"),
+        ({"pieces": b"pieces"}, DataError, "tokenizer.model is damaged; give"),
+        ({"pieces": b"\x0a\x00" + tiny_model()}, DataError, "leaves 34 .* not 35; give"),
     ],
 )
 def test_parts_that_do_not_belong_together_are_refused(tmp_path, changes, error, message):
@@ -211,6 +218,8 @@ def test_parts_that_do_not_belong_together_are_refused(tmp_path, changes, error,
     place.write_text(json.dumps(tiny_release.ADAPTERS | adapters))
     if "clip" in changes:
         (release / "clip-vit-large-patch14" / "config.json").unlink()
+    if "pieces" in changes:
+        (release / "tokenizer.model").write_bytes(changes["pieces"])
     if "tokenizer" in changes:
         (release / "tokenizer.model").unlink()
     assert issubclass(error, MreError)

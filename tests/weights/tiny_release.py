@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 
+from tests.smartedit.tiny_tokenizer import tiny_model, tiny_tokenizer
 from tests.weights import tiny
 
-WIDTH, LAYERS, VOCABULARY, TEXT, PATCH = 32, 2, 60, 64, 32
+WIDTH, LAYERS, TEXT, PATCH = 32, 2, 64, 32
+VOCABULARY = tiny_tokenizer(32).size
 LLM = "LLM-15000/adapter_model.bin"
 JOINED = "embeddings_qformer/checkpoint-15000_embeddings_qformer.bin"
 BIM = "modulate-15000/adapter_model.bin"
@@ -128,7 +130,7 @@ def write(folder: Path, *, room: int = 0, **files: dict[str, Any]) -> Path:
         patch_size=4,
     )
     tiny.randomized(CLIPVisionModel, config).save_pretrained(folder / "clip-vit-large-patch14")
-    (folder / "tokenizer.model").write_bytes(b"pieces")
+    (folder / "tokenizer.model").write_bytes(tiny_model())
     return folder
 
 

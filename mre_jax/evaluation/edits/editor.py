@@ -56,6 +56,12 @@ class Editor:
         """Hash of the weights."""
         return self.pipeline.checkpoint
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """What decides the edits besides: the rest of `EditPipeline.provenance`."""
+        found = self.pipeline.provenance
+        return {name: value for name, value in found.items() if name != "checkpoint"}
+
     def condition(self, reward: Scores | None) -> str:
         """The name of a reward in results: "5,5,5"; "" for a checkpoint that takes none."""
         if not self.pipeline.takes_reward:

@@ -87,9 +87,9 @@ class Captions:
         llm: LlamaForCausalLM = self.networks.module("llm", params, frozen.networks)
         qformer: QFormer = self.networks.module("qformer", params, frozen.networks)
         prompts = inputs.prompts
-        states = llm.model(
-            llm.model.embed_tokens(prompts.input_ids), folded(inputs.keys, Draw.ADAPTERS)
-        )
+        # What is frozen drops nothing.
+        of_llm = folded(inputs.keys, Draw.ADAPTERS) if self.networks.trains("llm") else None
+        states = llm.model(llm.model.embed_tokens(prompts.input_ids), of_llm)
         taken = image_token_states(states, prompts.state_positions)
         of_qformer = folded(inputs.keys, Draw.QFORMER) if self.networks.trains("qformer") else None
         text = qformer(taken, None, of_qformer).astype(jnp.float32)

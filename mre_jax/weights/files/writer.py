@@ -43,6 +43,7 @@ def write_safetensors(
         for piece in _pieces(tensors, order, arrays):
             file.write(piece)
             digest.update(piece)
+            del piece  # else it would stay in memory while the next is read
     return digest.hexdigest()
 
 
@@ -103,6 +104,7 @@ def _pieces(
         if name != next(expected, None) or TensorInfo(array.shape, array.dtype) != tensors[name]:
             raise ValueError(f"the tensor {name} came out of turn or with another shape")
         yield as_bytes(array)
+        del array
     for name in expected:
         raise ValueError(f"the tensor {name} was announced and did not come")
 

@@ -71,8 +71,8 @@ def load(
 ) -> Module:
     """A module with the structure of `module` and the values of `source`.
 
-    Tensors are read, converted and placed one by one, so the peak is the module itself and the
-    largest of them.
+    Each tensor is read once, converted and placed before the next, part by part where it is split,
+    so the peak on the host is the largest of them beside what stays there.
 
     Args:
         module: abstract, from `nnx.eval_shape`.
@@ -90,8 +90,8 @@ def load(
     values = {}
     for name, array in stream(expected_tensors(module), source):
         wanted = array.dtype if as_stored is not None and as_stored(name) else jnp.dtype(dtype)
-        ours = np.asarray(from_torch(paths[name], array), dtype=wanted, order="C")
-        values[paths[name]] = _placed(name, ours, placement)
+        values[paths[name]] = _placed(name, from_torch(paths[name], array), wanted, placement)
+        del array  # before the next is read
     state = nnx.from_flat_state(
         [(path, variable.replace(values[path])) for path, variable in nnx.to_flat_state(abstract)]
     )
@@ -122,17 +122,36 @@ def tensors(module: nnx.Module) -> Iterator[tuple[str, np.ndarray]]:
         yield name, source.read(name)
 
 
-def _placed(name: str, array: np.ndarray, placement: Placement | None) -> jax.Array:
+def _placed(
+    name: str, array: np.ndarray, dtype: np.dtype, placement: Placement | None
+) -> jax.Array:
+    """The array on its devices, each of whose parts is copied, sent and let go of by itself."""
     if placement is None:
-        return jnp.asarray(array)
+        return jax.block_until_ready(jnp.asarray(_copied(array, dtype)))
     if not isinstance(placement, jax.sharding.Sharding):
-        placement = placement(name, jax.ShapeDtypeStruct(array.shape, array.dtype))
-    return jax.make_array_from_callback(array.shape, placement, lambda index: array[index])
+        placement = placement(name, jax.ShapeDtypeStruct(array.shape, dtype))
+    parts = [
+        jax.block_until_ready(jax.device_put(_copied(array[index], dtype), device))
+        for device, index in placement.addressable_devices_indices_map(array.shape).items()
+    ]
+    return jax.make_array_from_single_device_arrays(array.shape, placement, parts, dtype=dtype)
+
+
+def _copied(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """A copy in C order, where a CPU device can use it as it is: it would copy any other."""
+    size = array.size * dtype.itemsize
+    room = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    copy = room[start : start + size].view(dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def _torch_axes(path: Sequence[Any], ndim: int) -> tuple[int, ...]:
     return _KERNEL_AXES[ndim] if path[-1] == "kernel" else tuple(range(ndim))
 
 
+_ALIGNMENT = 64
+"""Bytes, of XLA's buffers on a CPU."""
 _WEIGHTS = ("kernel", "scale", "embedding")
 _KERNEL_AXES = {2: (1, 0), 4: (3, 2, 0, 1)}

@@ -85,11 +85,26 @@ def stream(
             faults.blank.append(name)
         if fits:
             yield name, array
+        del array  # else it would stay in memory while the next is read
     if faults:
-        raise DataError(
-            f"{source.origin} does not fit the model: {faults}. "
-            "Check that these weights and their config.json belong together"
-        )
+        raise _misfit(source, faults)
+
+
+def require_fit(expected: Mapping[str, Any], source: TensorSource) -> None:
+    """Refuses a source that does not fit, as `stream`, by what shows without reading a tensor.
+
+    Raises:
+        DataError: listing every tensor that is missing, unexpected or misshaped.
+    """
+    if faults := compare(expected, source):
+        raise _misfit(source, faults)
+
+
+def _misfit(source: TensorSource, faults: Faults) -> DataError:
+    return DataError(
+        f"{source.origin} does not fit the model: {faults}. "
+        "Check that these weights and their config.json belong together"
+    )
 
 
 def shortened(names: list[str], limit: int = 3) -> str:

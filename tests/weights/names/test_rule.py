@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from mre_jax.errors import DataError
+from mre_jax.io.devices import split_longest
 from mre_jax.models.layers import Compute, conv, embedding, group_norm, linear, make_rngs
 from mre_jax.weights.files.source import TensorInfo, TensorSource
 from mre_jax.weights.names.rule import (
@@ -17,6 +18,7 @@ from mre_jax.weights.names.rule import (
     tensors,
     to_torch,
 )
+from tests.weights.alive import Alive
 
 NAMES = {
     "blocks.0.conv.weight": (4, 3, 1, 2),
@@ -148,6 +150,30 @@ def test_each_parameter_lands_where_its_sharding_says(abstract):
     np.testing.assert_array_equal(loaded.table.embedding[...], source.arrays["table.weight"])
     everywhere = load(module, source, placement=replicated)
     assert everywhere.table.embedding[...].sharding == replicated
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_one_tensor_is_held_while_it_is_placed_part_by_part(dtype):
+    """A language model of 13 GB goes onto chips of 16 from a host that could not hold it."""
+    mesh = jax.make_mesh((8,), ("fsdp",), axis_types=(jax.sharding.AxisType.Auto,))
+    module = nnx.eval_shape(lambda: linear(24, 16, compute=Compute(), rngs=make_rngs(0)))
+    arrays = random_tensors({"weight": (16, 24), "bias": (16,)})
+    source = Alive(Given(arrays))
+    loaded = load(
+        module,
+        source,
+        dtype=dtype,
+        placement=lambda _, leaf: split_longest(mesh, leaf.shape, ("fsdp",)),
+    )
+    assert source.most == 1 and sorted(source.reads) == ["bias", "weight"]
+    kernel = loaded.kernel[...]
+    assert kernel.sharding.spec == jax.sharding.PartitionSpec(("fsdp",))
+    assert {part.data.shape for part in kernel.addressable_shards} == {(3, 16)}
+    assert loaded.bias[...].sharding.is_fully_replicated
+    np.testing.assert_array_equal(kernel, arrays["weight"].T.astype(jnp.dtype(dtype)))
+    alone = Alive(Given(arrays))
+    load(module, alone)
+    assert alone.most == 1
 
 
 def test_everything_that_does_not_fit_is_listed_in_one_error(abstract):
