@@ -72,6 +72,8 @@ class PrepareSpec:
             process.
         base: another model for what that one lacks: tokenizer, VAE, text encoder.
         lora: a LoRA to merge into its weights, of the scale 1 or another; may be repeated.
+        templates: file of the templates that a SmartEdit's prompts are made of (default: the
+            model's own, or else this project's).
         cached: what the cache holds.
         workers: processes.
         beam: write by Apache Beam with these pipeline options, as --beam=--runner=DirectRunner;
@@ -108,6 +110,7 @@ class PrepareSpec:
     )
     base: epath.PathLike | None = field(default=None, metadata={"metavar": "MODEL"})
     lora: tuple[str, ...] = field(default=(), metadata={"metavar": "FILE[:SCALE]"})
+    templates: epath.PathLike | None = field(default=None, metadata={"metavar": "FILE"})
     cached: CacheOptions = field(default_factory=CacheOptions, metadata={"title": "cache"})
 
 
@@ -117,11 +120,14 @@ class CacheSpec:
 
     Attributes:
         folder: set of mre prepare.
-        model: model whose VAE and text encoder are asked: a model folder, a weight file, gs://...,
-            or org/name@REVISION on the hub.
+        model: model whose VAE and text encoder are asked, or a SmartEdit's own networks in the
+            latter's place: a model folder, a weight file, gs://..., or org/name@REVISION on the
+            hub.
         out: folder to fill.
         base: another model for what this one lacks: tokenizer, VAE, text encoder.
         lora: a LoRA to merge into the model's weights, of the scale 1 or another; may be repeated.
+        templates: file of the templates that a SmartEdit's prompts are made of (default: the
+            model's own, or else this project's).
         none_for_top: 'None' stands for reward texts of top scores (as the set was prepared).
         cached: what the cache holds.
     """
@@ -132,6 +138,7 @@ class CacheSpec:
     out: epath.PathLike = field(metadata={"metavar": "DIR"})
     base: epath.PathLike | None = field(default=None, metadata={"metavar": "MODEL"})
     lora: tuple[str, ...] = field(default=(), metadata={"metavar": "FILE[:SCALE]"})
+    templates: epath.PathLike | None = field(default=None, metadata={"metavar": "FILE"})
     none_for_top: bool | None = None
     cached: CacheOptions = field(default_factory=CacheOptions, metadata={"title": "cache"})
 
@@ -305,9 +312,11 @@ def _maker(
 ) -> "CacheMaker":
     from mre_jax.data.cache.maker import CacheMaker  # with the networks, which take long to import
     from mre_jax.io.devices import keep_programs
+    from mre_jax.smartedit.templates import Templates
 
     keep_programs()
-    return CacheMaker(model, options, base=spec.base, lora=spec.lora)
+    templates = None if spec.templates is None else Templates.read(spec.templates)
+    return CacheMaker(model, options, base=spec.base, lora=spec.lora, templates=templates)
 
 
 def _spread(spec: PrepareSpec) -> Spread | None:

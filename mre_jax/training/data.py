@@ -15,7 +15,7 @@ from mre_jax.data.batches.captions import CaptionFile, CaptionLoader
 from mre_jax.data.batches.loader import Loader, Reading, require_data_extra
 from mre_jax.data.batches.order import positions
 from mre_jax.data.batches.pairs import pair_up
-from mre_jax.data.cache.description import check_cache
+from mre_jax.data.cache.description import EncoderHashes, check_cache
 from mre_jax.data.records.record_source import RecordSource
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.reward.scores import PERSPECTIVES
@@ -114,6 +114,13 @@ class RunData:
         rewarded = sum(source.rewarded_count for source in sources)
         return f"{text}, {rewarded} of them with a reward"
 
+    def _hashes(self, start: Start) -> EncoderHashes:
+        """Of the encoders; of a SmartEdit without templates of its own, with the first cache's."""
+        cache = None if isinstance(self.training, CaptionLoader) else self.training.reads_cache
+        if start.hashes.prompts is not None or cache is None or cache.smartedit is None:
+            return start.hashes
+        return start.hashes._replace(prompts=cache.smartedit.prompts)
+
     def _fitted(self, loader: Loader | CaptionLoader, start: Start, truncation: Truncation) -> Any:
         """The loader, of its own class, with what reads its texts."""
         if isinstance(loader, CaptionLoader):
@@ -129,7 +136,9 @@ class RunData:
         if loader.reads_cache is not None:
             check_cache(
                 loader.sources,
-                start.hashes,
+                self._hashes(start),
+                # An objective that writes prompts asks the networks themselves.
+                instructions=start.prompts is None,
                 none_for_top=data.none_for_top,
                 perspectives=perspectives(self.config),
                 reward_cut=data.reward_cut,

@@ -138,8 +138,9 @@ class TrainedTensors(TensorSource):
 def export(spec: ExportSpec) -> ExportReport:
     """Writes the model of a run as a folder; the run is not changed, and may be under way.
 
-    All but the UNet (VAE, text encoder, tokenizer, scheduler) is that of the run's
-    `model.init_from`, or, where that is gone, what the run has kept of it.
+    All that is not trained (VAE, text encoder, tokenizer, scheduler, and what a SmartEdit has
+    before its UNet) is that of the run's `model.init_from`, or, where that is gone, what the run
+    has kept of it. Of a SmartEdit that is not enough.
 
     Raises:
         ConfigError: if the run has no such checkpoint or weights, or not that format.
@@ -172,8 +173,9 @@ def _surroundings(
     directory: RunDirectory, config: TrainConfig, base: epath.PathLike | None
 ) -> Iterator[PretrainedModel]:
     """The model that the run started from; without the UNet's tensors, if the run kept the rest."""
-    model = config.model
-    further = () if config.loss.objective == "denoising" else SMARTEDIT
+    model, record = config.model, read_record(directory.model)
+    cached = record is not None and "smartedit" in record["hashes"]
+    further = SMARTEDIT if cached or config.loss.objective != "denoising" else ()
     with contextlib.ExitStack() as stack:
         try:
             opened = model_at(
@@ -183,10 +185,14 @@ def _surroundings(
                 components=(*COMPONENTS, *further),
             )
             found = dataclasses.replace(stack.enter_context(opened), notes=())
-        except DataError:
-            record = read_record(directory.model) if base is None else None
-            if record is None or further:
-                raise  # Of what else an editor has, the run keeps nothing.
+        except DataError as error:
+            if further and base is None:
+                raise DataError(
+                    f"{error}. A run keeps no language model: name the SmartEdit that it started "
+                    "from with --base"
+                ) from None
+            if record is None or base is not None:
+                raise
             kept = stack.enter_context(model_at(directory.model, components=FROZEN))
             components = {"unet": kept_unet(record), **kept.components}
             found = dataclasses.replace(kept, components=components, notes=_note(model))

@@ -4,6 +4,9 @@ The first start reads `model.init_from`, each tensor once, and leaves in the run
 later one needs beside its checkpoint: the frozen networks, the UNet's configuration, the tokenizer
 and the schedule; in preference training also the UNet, which is the reference. A resume reads
 these, and of them only what its steps ask for.
+
+What a SmartEdit has before its UNet no step on cached features asks. It is read for its hash and
+not kept: it is 13 GB and more.
 """
 
 import dataclasses
@@ -20,12 +23,14 @@ from mre_jax.data.cache.description import EncoderHashes
 from mre_jax.data.cache.encoders import hashes_of
 from mre_jax.diffusion.native_sampler import native_sampler
 from mre_jax.diffusion.schedule import NoiseSchedule
-from mre_jax.errors import DataError
+from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.tensor_hash import TensorHash
 from mre_jax.models.clip_text import CLIPTextModel
 from mre_jax.models.unet_config import UNetConfig
 from mre_jax.models.vae import VAEConfig
+from mre_jax.smartedit.instruction_encoder import TEMPLATES_FILE
 from mre_jax.smartedit.prompt import PromptWriter
+from mre_jax.smartedit.templates import Templates
 from mre_jax.training.config import ModelConfig, TrainConfig
 from mre_jax.training.inputs import Encoders, Frozen
 from mre_jax.training.parallel import Layout
@@ -58,7 +63,7 @@ from mre_jax.training.smartedit_start import (
 )
 from mre_jax.training.state import Network, Parameters, parameters_of
 from mre_jax.training.trained import TrainedNetworks
-from mre_jax.weights.files.folder import COMPONENTS
+from mre_jax.weights.files.folder import COMPONENTS, SMARTEDIT
 from mre_jax.weights.model import Component, PretrainedModel
 from mre_jax.weights.names.rule import load
 from mre_jax.weights.opening import model_at
@@ -138,11 +143,21 @@ def load_start(config: TrainConfig, layout: Layout, required: RequiredNetworks) 
 
     Raises:
         ConfigError: if the checkpoint's reward condition is another than the configuration's, or
-            its UNet takes more channels, or it is of another kind, as flow matching.
+            its UNet takes more channels, or it is of another kind, as flow matching; or if a run
+            on the cached features of a SmartEdit would ask its language model.
         DataError: if the checkpoint is incomplete or damaged.
     """
     model, names = config.model, further_networks(config)
-    with model_at(model.init_from, base=model.base, components=(*COMPONENTS, *names)) as opened:
+    with model_at(
+        model.init_from,
+        base=model.base,
+        components=(*COMPONENTS, *names),
+        smartedit=not names,
+    ) as opened:
+        idle = [name for name in SMARTEDIT if name in opened.components and name not in names]
+        if idle:
+            _check_cached(required)
+            opened = _with_templates(opened, config)
         latents = VAEConfig.from_dict(opened.components["vae"].config).latent_channels
         check_channels(model.in_channels, latents)
         digest = TensorHash()
@@ -169,13 +184,14 @@ def load_start(config: TrainConfig, layout: Layout, required: RequiredNetworks) 
         if not alone:
             parts, again = _load_all(unet, further, networks, config, layout, digest)
             params = parts.params
-        hashes, weights = hashes_of(stored), digest.hexdigest()
+        hashes = hashes_of(_with_hashed(stored, {n: opened.components[n] for n in idle}, digest))
+        weights = digest.hexdigest()
         components = {**frozen, "unet": unet} if compares else frozen
         kept = dataclasses.replace(wide, components=components, safety_checker=None, notes=())
         record = {
             "model": deciding(model),
             "unet": dict(unet.config),
-            "hashes": hashes._asdict(),
+            "hashes": {name: made for name, made in hashes._asdict().items() if made is not None},
             "weights": weights,
             **({REFERENCE: True} if compares else {}),
             **again,
@@ -204,6 +220,8 @@ def resumed_start(
     if record is None:
         raise DataError(f"{folder}: no {RECORD} in it; see that all workers share the directory")
     hashes = EncoderHashes(**record["hashes"])
+    if hashes.smartedit is not None:
+        _check_cached(required)
     compares = config.loss.preference is not None
     with model_at(folder, components=(*FROZEN, "unet") if compares else FROZEN) as kept:
         unet = kept_unet(record)
@@ -214,6 +232,29 @@ def resumed_start(
             return start
         params = _load_unet(kept.components["unet"], config.model, layout)
         return _compared(start, params, config.model, layout)
+
+
+def _check_cached(required: RequiredNetworks) -> None:
+    """Refuses what a SmartEdit needs its language model for, which steps on a cache leave out."""
+    if required.text_encoder:
+        raise ConfigError(
+            "data.paths: the UNet of a SmartEdit is trained on cached features, and a set has "
+            "none; make them with 'mre data cache --text', and set data.cache=required"
+        )
+    if required.edits:
+        raise ConfigError(
+            "validation.every: an edit asks SmartEdit's language model, which a run on cached "
+            "features leaves out; set validation.every=0, and edit with what 'mre export' writes"
+        )
+
+
+def _with_templates(model: PretrainedModel, config: TrainConfig) -> PretrainedModel:
+    """The model with the configuration's templates in the place of its own, if there are any."""
+    if config.data.templates is None:
+        return model
+    templates = Templates.read(config.data.templates)
+    files = {**model.files, TEMPLATES_FILE: templates.text.encode()}
+    return dataclasses.replace(model, files=files)
 
 
 def _assembled(
@@ -313,6 +354,17 @@ def _joined(
     return dataclasses.replace(
         start, networks=networks, frozen=frozen, prompts=prompts, clip_side=side
     )
+
+
+def _with_hashed(
+    model: PretrainedModel, further: Mapping[str, Component], digest: TensorHash
+) -> PretrainedModel:
+    """The model with networks whose tensors are added to a digest as they are read."""
+    hashed = {
+        name: dataclasses.replace(part, source=Hashed(part.source, digest, component=name))
+        for name, part in further.items()
+    }
+    return dataclasses.replace(model, components={**model.components, **hashed})
 
 
 def _read_once(model: PretrainedModel, digest: TensorHash) -> PretrainedModel:

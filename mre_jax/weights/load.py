@@ -204,6 +204,26 @@ def from_module(name: str, module: Any, config: Mapping[str, Any]) -> Component:
     return Component(name, config, to_bytes(config), ModuleTensors(module))
 
 
+def load_instruction_encoder(
+    model: PretrainedModel,
+    *,
+    compute: Compute | None = None,
+    placement: Placement | None = None,
+) -> SmartEditEncoder:
+    """What an open SmartEdit has before its UNet; in the dtypes of `load_component`.
+
+    Args:
+        model: open with all parts of `SMARTEDIT`.
+        compute, placement: arguments of `load_component`.
+
+    Raises:
+        ConfigError: if two parts disagree on a width.
+        DataError: as `load_component`.
+    """
+    parts = (model.components[name] for name in SMARTEDIT)
+    return encoder_of({part.name: loaded(part, compute, jnp.float32, placement) for part in parts})
+
+
 def encoder_of(parts: Mapping[str, Any]) -> SmartEditEncoder:
     """SmartEdit's encoder of its networks by component, those of `SMARTEDIT`.
 

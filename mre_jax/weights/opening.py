@@ -90,6 +90,7 @@ def open_model(
     unet_config: Mapping[str, Any] | None = None,
     base: Path | None = None,
     components: Collection[str] | None = None,
+    smartedit: bool = False,
     lone: bool = True,
     loras: Sequence[OpenedLora] = (),
 ) -> PretrainedModel:
@@ -103,6 +104,7 @@ def open_model(
         unet_config: entries that replace those of the UNet's configuration.
         base: a model for what `path` lacks, local.
         components: networks to open; None is the lone one of a component's folder, else all.
+        smartedit: open SmartEdit's own beside `components`, if the model has them.
         lone: whether such a folder will do; else it is an error that names what it lacks.
         loras: to merge into these, before the UNet gets more input channels.
 
@@ -112,16 +114,21 @@ def open_model(
     """
     if weights not in (None, "ema", "raw"):
         raise ConfigError(f"weights {weights!r} is neither 'ema' nor 'raw'; None takes the average")
-    everything = (*COMPONENTS, *SMARTEDIT)
-    below = None if base is None else _open(base, None, everything)
-    opened = _open(path, weights, everything if components is None else components, below)
+    smartedit |= components is None
+    asked = COMPONENTS if components is None else components
+    names = (*asked, *(SMARTEDIT if smartedit else ()))
+    of_base = (*COMPONENTS, *(name for name in names if name in SMARTEDIT))
+    below = None if base is None else _open(base, None, of_base)
+    opened = _open(path, weights, names, below)
     if below is not None:
         opened = _completed(opened, below)
-    if components is None:
-        # Of SmartEdit's parts there are all or none.
-        further = tuple(name for name in SMARTEDIT if name in opened.components)
-        wanted = (*COMPONENTS, *(SMARTEDIT if further else ()))
-        components = tuple(opened.components) if opened.lone and lone else wanted
+    if components is None and opened.lone and lone:
+        components = tuple(opened.components)
+    elif smartedit and any(name in SMARTEDIT for name in opened.components):
+        # Of its parts there are all or none.
+        components = (*asked, *SMARTEDIT)
+    else:
+        components = asked
     for name in components:
         if name not in opened.components:
             what = _WORDS[name] if path.is_file() else f"{name}/"

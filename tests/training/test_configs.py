@@ -79,6 +79,19 @@ def test_the_last_row_of_each_table_is_the_papers_method():
         assert load_config(folder / f"{name}.yaml", ["name=same"]) == full
 
 
+def test_smartedits_reward_stage_is_that_of_instructpix2pix_on_cached_features():
+    folder = CONFIGS[0].parent
+    first, second, plain = (
+        flat(load_config(folder / f"{name}.yaml").to_dict())
+        for name in ("reward_ip2p", "smartedit_reward", "smartedit_plain")
+    )
+    apart = {key for key in first if differs(first, second, key)}
+    assert apart == {"name", "model.init_from", "data.paths", "data.cache", "data.flip"}
+    assert (second["data.cache"], second["data.flip"]) == ("required", 0)
+    varied = {key for key in second.keys() | plain.keys() if differs(second, plain, key)}
+    assert {key for key in varied if not key.startswith("model.reward")} == {"name"}
+
+
 def test_what_conditioning_is_compared_with_trains_on_the_scores_and_reads_no_reward():
     folder = CONFIGS[0].parent
     filtering = load_config(folder / "compared_filtering.yaml")

@@ -1,6 +1,7 @@
 """What a prepared set says of the latents and text states that its records hold.
 
-A cache holds for the plain resize of whole pictures, as it is and mirrored. It is known by the
+A cache holds for the plain resize of whole pictures, as it is and mirrored; with SmartEdit's
+features, which are of a picture and not of its mirror image, as it is alone. It is known by the
 weights that made it, so that training on others refuses it.
 """
 
@@ -21,7 +22,7 @@ from mre_jax.reward.text import CUTS, reward_parts
 MODES = ("auto", "required", "never")
 DTYPES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 LATENTS = ("original", "edited_mean", "edited_logvar")
-"""The fields of `Cached` that are kept twice: of the picture, and of its mirror image."""
+"""The fields of `Cached` that are kept of the picture, and of its mirror image."""
 
 KEPT, THUMBNAILS = "kept", "thumbnails"
 _KEY = "cache"
@@ -35,7 +36,9 @@ class CacheOptions:
     Attributes:
         dtype: dtype of what is kept.
         text: keep the states of instruction and reward text too: 237 kB an example for Stable
-            Diffusion 1.5, where latents take 49.
+            Diffusion 1.5, where latents take 49. Of a SmartEdit the former are what it makes of
+            picture and instruction, with its image features beside them: 164 kB more, and latents
+            take 25, as nothing is mirrored.
         perspectives: perspectives of the reward text.
         reward_cut: what goes of a reward text that is too long: its end, or of each perspective
             what goes beyond its share.
@@ -74,11 +77,17 @@ class EncoderHashes(NamedTuple):
         vae: SHA-256 of the weights of the half that encodes.
         text_encoder: SHA-256 of the weights; None if texts do not matter.
         tokenizer: SHA-256 of the token ids of some texts; likewise.
+        smartedit: SHA-256 of SmartEdit's own weights and the language model's tokenizer; None of
+            another editor.
+        prompts: SHA-256 of that tokenizer and the templates; None where the model has none of its
+            own.
     """
 
     vae: str
     text_encoder: str | None = None
     tokenizer: str | None = None
+    smartedit: str | None = None
+    prompts: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +122,25 @@ class TextCache:
 
 
 @dataclasses.dataclass(frozen=True)
+class SmartEditCache:
+    """What SmartEdit makes of pictures and instructions, in the place of the instructions' states.
+
+    Attributes:
+        encoder: hash by `EncoderHashes.smartedit`.
+        prompts: hash by `EncoderHashes.prompts`, of the templates that were taken.
+        tokens: number of states of every instruction.
+        width: width of a state.
+        image_features: height, width and channels of v', at the grid of the patches.
+    """
+
+    encoder: str
+    prompts: str
+    tokens: int
+    width: int
+    image_features: tuple[int, int, int]
+
+
+@dataclasses.dataclass(frozen=True)
 class Cache:
     """The cached features of a set; in the manifest as `settings.cache`.
 
@@ -125,6 +153,7 @@ class Cache:
         text: None if no text states are there.
         pictures: "kept", or "thumbnails" where only small ones are left.
         platform: platform of the devices that made it, which round differently.
+        smartedit: None of another editor, or if no text states are there.
 
     Raises:
         ConfigError: if a value is out of range.
@@ -138,6 +167,7 @@ class Cache:
     text: TextCache | None = None
     pictures: str = KEPT
     platform: str = "cpu"
+    smartedit: SmartEditCache | None = None
 
     def __post_init__(self) -> None:
         Augmentation(self.resolution, filter=self.filter)
@@ -160,8 +190,12 @@ class Cache:
             text = content["text"]
             if text is not None:
                 text = TextCache(**{**text, "perspectives": tuple(text["perspectives"])})
-            height, width, channels = map(int, content["latents"])
-            return cls(**{**content, "text": text, "latents": (height, width, channels)})
+            smartedit = content.get("smartedit")
+            if smartedit is not None:
+                grid = _grid(smartedit["image_features"])
+                smartedit = SmartEditCache(**{**smartedit, "image_features": grid})
+            typed = {"text": text, "latents": _grid(content["latents"]), "smartedit": smartedit}
+            return cls(**{**content, **typed})
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"{manifest.name}: the manifest's cache is not one of this version ({error}); make "
@@ -169,8 +203,14 @@ class Cache:
             ) from None
 
     def settings(self) -> dict[str, Any]:
-        """What `of` reads: entries of a manifest's settings."""
-        return {_KEY: dataclasses.asdict(self)}
+        """What `of` reads: entries of a manifest's settings.
+
+        Those of the first editor's are as they were before there was a second.
+        """
+        content = dataclasses.asdict(self)
+        if self.smartedit is None:
+            del content["smartedit"]
+        return {_KEY: content}
 
     @property
     def options(self) -> CacheOptions:
@@ -188,12 +228,19 @@ class Cache:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes by field of `Cached`, in one record; latents have [plain, mirrored] first."""
-        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(LATENTS, (2, *self.latents))
+        """Shapes by field of `Cached`, in one record; latents have [plain, mirrored] first.
+
+        With SmartEdit's features they have [plain].
+        """
+        views = 2 if self.smartedit is None else 1
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(LATENTS, (views, *self.latents))
         if self.text is not None:
             states = (self.text.tokens, self.text.width)
             shapes |= {"instruction_states": states, "reward_states": states}
             shapes["reward_pooled"] = (self.text.width,)
+        if self.smartedit is not None:
+            shapes["instruction_states"] = (self.smartedit.tokens, self.smartedit.width)
+            shapes["image_features"] = self.smartedit.image_features
         return shapes
 
     @property
@@ -207,6 +254,9 @@ class Cache:
         texts = "no text states"
         if self.text is not None:
             texts = f"text states {self.text.tokens}x{self.text.width} by {_short(self.text)}"
+        if self.smartedit is not None:
+            grid = "x".join(map(str, self.smartedit.image_features))
+            texts += f", image features {grid} by SmartEdit {self.smartedit.encoder[:12]}"
         return (
             f"latents {latents} in {self.dtype} of {self.resolution} px ({self.filter}) by VAE "
             f"{self.vae[:12]}; {texts}; pictures {self.pictures}; {self.record_bytes / 1e3:.1f} kB "
@@ -264,6 +314,7 @@ def check_cache(
     sets: Sequence[Set],
     hashes: EncoderHashes,
     *,
+    instructions: bool = True,
     none_for_top: bool = True,
     perspectives: Sequence[str] = PERSPECTIVES,
     reward_cut: str = "end",
@@ -273,25 +324,34 @@ def check_cache(
     Args:
         sets: sets that are read by their cache.
         hashes: `mre_jax.data.cache.encoders.hashes_of` of the model that is trained.
+        instructions: whether what is cached of the instructions is read.
         none_for_top, perspectives: arguments of `reward_parts` in the training.
         reward_cut: argument of `join_rewards` in the training.
 
     Raises:
         ConfigError: naming the set, both hashes or settings, and the remedy.
     """
+    # A run on the features of a SmartEdit has nothing that would read pictures in their stead.
+    remedy = _REMEDY if hashes.smartedit is None else "make it again with 'mre data cache --text'"
     for one in sets:
         if one.cache is None:
             continue
-        pairs: list[tuple[str, str, str | None]] = [("VAE", one.cache.vae, hashes.vae)]
+        pairs: list[tuple[str, str | None, str | None]] = [("VAE", one.cache.vae, hashes.vae)]
         text = one.cache.text
         if text is not None:
             pairs.append(("text encoder", text.text_encoder, hashes.text_encoder))
             pairs.append(("tokenizer", text.tokenizer, hashes.tokenizer))
+        if text is not None and instructions:
+            smartedit = one.cache.smartedit
+            pairs.append(("SmartEdit", smartedit and smartedit.encoder, hashes.smartedit))
+            if smartedit is not None and hashes.prompts is not None:
+                pairs.append(("set of templates", smartedit.prompts, hashes.prompts))
         for name, made, wanted in pairs:
             if made != wanted:
                 raise ConfigError(
-                    f"{one.path}: its cache was made by another {name} ({made[:12]}) than this "
-                    f"model's ({(wanted or 'none')[:12]}); {_REMEDY}"
+                    f"{one.path}: its cache was made by another {name} "
+                    f"({(made or 'none')[:12]}) than this model's ({(wanted or 'none')[:12]}); "
+                    f"{remedy}"
                 )
         if text is None:
             continue
@@ -308,6 +368,11 @@ def check_cache(
 
 
 def _check_fits(one: Set, cache: Cache, augmentation: Augmentation) -> None:
+    if cache.smartedit is not None and augmentation.flip:
+        raise ConfigError(
+            f"{one.path}: its cache holds what SmartEdit makes of pictures, not of their mirror "
+            f"images, and data.flip is {augmentation.flip:g}; set data.flip=0"
+        )
     if augmentation.crops:
         asks = f"resize={augmentation.resize_to}"
         if augmentation.fit == "crop":
@@ -331,6 +396,11 @@ def _difference(first: Cache, other: Cache) -> str:
     mine, its = dataclasses.asdict(first), dataclasses.asdict(other)
     apart: Mapping[str, Any] = {"pictures": None, "platform": None}
     return next((name for name in mine if name not in apart and mine[name] != its[name]), "")
+
+
+def _grid(sizes: Sequence[int]) -> tuple[int, int, int]:
+    height, width, channels = map(int, sizes)
+    return height, width, channels
 
 
 def _short(text: TextCache) -> str:

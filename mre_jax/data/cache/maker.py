@@ -14,7 +14,14 @@ from jaxtyping import Array, Int32, UInt8
 from PIL import Image
 
 from mre_jax.data.batches.augment import Augmentation, augment
-from mre_jax.data.cache.description import KEPT, THUMBNAILS, Cache, CacheOptions, TextCache
+from mre_jax.data.cache.description import (
+    KEPT,
+    THUMBNAILS,
+    Cache,
+    CacheOptions,
+    SmartEditCache,
+    TextCache,
+)
 from mre_jax.data.cache.encoders import CacheEncoders, tokenize_quietly
 from mre_jax.data.cache.features import Rounding, pack
 from mre_jax.data.records.example import Features
@@ -22,6 +29,7 @@ from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError
 from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.reward.text import Parts, join_rewards, reward_parts
+from mre_jax.smartedit.templates import Templates
 from mre_jax.weights.lora import Loras
 
 THUMBNAIL = 64
@@ -45,6 +53,7 @@ class CacheMaker:
         *,
         base: epath.PathLike | None = None,
         lora: Loras = (),
+        templates: Templates | None = None,
     ):
         """Loads the encoders; what had to be changed or assumed is said in warnings.
 
@@ -54,6 +63,7 @@ class CacheMaker:
             devices: devices that share the work; by default all of this host.
             base: a model for what `model` lacks.
             lora: LoRA files to merge into the text encoder, as `load_component` takes them.
+            templates: of a SmartEdit's prompts, in the place of the model's own.
 
         Raises:
             ConfigError: if the options do not fit the model.
@@ -65,7 +75,12 @@ class CacheMaker:
             )
         self._options = options
         self._encoders = CacheEncoders(
-            model, text=options.text, base=base, lora=lora, devices=devices
+            model,
+            text=options.text,
+            base=base,
+            lora=lora,
+            templates=templates,
+            devices=devices,
         )
         downscale = self._encoders.downscale
         if options.resolution % downscale:
@@ -82,6 +97,7 @@ class CacheMaker:
             text=self._text_cache(),
             pictures=THUMBNAILS if options.drop_pictures else KEPT,
             platform=jax.default_backend(),
+            smartedit=self._smartedit_cache(),
         )
         self._forget()
 
@@ -132,24 +148,54 @@ class CacheMaker:
             reward_cut=self._options.reward_cut,
         )
 
+    def _smartedit_cache(self) -> SmartEditCache | None:
+        encoders = self._encoders
+        if encoders.instructions is None or encoders.tokenizer is None:
+            return None
+        networks = encoders.instructions.encoder
+        states, vision = networks.qformer.config, networks.vision.config
+        side = vision.image_size // vision.patch_size
+        text = states.query_length, states.hidden_size
+        image = side, side, networks.bim.config.out_channels
+        empty = encoders.tokenizer.length, encoders.text_width
+        if text != empty:
+            raise ConfigError(
+                f"SmartEdit's {text[0]} states of width {text[1]} cannot stand in the place of the "
+                f"text encoder's {empty[0]} of width {empty[1]}; take both from one model"
+            )
+        return SmartEditCache(
+            str(encoders.hashes.smartedit), str(encoders.hashes.prompts), *text, image
+        )
+
     def _forget(self) -> None:
         self._rounding, self._texts = Rounding(), 0
         self._cut = {"instruction": 0, "reward_text": 0}
 
     def _start(self, batch: list[Triplet], size: int, pool: ThreadPoolExecutor) -> dict[str, Array]:
         """Has a batch encoded that is filled up to `size`, so that one program serves all."""
-        pixels, ids = np.stack(list(pool.map(self._pixels, batch))), self._ids(batch)
-        return self._encoders(_filled(pixels, size), None if ids is None else _filled(ids, size))
-
-    def _pixels(self, triplet: Triplet) -> UInt8[np.ndarray, "2 H W 3"]:
-        return np.stack(
-            [
-                augment(image, self._augmentation, top=0, left=0, mirror=False)
-                for image in triplet.images()
-            ]
+        pixels, seen = zip(*pool.map(self._pixels, batch), strict=True)
+        ids = self._ids(batch)
+        arrays = self._encoders(
+            _filled(np.stack(pixels), size), None if ids is None else _filled(ids, size)
         )
+        if (encoder := self._encoders.instructions) is None:
+            return arrays
+        prompts = encoder.prompts([triplet.instruction for triplet in batch])
+        self._cut["instruction"] += int(prompts.too_long.sum())
+        text, image = encoder.encode(prompts, np.stack(seen))
+        return {**arrays, "instruction_states": text, "image_features": image}
 
-    def _ids(self, batch: list[Triplet]) -> Int32[np.ndarray, "b 2 t"] | None:
+    def _pixels(
+        self, triplet: Triplet
+    ) -> tuple[UInt8[np.ndarray, "2 H W 3"], UInt8[np.ndarray, "s s 3"] | None]:
+        """Original and edited picture for the VAE, and the original for SmartEdit's CLIP."""
+        images, encoder = triplet.images(), self._encoders.instructions
+        pixels = [
+            augment(image, self._augmentation, top=0, left=0, mirror=False) for image in images
+        ]
+        return np.stack(pixels), None if encoder is None else encoder.clip_pixels(images[:1])[0]
+
+    def _ids(self, batch: list[Triplet]) -> Int32[np.ndarray, "b n t"] | None:
         tokenizer = self._encoders.tokenizer
         if tokenizer is None:
             return None
@@ -160,8 +206,8 @@ class CacheMaker:
             ),
         }
         ids = []
-        for name, column in texts.items():
-            rows, cut = tokenize_quietly(tokenizer, column)
+        for name in self._encoders.texts:
+            rows, cut = tokenize_quietly(tokenizer, texts[name])
             ids.append(rows)
             self._cut[name] += cut
         self._texts += len(batch)
