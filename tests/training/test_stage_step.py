@@ -19,7 +19,7 @@ def whole():
 def test_the_parts_of_a_batch_do_not_matter(whole):
     """The language model's mean is over the tokens of all parts, whose counts differ; and what an
     example drops is its own."""
-    run = TinyStage(devices=2, optimizer__accumulation=2)
+    run = TinyStage(devices=4, mesh__fsdp=2, optimizer__accumulation=2)
     state, metrics = run.step(run.state(), stage_batch(0))
     assert metrics.parts.keys() == {"diffusion_loss", "language_loss"}
     for name, value in whole[1].parts.items():
