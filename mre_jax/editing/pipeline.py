@@ -239,6 +239,8 @@ class EditPipeline:
         )
         for note in model.notes:
             warnings.warn(f"{path}: {note}", stacklevel=2)
+        if split_llm and model.instruction_encoder is None:
+            raise ConfigError(f"{path} has no language model: leave split_llm out")
         model.vae.tiling = vae_tiling
         pipeline = cls(model, templates=read, reply=reply)
         pipeline.mesh = mesh

@@ -269,8 +269,9 @@ def test_an_instruction_with_a_tokens_name_is_refused_before_any_work(pipeline, 
 
 
 def test_templates_and_replies_need_a_language_model(plain_torch, plain_folder, tmp_path):
-    for options in ({"reply": "sampled"}, {"templates": write_templates(tmp_path / "t.txt")}):
-        with pytest.raises(ConfigError, match="has no language model: leave templates and reply"):
+    templates = write_templates(tmp_path / "t.txt")
+    for options in ({"reply": "sampled"}, {"templates": templates}, {"split_llm": True}):
+        with pytest.raises(ConfigError, match="has no language model: leave"):
             EditPipeline.from_pretrained(plain_folder, **options)
     with pytest.raises(ConfigError, match="reply 'loud' is not one of teacher_forced, sampled"):
         EditPipeline.from_pretrained(tiny_smartedit(), reply="loud")
