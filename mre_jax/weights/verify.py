@@ -1,7 +1,7 @@
 """The written folder in JAX against the same folder in PyTorch, on random inputs."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from flax import nnx
 
 from mre_jax.errors import DataError
 from mre_jax.io.json_file import to_bytes
+from mre_jax.models.llama_config import LlamaConfig
+from mre_jax.models.lora import LoRAConfig
 from mre_jax.models.reward import RewardInputs
 from mre_jax.weights.files.folder import ModelFolder
 from mre_jax.weights.files.source import TensorSource
@@ -29,6 +31,8 @@ Outputs = dict[str, np.ndarray]
 
 def verify(folder: Path) -> dict[str, float]:
     """Compare every component of `folder`, and write `verify.json` into it.
+
+    One network after the other is in memory, in float32: 27 GB for a language model of 7B.
 
     Returns:
         By component and output the largest difference, relative to the output's largest value.
@@ -159,7 +163,6 @@ def _text_encoder(path: Path) -> tuple[Outputs, Outputs]:
 
 def _llm(path: Path) -> tuple[Outputs, Outputs]:
     import torch
-    from transformers import LlamaConfig, LlamaModel
 
     ours = load_component("llm", path.parent)
     random = np.random.default_rng(0)
@@ -173,24 +176,33 @@ def _llm(path: Path) -> tuple[Outputs, Outputs]:
     config, adapters = ours.config, ours.lora
     del ours
     weights = _tensors(ModelFolder.open(path.parent).tensors("llm"))
-    settings = LlamaConfig(**config.to_dict())
+    model = _torch_llama(weights, config, adapters)
+    with torch.no_grad():
+        theirs = model(torch.from_numpy(ids).long()).last_hidden_state
+        logits = theirs @ weights["lm_head.weight"].T
+    return mine, {"last_hidden_state": theirs.numpy(), "logits": logits.numpy()}
+
+
+def _torch_llama(
+    weights: Mapping[str, Any], config: LlamaConfig, adapters: LoRAConfig | None
+) -> Any:
+    """transformers' decoder, with the adapters beside its layers as peft has them."""
+    import torch
+    import transformers
+
+    settings = transformers.LlamaConfig(**config.to_dict())
     with torch.device("meta"):  # else it would fill gigabytes with what is then replaced
-        model = LlamaModel(settings)
+        model = transformers.LlamaModel(settings)
     prefix = "model."
     names = [name for name in weights if name.startswith(prefix) and ".lora_" not in name]
-    plain = {name.removeprefix(prefix): weights[name] for name in names}
-    model = model.to_empty(device="cpu")
-    model.load_state_dict(plain, assign=True)
+    model.load_state_dict({n.removeprefix(prefix): weights[n] for n in names}, assign=True)
     model.rotary_emb = type(model.rotary_emb)(settings)  # its buffers are in no file
     for name, layer in model.named_modules():
         down = weights.get(f"{prefix}{name}.lora_A.weight")
-        if down is not None:
+        if adapters is not None and down is not None:
             up = adapters.scale * weights[f"{prefix}{name}.lora_B.weight"]
             layer.register_forward_hook(_adapted(down, up))
-    with torch.no_grad():
-        theirs = model.eval()(torch.from_numpy(ids).long()).last_hidden_state
-        logits = theirs @ weights["lm_head.weight"].T
-    return mine, {"last_hidden_state": theirs.numpy(), "logits": logits.numpy()}
+    return model.eval()
 
 
 def _adapted(down: Any, up: Any) -> Callable[..., Any]:

@@ -103,6 +103,12 @@ def half(names):
 
 NON_EMA = (f"{UNET}.non_ema.safetensors", f"{UNET}.non_ema.bin")
 SHARDS = tuple(f"{UNET}-0000{i}-of-00002.bin" for i in (1, 2))
+SMARTEDIT = (
+    *("llm/config.json", "llm/model.safetensors.index.json", "llm_tokenizer/tokenizer.model"),
+    *(f"llm/model-0000{i}-of-00002.safetensors" for i in (1, 2)),
+    *(f"{name}/config.json" for name in ("vision", "projector", "qformer", "bim")),
+    *(f"{name}/model.safetensors" for name in ("vision", "projector", "qformer", "bim")),
+)
 REPOSITORIES = {
     "timbrooks/instruct-pix2pix": (
         ("instruct-pix2pix-00-22000.ckpt", "README.md", ".gitattributes", *SAFE, *PICKLED),
@@ -124,6 +130,10 @@ REPOSITORIES = {
     "other formats": (
         (*SAFE, "unet/model.onnx", "unet/diffusion_flax_model.msgpack", "unet/openvino_model.bin"),
         SAFE,
+    ),
+    "SmartEdit": (
+        (*SAFE, *SMARTEDIT, "llm/other.bin", "llm/pytorch_model.bin", "vision/flax_model.msgpack"),
+        (*SAFE, *SMARTEDIT),
     ),
     "another network": ((*SAFE, "image_encoder/model.safetensors"), SAFE),
 }

@@ -7,7 +7,7 @@ import pytest
 
 from mre_jax.errors import ConfigError, DataError, MreError
 from mre_jax.models.llama import LlamaConfig
-from mre_jax.weights import smartedit
+from mre_jax.weights import smartedit, verify
 from mre_jax.weights.files import writer
 from mre_jax.weights.files.source import PickledFile, open_tensors
 from mre_jax.weights.model import Component
@@ -21,6 +21,7 @@ pytest.importorskip("diffusers")
 from tests.smartedit.tiny_tokenizer import tiny_model  # noqa: E402
 from tests.weights import tiny, tiny_release  # noqa: E402
 
+CLIP = "vision_model.encoder.layers.1.mlp.fc2"
 FILES = {
     "LLM": tiny_release.LLM,
     "embeddings_qformer": tiny_release.JOINED,
@@ -70,6 +71,23 @@ def test_a_release_survives_our_folder_bit_for_bit(release, folder):
         assert made.keys() == FILES.keys()
         for kind, source in made.items():
             _require_equal(source, release / FILES[kind])
+
+
+def test_verifying_sees_each_part_that_it_compares(folder, tmp_path, monkeypatch):
+    """Adapters that are left out and a bias that is moved are differences that show."""
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    monkeypatch.setattr(verify, "_adapted", lambda down, up: lambda layer, inputs, out: out)
+    stored = verify._tensors
+
+    def moved(source):
+        found = stored(source)
+        return {n: x + 0.01 * (n in ("bias", f"{CLIP}.bias")) for n, x in found.items()}
+
+    monkeypatch.setattr(verify, "_tensors", moved)
+    checks = {name: verify._CHECKS[name] for name in ("llm", "vision", "projector")}
+    for name, check in checks.items():
+        ours, theirs = check(copy / name)
+        assert min(verify._error(ours[key], theirs[key]) for key in theirs) > verify.TOLERANCE, name
 
 
 def test_every_part_loads_as_its_network(folder):
