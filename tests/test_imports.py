@@ -21,7 +21,7 @@ ROOMS = (
     {"judges"},
     {"annotation", "evaluation"},
     {"report", "improvement"},
-    {"demo"},
+    {"demo", "doctor"},
     {"commands"},
     {"cli"},
 )
