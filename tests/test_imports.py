@@ -20,7 +20,7 @@ ROOMS = (
     {"toyworld"},
     {"judges"},
     {"annotation", "evaluation"},
-    {"report", "improvement"},
+    {"report", "improvement", "planning"},
     {"demo", "doctor"},
     {"commands"},
     {"cli"},
