@@ -16,9 +16,9 @@ from typing import Any
 import jax
 
 from mre_jax.data.records.local_copy import copies_folder
-from mre_jax.doctor.checks.chips import check_devices, check_holders
+from mre_jax.doctor.checks.chips import check_devices, check_fit, check_holders
 from mre_jax.doctor.checks.clock import check_clock
-from mre_jax.doctor.checks.cloud import check_queued_resources
+from mre_jax.doctor.checks.cloud import check_queued_resources, check_region
 from mre_jax.doctor.checks.data import PreparedSet, Sets, check_cached, check_data, open_sets
 from mre_jax.doctor.checks.environment import COMPARED, check_environment
 from mre_jax.doctor.checks.judge import check_judge
@@ -34,6 +34,8 @@ from mre_jax.doctor.machine import Machine
 from mre_jax.doctor.spec import DoctorSpec
 from mre_jax.doctor.workers import WorkerReport, differences, gather, meet
 from mre_jax.io.columns import columns
+from mre_jax.planning.prices import load_prices
+from mre_jax.planning.storage import inputs_of
 from mre_jax.training.config import TrainConfig
 
 
@@ -129,8 +131,10 @@ def _own(
     yield from check_devices(config, _asked(spec, config), len(machine.chips()))
     yield from check_clock(machine)
     yield from check_compile_cache(machine)
+    prices = load_prices()
     if spec.run is not None:
         yield from check_folder("run", spec.run)
+        yield from check_region(spec.run, machine, prices)
     if config is not None:
         yield from _of_config(spec, config, sets, machine)
     if spec.judge is not None:
@@ -146,12 +150,23 @@ def _of_config(
     encoders, findings = check_model(config, spec.run, machine)
     yield from findings
     yield from check_cached(config, sets, encoders)
+    kinds = {device.device_kind for device in jax.devices()}
+    yield from check_fit(config, _inputs(config, sets), min(kinds), jax.device_count())
+    prices = load_prices()
+    for folder in config.data.paths:
+        yield from check_region(folder, machine, prices)
     # Sets in buckets are copied to each worker.
     far = [one for folder, one in sets.items() if "://" in folder and isinstance(one, PreparedSet)]
     if far:
         place = machine.environment.get("MRE_DATA_CACHE", str(copies_folder()))
         size = sum(one.manifest.bytes for one in far)
         yield from check_disk(place, size, "copies of the sets", machine)
+
+
+def _inputs(config: TrainConfig, sets: Sets) -> str:
+    """What a step reads of these sets."""
+    whole = [one for folder in config.data.paths if isinstance(one := sets[folder], PreparedSet)]
+    return inputs_of(config, [one.cache for one in whole])
 
 
 def _facts(config: TrainConfig | None, sets: Sets, machine: Machine) -> dict[str, str]:

@@ -6,15 +6,16 @@ Checks see the machine through this alone, so that a test can show them another 
 import dataclasses
 import os
 import shutil
-import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from mre_jax.io.processes import output_of
+
 SECONDS = 20.0
-"""After which a program or a server that does not answer is given up."""
+"""After which a server that does not answer is given up."""
 
 ZONE_URL = "http://metadata.google.internal/computeMetadata/v1/instance/zone"
 
@@ -51,15 +52,6 @@ def get(url: str, headers: Mapping[str, str]) -> Answer:
         raise OSError(str(error)) from None
 
 
-def run(command: Sequence[str]) -> str | None:
-    """What a program prints; None if it is not there, fails, or does not end."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
-
-
 def _user() -> int:
     """0 where users have no numbers."""
     return os.getuid() if hasattr(os, "getuid") else 0
@@ -77,7 +69,7 @@ class Machine:
         now: seconds since 1970.
         free: free bytes of the disk that a path is on.
         which: the path of a program; None if it is not there.
-        run: what a program prints; see `run`.
+        run: what a program prints; see `output_of`.
         get: asks a server; see `get`.
 
     Example:
@@ -92,7 +84,7 @@ class Machine:
     now: Callable[[], float] = time.time
     free: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free
     which: Callable[[str], str | None] = shutil.which
-    run: Callable[[Sequence[str]], str | None] = run
+    run: Callable[[Sequence[str]], str | None] = output_of
     get: Callable[[str, Mapping[str, str]], Answer] = get
 
     def chips(self) -> list[Path]:

@@ -13,6 +13,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -22,15 +23,16 @@ from jax.experimental import topologies
 from mre_jax.data.batches.synthetic import SyntheticCache, SyntheticLoader
 from mre_jax.diffusion.schedule import NoiseSchedule
 from mre_jax.errors import ConfigError
+from mre_jax.io.memory import too_much_is_an_error
 from mre_jax.models.clip_text import CLIPTextModel
 from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.unet import UNet
 from mre_jax.models.vae import AutoencoderKL
-from mre_jax.planning.calibration import GIB, Compiled
+from mre_jax.planning.calibration import GIB, Compiled, keep
 from mre_jax.planning.hardware import Slice
 from mre_jax.planning.memory import copy_bytes, kept_bytes
 from mre_jax.planning.timing import operations
-from mre_jax.planning.work import Sizes, Work
+from mre_jax.planning.work import Sizes, Work, sizes_of, work_of
 from mre_jax.training.config import TrainConfig
 from mre_jax.training.inputs import Encoders, Frozen
 from mre_jax.training.optimizer import make_optimizer
@@ -78,6 +80,29 @@ def devices_of(topology: str) -> Sequence[Any]:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"{topology}: libtpu does not compile for it ({reason})") from None
     return list(found.devices)
+
+
+def compile_on(config: TrainConfig, where: Slice, inputs: str, own: Path | None = None) -> Compiled:
+    """Compiles a run's step for a slice, and keeps what it takes for later estimates.
+
+    Args:
+        inputs: what a step reads, one of `memory.INPUTS`.
+        own: file of the user's own programs, if not the usual one.
+
+    Raises:
+        ConfigError: for chips that are not compiled for; and if the compiler runs out of memory.
+    """
+    if where.chip.name not in CLOCKS:
+        known = ", ".join(CLOCKS)
+        raise ConfigError(f"--compile {where.name}: want one of {known}, whose clock is known")
+    devices = devices_of(where.full_name)
+    sizes = sizes_of(config.model)
+    work = work_of(config.model, sizes, config.data.resolution)
+    with too_much_is_an_error("take a smaller data.batch_size, or more chips"):
+        program = compile_step(config, sizes, devices, inputs)
+    found = measured(program, config, work, where, inputs)
+    keep(found, own)
+    return found
 
 
 def compile_step(

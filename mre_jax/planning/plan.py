@@ -13,10 +13,13 @@ from typing import Any
 
 from mre_jax.errors import ConfigError
 from mre_jax.io.columns import columns
+from mre_jax.io.processes import output_of
 from mre_jax.planning.calibration import Fit, fitted
 from mre_jax.planning.hardware import Slice, slice_named
+from mre_jax.planning.judging import JudgePlan, plan_judging
 from mre_jax.planning.memory import Memory, memory_of
 from mre_jax.planning.prices import Prices, load_prices
+from mre_jax.planning.region import Run, region_warning
 from mre_jax.planning.spec import PlanSpec
 from mre_jax.planning.storage import (
     GB,
@@ -33,8 +36,8 @@ from mre_jax.planning.timing import StepTime, time_of
 from mre_jax.planning.work import Sizes, Work, sizes_of, work_of
 from mre_jax.training.config import TrainConfig
 
-ASSUMED_PLACE = "tpu"
-"""Implementation of attention where the configuration leaves it open: that of the chips."""
+ATTENTION = "tpu"
+"""Its implementation where the configuration leaves it open."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Plan:
         refused: slices on which it cannot run, and why.
         notes: what was assumed.
         disk: bytes of the sets, of a cache beside them, and of checkpoints.
+        judging: what rewards for the examples cost, if a judge was named.
     """
 
     config: TrainConfig
@@ -95,6 +99,7 @@ class Plan:
     disk: tuple[int, int, int]
     prices: Prices
     fit: Fit
+    judging: JudgePlan | None = None
 
     @property
     def cheapest(self) -> SlicePlan | None:
@@ -125,6 +130,7 @@ class Plan:
             "disk_bytes": dict(zip(("data", "cache", "checkpoints"), self.disk, strict=True)),
             "memory_error": self.fit.memory_error,
             "time_error": self.fit.time_error,
+            "judging": self.judging and dataclasses.asdict(self.judging),
             "prices_as_of": self.prices.as_of,
             "notes": self.notes,
         }
@@ -132,16 +138,26 @@ class Plan:
 
     def __str__(self) -> str:
         if len(self.plans) == 1 and not self.refused:
-            return "\n\n".join([_detail(self, self.plans[0]), _disks(self), _notes(self)])
-        return "\n\n".join([_table(self), _disks(self), _notes(self)])
+            parts = [_detail(self, self.plans[0])]
+        else:
+            parts = [_table(self)]
+        judging = [str(self.judging)] if self.judging is not None else []
+        return "\n\n".join([*parts, _disks(self), *judging, _notes(self)])
 
 
-def plan(config: TrainConfig, spec: PlanSpec | None = None, *, fit: Fit | None = None) -> Plan:
-    """What a run takes on some slices. Nothing is asked of anybody; it takes seconds.
+def plan(
+    config: TrainConfig,
+    spec: PlanSpec | None = None,
+    *,
+    fit: Fit | None = None,
+    ask: Run = output_of,
+) -> Plan:
+    """What a run takes on some slices, in seconds. Only where a bucket is may be asked.
 
     Args:
         spec: where, and what is known; None compares `spec.SLICES`.
         fit: calibration; None is that of the programs that are known.
+        ask: runs gcloud, where `spec` has a bucket and a zone.
 
     Raises:
         ConfigError: for a slice that there is not, with the nearest; and if it is the only one
@@ -160,17 +176,13 @@ def plan(config: TrainConfig, spec: PlanSpec | None = None, *, fit: Fit | None =
     prices, fit = load_prices(spec.prices), fit or fitted()
     data = data_set(config, spec.examples)
     inputs = spec.inputs or data.inputs or "texts"
-    if config.model.attention == "auto":
-        model = dataclasses.replace(config.model, attention=ASSUMED_PLACE)
-        config = dataclasses.replace(config, model=model)
+    config = for_chips(config)
     sizes = sizes_of(config.model)
     work = work_of(config.model, sizes, config.data.resolution)
     plans, refused = [], []
     for where in slices:
         try:
-            memory = memory_of(config, work, sizes, where, inputs, fit)
-            if not memory.fits:
-                raise ConfigError(_too_large(config, where, memory))
+            memory = _fitting(config, work, sizes, where, inputs, fit)
         except ConfigError as error:
             if len(slices) == 1:
                 raise
@@ -185,11 +197,76 @@ def plan(config: TrainConfig, spec: PlanSpec | None = None, *, fit: Fit | None =
         data=data,
         plans=tuple(plans),
         refused=tuple(refused),
-        notes=tuple(_assumptions(config, sizes, work, data, spec, slices, fit)),
+        notes=(
+            *_assumptions(config, sizes, work, data, spec, slices, fit),
+            *_transfers(config, data, saved, spec, slices, prices, ask),
+        ),
         disk=(data.bytes, cached, checkpoint_bytes(config, saved)),
         prices=prices,
         fit=fit,
+        judging=_judging(spec, data),
     )
+
+
+def _transfers(
+    config: TrainConfig,
+    data: DataSet,
+    saved: int,
+    spec: PlanSpec,
+    slices: Sequence[Slice],
+    prices: Prices,
+    ask: Run,
+) -> Iterator[str]:
+    """What a bucket of another region costs: hosts fetch the sets, and saves are written."""
+    fetched = data.bytes * max(where.hosts for where in slices)
+    written = config.steps // config.checkpoint.every * saved
+    places = {spec.run: written, **dict.fromkeys(config.data.paths, fetched)}
+    for place, size in places.items():
+        if told := region_warning(place, spec.zone, size / GB, prices, ask):
+            yield f"warning: {told}"
+
+
+def memory_on(config: TrainConfig, where: Slice, inputs: str) -> Memory:
+    """What a chip of a slice needs for a run.
+
+    Args:
+        inputs: what a step reads, one of `memory.INPUTS`.
+
+    Raises:
+        ConfigError: if it has less, with the batch that fits; or if the mesh does not divide it.
+    """
+    config = for_chips(config)
+    sizes = sizes_of(config.model)
+    work = work_of(config.model, sizes, config.data.resolution)
+    return _fitting(config, work, sizes, where, inputs, fitted())
+
+
+def for_chips(config: TrainConfig) -> TrainConfig:
+    """With the implementation of attention that chips take, not this machine's."""
+    if config.model.attention != "auto":
+        return config
+    model = dataclasses.replace(config.model, attention=ATTENTION)
+    return dataclasses.replace(config, model=model)
+
+
+def _fitting(
+    config: TrainConfig, work: Work, sizes: Sizes, where: Slice, inputs: str, fit: Fit
+) -> Memory:
+    memory = memory_of(config, work, sizes, where, inputs, fit)
+    if not memory.fits:
+        raise ConfigError(_too_large(config, where, memory))
+    return memory
+
+
+def _judging(spec: PlanSpec, data: DataSet) -> JudgePlan | None:
+    if spec.judge is None:
+        return None
+    if data.examples is None:
+        raise ConfigError(
+            "--judge: how many examples there are is not known; give --examples, or data.paths "
+            "that are here"
+        )
+    return plan_judging(spec.judge, data.examples)
 
 
 def _on(

@@ -10,6 +10,29 @@ SLICES = ("v5e:4x4", "v5e:8x8", "v6e:2x4", "v6e:4x4", "v6e:8x8")
 
 
 @dataclasses.dataclass(frozen=True)
+class EditsSpec:
+    """How the edits of a list are made.
+
+    Attributes:
+        model: the model; one that is not here has the sizes of Stable Diffusion 1.5.
+        pixels: side of the pictures.
+        steps: denoising steps.
+        scheduler: heun takes two evaluations a step, all others one.
+    """
+
+    model: str = ""
+    pixels: int = 512
+    steps: int = 30
+    scheduler: str = "euler_ancestral"
+
+    def __post_init__(self) -> None:
+        if self.pixels < 8 or self.pixels % 8:
+            raise ConfigError(f"--pixels {self.pixels}: want a multiple of 8")
+        if self.steps < 1:
+            raise ConfigError(f"--steps {self.steps}: want 1 or more")
+
+
+@dataclasses.dataclass(frozen=True)
 class PlanSpec:
     """Where a run would be, and what is known of it.
 
@@ -23,7 +46,10 @@ class PlanSpec:
         preempted_every: hours from one preemption of a spot slice to the next, on average.
         run: the run's directory; one in a bucket is compared with --zone.
         zone: where the chips are, as us-west4-a.
+        compile: compile the step for each slice, by libtpu: exact memory, in ten minutes or more;
+            kept in ~/.cache/mre_jax/compiled.yaml, and later estimates are fitted to it too.
         judge: a judge to give the examples rewards.
+        edits: how the edits of `mre plan sample` are made.
     """
 
     topology: tuple[str, ...] = ()
@@ -36,7 +62,13 @@ class PlanSpec:
     preempted_every: float = dataclasses.field(default=6.0, metadata={"metavar": "HOURS"})
     run: str | None = None
     zone: str | None = None
-    judge: JudgeSpec | None = dataclasses.field(default=None, metadata={"title": "judge"})
+    compile: bool = False
+    judge: JudgeSpec | None = dataclasses.field(
+        default=None, metadata={"title": "a judge that gives the examples rewards"}
+    )
+    edits: EditsSpec = dataclasses.field(
+        default_factory=EditsSpec, metadata={"title": "edits, of mre plan sample"}
+    )
 
     def __post_init__(self) -> None:
         if self.examples is not None and self.examples < 1:

@@ -59,12 +59,16 @@ def data_set(config: TrainConfig, examples: int | None) -> DataSet:
     if manifests is None:
         size = 0 if examples is None else examples * int(hardware()["record_bytes"])
         return DataSet(examples, size, None, False)
-    caches = [Cache.of(manifest) for manifest in manifests]
-    inputs = "pictures"
-    if config.data.cache != "never" and all(cache is not None for cache in caches):
-        inputs = "texts" if all(cache and cache.text is not None for cache in caches) else "latents"
+    inputs = inputs_of(config, [Cache.of(manifest) for manifest in manifests])
     count = sum(manifest.count for manifest in manifests)
     return DataSet(count, sum(manifest.bytes for manifest in manifests), inputs, True)
+
+
+def inputs_of(config: TrainConfig, caches: Sequence[Cache | None]) -> str:
+    """What a step reads of sets with these caches, one of `memory.INPUTS`."""
+    if config.data.cache == "never" or not caches or None in caches:
+        return "pictures"
+    return "texts" if all(cache and cache.text is not None for cache in caches) else "latents"
 
 
 def cached_bytes(config: TrainConfig, sizes: Sizes, inputs: str) -> int:

@@ -71,8 +71,29 @@ class Work:
     encoders: tuple[int, int]
 
 
-def sizes_of(model: ModelConfig) -> Sizes:
+@dataclasses.dataclass(frozen=True)
+class EditWork:
+    """Operations of one edit's parts.
+
+    Attributes:
+        forward: of the UNet, once.
+        encode, decode: of the VAE.
+        text: of the text encoder, once.
+        parameters: of all networks.
+    """
+
+    forward: int
+    encode: int
+    decode: int
+    text: int
+    parameters: int
+
+
+def sizes_of(model: ModelConfig, *, as_stored: bool = False) -> Sizes:
     """The networks that `model.init_from` holds, with the channels and the reward of the run.
+
+    Args:
+        as_stored: keep the channels and the reward that it has.
 
     Example:
         >>> from mre_jax import ModelConfig
@@ -87,8 +108,10 @@ def sizes_of(model: ModelConfig) -> Sizes:
     with model_at(model.init_from, base=model.base, components=COMPONENTS) as opened:
         parts = {name: part.config for name, part in opened.components.items()}
     unet = UNetConfig.from_dict(parts["unet"])
+    if not as_stored:
+        unet = dataclasses.replace(unet, in_channels=model.in_channels, reward=reward)
     return Sizes(
-        dataclasses.replace(unet, in_channels=model.in_channels, reward=reward),
+        unet,
         VAEConfig.from_dict(parts["vae"]),
         CLIPTextConfig.from_dict(parts["text_encoder"]),
     )
@@ -102,6 +125,24 @@ def work_of(model: ModelConfig, sizes: Sizes, pixels: int) -> Work:
     """
     compute = Compute(jnp.dtype(model.compute_dtype), model.attention, model.remat)
     return _work(sizes, compute, pixels)
+
+
+def edit_work(sizes: Sizes, pixels: int) -> EditWork:
+    """Traces the networks that an edit goes through.
+
+    Args:
+        pixels: side of the picture.
+    """
+    side = pixels // sizes.vae.downscale
+    unet = nnx.eval_shape(lambda: UNet(sizes.unet, compute=Compute(), rngs=make_rngs(0)))
+    parameters = sum(math.prod(x.shape) for x in Network.of(unet).abstract.values())
+    forward = flops.forward(sizes.unet, side, side, text_tokens=sizes.text.max_position_embeddings)
+    (vae, encode), (text, tokens) = _encoders(sizes, pixels)
+    plain = Compute(attention="plain")
+    whole = nnx.eval_shape(lambda: AutoencoderKL(sizes.vae, compute=plain, rngs=make_rngs(0)))
+    latents = jax.ShapeDtypeStruct((1, side, side, sizes.vae.latent_channels), jnp.float32)
+    decode = _measured(whole, lambda module, x: module.decode(x), latents)[1]
+    return EditWork(forward, encode, decode, tokens, parameters + vae + text)
 
 
 @functools.lru_cache(maxsize=8)

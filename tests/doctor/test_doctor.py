@@ -12,9 +12,9 @@ from etils import epath
 from mre_jax import cli
 from mre_jax.data.cache.description import Cache
 from mre_jax.data.records.manifest import load_manifest, write_manifest
-from mre_jax.doctor.checks.chips import check_devices, check_holders
+from mre_jax.doctor.checks.chips import check_devices, check_fit, check_holders
 from mre_jax.doctor.checks.clock import check_clock
-from mre_jax.doctor.checks.cloud import check_queued_resources
+from mre_jax.doctor.checks.cloud import check_queued_resources, check_region
 from mre_jax.doctor.checks.data import check_cached, check_data, open_sets
 from mre_jax.doctor.checks.environment import check_environment
 from mre_jax.doctor.checks.judge import check_judge
@@ -23,9 +23,11 @@ from mre_jax.doctor.checks.software import check_software
 from mre_jax.doctor.checks.storage import check_compile_cache, check_disk, check_folder
 from mre_jax.doctor.examine import Diagnosis, examine
 from mre_jax.doctor.finding import exit_code, failure, ok, warning
+from mre_jax.doctor.machine import Machine
 from mre_jax.doctor.spec import DoctorSpec
 from mre_jax.doctor.workers import WorkerReport, differences
 from mre_jax.judges.spec import JudgeSpec
+from mre_jax.planning.prices import load_prices
 from mre_jax.training.config import load_config
 from tests.doctor.conftest import NOW
 
@@ -174,6 +176,15 @@ def test_devices_that_are_not_there_or_not_used(config):
     one(check_devices(None, None, chips=4), "failure", "4 accelerators are not used")
     bad = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=12))
     assert one(check_devices(bad, None), "failure", "batch_size=12").code == 78
+
+
+def test_a_configuration_that_does_not_fit_the_chips(config):
+    data = dataclasses.replace(config.data, batch_size=4_000_000)
+    for kind in ("TPU v5 lite", "NVIDIA H100 80GB HBM3"):
+        fitting = check_fit(config, "pictures", kind, 4)
+        assert [finding.level for finding in fitting] == ["ok"]
+        large = check_fit(dataclasses.replace(config, data=data), "pictures", kind, 4)
+        assert one(large, "failure", "does not fit", remedy=" does, ").code == 78
 
 
 def test_a_backend_that_does_not_start_is_one_line(monkeypatch):
@@ -369,6 +380,17 @@ def test_dead_queued_resources_and_quotas(world):
     one(check_queued_resources(world.machine), "warning", "does not list", remedy="auth login")
     # It lists and describes; nothing is made, changed or deleted.
     assert all(" list " in text or " describe " in text for text in world.asked if "gcloud" in text)
+
+
+def test_a_bucket_of_another_region(world):
+    world.with_chips()
+    world.programs = {"buckets describe gs://near": "US-WEST4", "buckets describe gs://far": "EU"}
+    prices = load_prices()
+    near = check_region("gs://near/run", world.machine, prices)
+    assert [finding.level for finding in near] == ["ok"]
+    found = check_region("gs://far/run", world.machine, prices)
+    one(found, "warning", "in eu", "us-west4", "0.08 USD", remedy="region of the chips")
+    assert not list(check_region("runs/first", Machine(environment={}), prices))
 
 
 # ---- several workers

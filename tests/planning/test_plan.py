@@ -8,17 +8,20 @@ import pytest
 
 from mre_jax import cli
 from mre_jax.errors import ConfigError
-from mre_jax.planning.calibration import fitted
+from mre_jax.planning import compiling
+from mre_jax.planning.calibration import compiled_programs, fitted
 from mre_jax.planning.hardware import slice_named
 from mre_jax.planning.memory import layout_on, memory_of
 from mre_jax.planning.plan import plan
 from mre_jax.planning.prices import egress_warning, load_prices
-from mre_jax.planning.spec import PlanSpec
+from mre_jax.planning.sampling import operations as operations_of_edits
+from mre_jax.planning.sampling import plan_edits
+from mre_jax.planning.spec import EditsSpec, PlanSpec
 from mre_jax.planning.storage import saves_of
 from mre_jax.planning.timing import operations
-from mre_jax.planning.work import sizes_of, work_of
+from mre_jax.planning.work import edit_work, sizes_of, work_of
 from mre_jax.toyworld import EDITOR
-from mre_jax.training.config import load_config
+from mre_jax.training.config import ModelConfig, load_config
 from tests.data.prepared import prepare_toy, write_toy
 
 SPEC = PlanSpec(topology=("v5e:2x2",), examples=1000)
@@ -226,3 +229,95 @@ def test_a_bucket_of_another_region_costs():
     assert egress_warning("us-west4", "us-west4-a", 100, prices) is None
     assert "2.00 USD" in egress_warning("us-central1", "us-west4-a", 100, prices)
     assert "8.00 USD" in egress_warning("EUROPE-WEST4", "us-west4-a", 100, prices)
+
+
+def test_the_plan_warns_of_a_bucket_elsewhere(config):
+    asked = []
+
+    def ask(command):
+        asked.append(command)
+        return "EUROPE-WEST4\n"
+
+    spec = dataclasses.replace(SPEC, run="gs://bucket/run", zone="us-west4-a")
+    notes = plan(load_config(config), spec, ask=ask).notes
+    assert any(note.startswith("warning: gs://bucket/run: ") for note in notes)
+    assert [command[:4] for command in asked] == [["gcloud", "storage", "buckets", "describe"]]
+    assert not any("warning" in note for note in plan(load_config(config), SPEC, ask=ask).notes)
+    assert len(asked) == 1
+
+
+# ---- a judge
+
+
+def test_a_judge_costs_by_the_example(config, capsys):
+    command = ["plan", str(config), "--topology=v5e:2x2", "--examples=1000", "--json"]
+    assert cli.main([*command, "--judge", "openai:gpt-4o"]) == 0
+    found = json.loads(capsys.readouterr().out)["judging"]
+    assert found["requests"] == 3000
+    assert 0 < found["batch_usd"] == found["usd"] / 2
+    # A picture of 512 px is some 255 to 765 tokens, of 2.5 dollars a million.
+    assert 3 < found["usd"] < 30
+    bad = command[:3]
+    one_line([*bad, "--judge", "openai:gpt-4o"], capsys, "--judge", "give --examples")
+    one_line([*bad, "--examples=9", "--judge", "toy"], capsys, "toy sends nothing")
+
+
+# ---- edits
+
+
+def test_edits_take_all_evaluations_in_three_branches(tmp_path, capsys):
+    items = tmp_path / "items.jsonl"
+    items.write_text('{"id": "a"}\n' * 500)
+    spec = PlanSpec(
+        topology=("v5e:2x2", "v6e:4x4"), edits=EditsSpec(model=str(EDITOR), pixels=24, steps=10)
+    )
+    found = plan_edits(items, spec)
+    one, other = found.plans
+    assert found.items == 500
+    assert one.hours == pytest.approx((600 + 500 / 4 * one.seconds) / 3600)
+    assert one.usd == pytest.approx(1.2 * 4 * one.hours)
+    assert other.hours < one.hours
+    work = edit_work(sizes_of(ModelConfig(str(EDITOR)), as_stored=True), 24)
+    longer = dataclasses.replace(spec.edits, steps=20)
+    assert operations_of_edits(work, longer) - operations_of_edits(work, spec.edits) == (
+        10 * 3 * work.forward
+    )
+    heun = dataclasses.replace(spec.edits, scheduler="heun")
+    assert operations_of_edits(work, heun) > 1.8 * 10 * 3 * work.forward
+    assert "cheapest" in str(found) and "fastest" in str(found)
+    command = ["plan", "sample", str(items), "--model", str(EDITOR), "--pixels=24"]
+    assert cli.main([*command, "--topology=v5e:2x2"]) == 0
+    assert "500 edits" in capsys.readouterr().out
+
+
+def test_bad_input_of_edits_is_one_line(tmp_path, capsys):
+    one_line(["plan", "sample"], capsys, "give one list")
+    one_line(["plan", "sample", "nowhere.jsonl"], capsys, "nowhere.jsonl does not exist", code=65)
+    (tmp_path / "empty.jsonl").write_text("")
+    one_line(["plan", "sample", str(tmp_path / "empty.jsonl")], capsys, "no edits", code=65)
+    one_line(["plan", "sample", "x", "--pixels", "7"], capsys, "--pixels 7")
+
+
+# ---- compiling
+
+
+def test_what_is_compiled_is_kept_and_said(config, tmp_path, capsys, monkeypatch):
+    """libtpu's part is left to `test_compiling.py`."""
+    made = compiled_programs(own=tmp_path / "none")[0]
+    program = dataclasses.replace(made, topology="v5e:2x2", batch=16, date="2026-12-01")
+    asked = []
+    monkeypatch.setattr(compiling, "devices_of", lambda topology: asked.append(topology) or [])
+    monkeypatch.setattr(compiling, "compile_step", lambda *args: asked.append(args[3]))
+    monkeypatch.setattr(compiling, "measured", lambda *args: program)
+    command = ["plan", str(config), "--topology=v5e:2x2", "--compile", "--inputs=latents"]
+    assert cli.main(command) == 0
+    assert asked == ["v5e:2x2", "latents"]
+    assert "v5e:2x2 compiled: 0.83 + 7.15 GiB of 15.75: fits" in capsys.readouterr().out
+    assert compiled_programs()[-1] == program
+    one_line(["plan", str(config), "--chips=h100-8", "--compile"], capsys, "want one of v5e, v6e")
+
+
+def test_without_libtpu_compiling_is_refused_in_one_line(config, capsys, monkeypatch):
+    monkeypatch.setattr(compiling.importlib.util, "find_spec", lambda name: None)
+    command = ["plan", str(config), "--topology=v5e:2x2", "--compile"]
+    one_line(command, capsys, "pip install 'mre_jax[tpu]'")

@@ -9,9 +9,11 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mre_jax.doctor.finding import RETRY, Finding, failure, ok
+from mre_jax.doctor.finding import RETRY, Finding, failure, ok, refused
 from mre_jax.doctor.machine import Machine
 from mre_jax.errors import MreError
+from mre_jax.planning.hardware import Slice, chips
+from mre_jax.planning.plan import memory_on
 from mre_jax.training.config import TrainConfig
 from mre_jax.training.parallel import check_batch, make_mesh
 
@@ -153,3 +155,37 @@ def _mesh(config: TrainConfig) -> Iterator[Finding]:
         yield failure("mesh", says, given or remedy, error.exit_code)
     else:
         yield ok("mesh", f"data {mesh.shape['data']} x fsdp {mesh.shape['fsdp']}")
+
+
+def check_fit(config: TrainConfig, inputs: str, kind: str, count: int) -> Iterator[Finding]:
+    """Whether a step fits the devices, by the estimate of `mre plan`; of chips that it knows.
+
+    Args:
+        inputs: what a step reads, one of `planning.memory.INPUTS`.
+        kind: JAX's name of the devices.
+        count: all of them.
+
+    Example:
+        >>> from mre_jax import load_config
+        >>> config = load_config("configs/reward_ip2p.yaml")
+        >>> list(check_fit(config, "texts", "cpu", 8))
+        []
+    """
+    names = (chip for chip in chips().values() if _is(kind, chip.kind))
+    chip = next(names, None)
+    if chip is None:
+        return
+    where = Slice(f"{count} x {kind}", chip, count, "")
+    try:
+        found = memory_on(config, where, inputs)
+    except MreError as error:
+        yield refused("memory", error)
+    else:
+        says = f"about {found.needed:.1f} GiB of {found.available:g} a chip"
+        yield ok("memory", f"{says}; at most {found.most_examples} examples at once")
+
+
+def _is(kind: str, name: str) -> bool:
+    """Whether JAX's name of a device, as "TPU v5 lite" or "NVIDIA H100 80GB HBM3", is a chip's."""
+    plain = kind.removeprefix("NVIDIA ").replace(" lite", "e")
+    return plain.startswith(name) or (plain == "TPU v5" and name == "TPU v5p")

@@ -6,6 +6,8 @@ from typing import Any
 
 from mre_jax.doctor.finding import Finding, ok, warning
 from mre_jax.doctor.machine import Machine
+from mre_jax.planning.prices import Prices
+from mre_jax.planning.region import region_warning
 
 DEAD = ("FAILED", "SUSPENDED")
 """States in which a queued resource does nothing and still counts; see Google's documents."""
@@ -55,15 +57,22 @@ def _used_up(machine: Machine, zone: str) -> Iterator[Finding]:
             )
 
 
-def bucket_location(place: str, machine: Machine) -> str | None:
-    """Region of a bucket in lower case, as "us-central1" or "us"; None if it cannot be asked."""
-    if not place.startswith("gs://") or machine.which("gcloud") is None:
-        return None
-    bucket = place.removeprefix("gs://").partition("/")[0]
-    told = machine.run(
-        ["gcloud", "storage", "buckets", "describe", f"gs://{bucket}", "--format=value(location)"]
-    )
-    return told.strip().lower() or None if told else None
+def check_region(place: str, machine: Machine, prices: Prices) -> Iterator[Finding]:
+    """Whether a bucket is in the region of the chips; nothing where neither can be asked.
+
+    Example:
+        >>> list(check_region("runs/first", Machine(environment={}), load_prices()))
+        []
+    """
+    zone = machine.zone()
+    if zone is None or machine.which("gcloud") is None:
+        return
+    told = region_warning(place, zone, 1.0, prices, machine.run)
+    if told is not None:
+        remedy = "take a bucket in the region of the chips, or chips in that of the bucket"
+        yield warning("region", told, remedy)
+    elif place.startswith("gs://"):
+        yield ok("region", f"{place} is beside {zone}, or its place cannot be asked")
 
 
 def _state(queued: Mapping[str, Any]) -> str:
