@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mre_jax.data.prepare import cache as cache
     from mre_jax.data.prepare import prepare as prepare
     from mre_jax.data.records.record_source import RecordSource as RecordSource
+    from mre_jax.doctor.examine import examine as examine
+    from mre_jax.doctor.spec import DoctorSpec as DoctorSpec
     from mre_jax.editing.edit_photo import edit_photo as edit_photo
     from mre_jax.editing.model_spec import ModelSpec as ModelSpec
     from mre_jax.editing.pipeline import EditPipeline as EditPipeline
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
     from mre_jax.judges.question import Question as Question
     from mre_jax.judges.spec import JudgeSpec as JudgeSpec
     from mre_jax.models.reward import RewardInputs as RewardInputs
+    from mre_jax.planning.plan import plan as plan
+    from mre_jax.planning.spec import PlanSpec as PlanSpec
     from mre_jax.report.spec import ReportSpec as ReportSpec
     from mre_jax.reward.config import RewardConfig as RewardConfig
     from mre_jax.training.config import DataConfig as DataConfig
@@ -72,6 +76,8 @@ _NAMES = {
     "data.cache.description": "CacheOptions",
     "data.prepare": "CacheSpec PrepareSpec cache prepare",
     "data.records.record_source": "RecordSource",
+    "doctor.examine": "examine",
+    "doctor.spec": "DoctorSpec",
     "editing.edit_photo": "edit_photo",
     "editing.model_spec": "ModelSpec",
     "editing.pipeline": "EditPipeline",
@@ -99,6 +105,8 @@ _NAMES = {
     "judges.question": "Question",
     "judges.spec": "JudgeSpec",
     "models.reward": "RewardInputs",
+    "planning.plan": "plan",
+    "planning.spec": "PlanSpec",
     "report.spec": "ReportSpec",
     "reward.config": "RewardConfig",
     "training.config": "DataConfig ModelConfig TrainConfig load_config",

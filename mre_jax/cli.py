@@ -20,6 +20,8 @@ COMMANDS = {
     "prepare": ("mre_jax.commands.prepare", "write a public set and its rewards as shards"),
     "annotate": ("mre_jax.commands.annotate", "have a judge give triplets rewards"),
     "data": ("mre_jax.commands.data", "verify, describe or cache a prepared set"),
+    "plan": ("mre_jax.commands.plan", "what a run takes: memory, hours, money; before it starts"),
+    "doctor": ("mre_jax.commands.doctor", "is this machine, or pod, ready for a run"),
     "train": ("mre_jax.commands.train", "train an editor, or go on with a run"),
     "export": ("mre_jax.commands.export", "the model that a run has trained"),
     "edit": ("mre_jax.commands.edit", "edit one photo, or a grid over rewards"),

@@ -20,8 +20,8 @@ ROOMS = (
     {"toyworld"},
     {"judges"},
     {"annotation", "evaluation"},
-    {"report", "improvement"},
-    {"demo"},
+    {"report", "improvement", "planning"},
+    {"demo", "doctor"},
     {"commands"},
     {"cli"},
 )

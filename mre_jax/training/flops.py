@@ -60,7 +60,7 @@ def forward(config: UNetConfig, height: int, width: int, *, text_tokens: int = T
     states = array(text_tokens, features)
     reward = RewardInputs(array(len(PERSPECTIVES)), states, array(features))  # type: ignore
     sample = array(height, width, config.in_channels)
-    return _count(jax.make_jaxpr(run)(state, sample, array(), states, reward).jaxpr)
+    return count(jax.make_jaxpr(run)(state, sample, array(), states, reward).jaxpr)
 
 
 def training(config: UNetConfig, height: int, width: int) -> int:
@@ -82,7 +82,7 @@ def peak(device: Any) -> float | None:
     return _PEAKS[max(matches, key=len)] if matches else None
 
 
-def _count(jaxpr: Any) -> int:
+def count(jaxpr: Any) -> int:
     """Operations of a traced program and of the programs within it."""
     total = 0
     for equation in jaxpr.eqns:
@@ -98,5 +98,5 @@ def _count(jaxpr: Any) -> int:
         times = parameters["length"] if equation.primitive.name == "scan" else 1
         for inner in jax.tree.leaves(parameters, is_leaf=lambda x: hasattr(x, "eqns")):
             inner = getattr(inner, "jaxpr", inner)
-            total += times * _count(inner) if hasattr(inner, "eqns") else 0
+            total += times * count(inner) if hasattr(inner, "eqns") else 0
     return total

@@ -6,7 +6,7 @@ import pytest
 
 from mre_jax.models.unet import UNetConfig
 from mre_jax.reward.config import RewardConfig
-from mre_jax.training.flops import _count, forward, peak, training
+from mre_jax.training.flops import count, forward, peak, training
 
 TINY = {
     "block_out_channels": (8, 16),
@@ -96,7 +96,7 @@ def test_every_kind_of_product_is_counted():
 
     jaxpr = jax.make_jaxpr(program)(jnp.zeros((1, 6, 5, 8)), jnp.zeros((3, 3, 8, 8))).jaxpr
     positions = 3 * 3
-    assert _count(jaxpr) == 2 * 8 * 8 * positions * (9 + 4)
+    assert count(jaxpr) == 2 * 8 * 8 * positions * (9 + 4)
 
 
 def by_hand(config, reward, pixels):

@@ -35,7 +35,7 @@ def local_copy(folder: epath.PathLike) -> epath.Path:
     if "://" not in str(folder):
         return epath.Path(folder)
     manifest = manifests.check_manifest(folder)
-    target = _root() / f"{manifest.name}-{manifest.hash[:16]}"
+    target = copies_folder() / f"{manifest.name}-{manifest.hash[:16]}"
     target.mkdir(parents=True, exist_ok=True)
     with locked(target, ".lock", wait=True):  # the host's other processes
         if not (target / manifests.FILE).exists():
@@ -45,7 +45,8 @@ def local_copy(folder: epath.PathLike) -> epath.Path:
     return epath.Path(target)
 
 
-def _root() -> Path:
+def copies_folder() -> Path:
+    """Where the copies of all sets are."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     return Path(os.environ.get("MRE_DATA_CACHE", cache / "mre_jax" / "sets"))
 

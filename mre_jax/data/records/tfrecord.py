@@ -23,6 +23,7 @@ HEADER_BYTES, FOOTER_BYTES = 12, 4
 
 _LENGTH, _CRC = struct.Struct("<Q"), struct.Struct("<I")
 _MASK_DELTA = 0xA282EAD8
+_TAIL = 2**20
 
 
 class RecordError(DataError):
@@ -114,6 +115,34 @@ def read_records(path: epath.PathLike) -> Iterator[bytes]:
             yield read_record(descriptor, offset, length, shard=str(path), record=record)
 
 
+def read_ends(path: epath.PathLike) -> tuple[bytes, bytes]:
+    """Reads the payloads of the first and the last record alone, wherever the file is.
+
+    The last one is found from the end of the file, so that one in a bucket is not read whole.
+
+    Raises:
+        RecordError: if one of them is damaged, or the file holds none.
+    """
+    path = epath.Path(path)
+    size = path.stat().length
+    with path.open("rb") as file:
+        header = file.read(HEADER_BYTES)
+        length = _payload_length(header, str(path), 0, 0)
+        first = _whole(file.read(length + FOOTER_BYTES), length, str(path), 0)
+        span = _TAIL
+        while True:
+            start = max(0, size - span)
+            file.seek(start)
+            tail = file.read(size - start)
+            if (found := _last_header(tail)) is not None:
+                offset = start + found
+                rest = tail[found + HEADER_BYTES :]
+                return first, _whole(rest, len(rest) - FOOTER_BYTES, str(path), offset)
+            if start == 0:
+                raise RecordError(str(path), 0, 0, "no record ends where the file does")
+            span *= 8
+
+
 def open_shard(path: epath.PathLike) -> IO[bytes]:
     """Opens a shard on a local disk.
 
@@ -153,6 +182,30 @@ def _walk(descriptor: int, shard: str) -> Iterator[tuple[int, int]]:
             raise RecordError(shard, record, offset, "the file ends inside it")
         yield offset, length
         offset, record = end, record + 1
+
+
+def _last_header(tail: bytes) -> int | None:
+    """Where the record begins that ends with these bytes, by a length that matches its checksum."""
+    # Its length takes less than four of the eight bytes; the others are 0.
+    found = tail.rfind(bytes(4))
+    while found >= 4:
+        begin, end = found - 4, found - 4 + HEADER_BYTES
+        length = _LENGTH.unpack(tail[begin : begin + 8])[0]
+        fits = end + length + FOOTER_BYTES == len(tail)
+        if fits and _CRC.unpack(tail[end - 4 : end])[0] == masked_crc(tail[begin : begin + 8]):
+            return begin
+        found = tail.rfind(bytes(4), 0, found + 3)
+    return None
+
+
+def _whole(data: bytes, length: int, shard: str, offset: int) -> bytes:
+    """The payload, of these bytes, if its checksum behind it is right."""
+    if len(data) < length + FOOTER_BYTES:
+        raise RecordError(shard, 0, offset, "the file ends inside it")
+    payload = data[:length]
+    if _CRC.unpack(data[length : length + FOOTER_BYTES])[0] != masked_crc(payload):
+        raise RecordError(shard, 0, offset, "the checksum of its content does not match")
+    return payload
 
 
 def _payload_length(header: bytes, shard: str, record: int, offset: int) -> int:

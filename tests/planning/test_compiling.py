@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.tpu import Collective, collectives, estimated_cycles
+from mre_jax.planning.compiling import Collective, collectives, estimated_cycles
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "tpu.py"
 

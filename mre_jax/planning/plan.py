@@ -1,0 +1,431 @@
+"""A run on paper: does it fit, how long does it take, what does it cost.
+
+from mre_jax.planning.plan import plan
+from mre_jax.planning.spec import PlanSpec
+
+print(plan(load_config("configs/reward_ip2p.yaml"), PlanSpec(topology=("v5e:4x4",))))
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mre_jax.errors import ConfigError
+from mre_jax.io.columns import columns
+from mre_jax.io.processes import output_of
+from mre_jax.planning.calibration import Fit, fitted
+from mre_jax.planning.hardware import Slice, slice_named
+from mre_jax.planning.judging import JudgePlan, plan_judging
+from mre_jax.planning.memory import Memory, memory_of
+from mre_jax.planning.prices import Prices, load_prices
+from mre_jax.planning.region import Run, region_warning
+from mre_jax.planning.spec import PlanSpec
+from mre_jax.planning.storage import (
+    GB,
+    DataSet,
+    Saves,
+    cached_bytes,
+    checkpoint_bytes,
+    data_set,
+    loader_cores,
+    saves_of,
+    start_seconds,
+)
+from mre_jax.planning.timing import StepTime, time_of
+from mre_jax.planning.work import Sizes, Work, sizes_of, work_of
+from mre_jax.training.config import TrainConfig
+
+ATTENTION = "tpu"
+"""Its implementation where the configuration leaves it open."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SlicePlan:
+    """The run on one slice.
+
+    Attributes:
+        where: the slice.
+        batch: examples of a step.
+        memory: of a chip.
+        time: of a step.
+        hours: of a start and all steps, without preemptions.
+        spot_hours: with what preemptions and saves lose.
+        usd, spot_usd: cost of these; None without a price.
+        saves: of the checkpoints.
+        cores: that a host's loader needs.
+        epochs: over the training set; None if its size is not known.
+    """
+
+    where: Slice
+    batch: int
+    memory: Memory
+    time: StepTime
+    hours: float
+    spot_hours: float
+    usd: float | None
+    spot_usd: float | None
+    saves: Saves
+    cores: float
+    epochs: float | None
+
+    @property
+    def host_cores(self) -> float:
+        """That such a host has."""
+        return self.where.chip.host.processors / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The run on every slice that was asked for.
+
+    Attributes:
+        config: the run.
+        inputs: what a step reads, one of `memory.INPUTS`.
+        data: its sets.
+        plans: by slice, in the order asked for.
+        refused: slices on which it cannot run, and why.
+        notes: what was assumed.
+        disk: bytes of the sets, of a cache beside them, and of checkpoints.
+        judging: what rewards for the examples cost, if a judge was named.
+    """
+
+    config: TrainConfig
+    inputs: str
+    data: DataSet
+    plans: tuple[SlicePlan, ...]
+    refused: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    disk: tuple[int, int, int]
+    prices: Prices
+    fit: Fit
+    judging: JudgePlan | None = None
+
+    @property
+    def cheapest(self) -> SlicePlan | None:
+        """Of those that fit."""
+        priced = [one for one in self.plans if one.memory.fits and one.usd is not None]
+        return min(priced, key=lambda one: one.usd or 0.0, default=None)
+
+    @property
+    def fastest(self) -> SlicePlan | None:
+        """Likewise."""
+        fitting = [one for one in self.plans if one.memory.fits]
+        return min(fitting, key=lambda one: one.hours, default=None)
+
+    def to_json(self) -> str:
+        """Everything, as one JSON object."""
+        content: dict[str, Any] = {
+            "name": self.config.name,
+            "inputs": self.inputs,
+            "plans": [
+                dataclasses.asdict(one)
+                | {"step_seconds": one.time.step, "fits": one.memory.fits}
+                | {"needed_gib": one.memory.needed}
+                for one in self.plans
+            ],
+            "refused": dict(self.refused),
+            "cheapest": self.cheapest and self.cheapest.where.name,
+            "fastest": self.fastest and self.fastest.where.name,
+            "disk_bytes": dict(zip(("data", "cache", "checkpoints"), self.disk, strict=True)),
+            "memory_error": self.fit.memory_error,
+            "time_error": self.fit.time_error,
+            "judging": self.judging and dataclasses.asdict(self.judging),
+            "prices_as_of": self.prices.as_of,
+            "notes": self.notes,
+        }
+        return json.dumps(content, indent=1)
+
+    def __str__(self) -> str:
+        if len(self.plans) == 1 and not self.refused:
+            parts = [_detail(self, self.plans[0])]
+        else:
+            parts = [_table(self)]
+        judging = [str(self.judging)] if self.judging is not None else []
+        return "\n\n".join([*parts, _disks(self), *judging, _notes(self)])
+
+
+def plan(
+    config: TrainConfig,
+    spec: PlanSpec | None = None,
+    *,
+    fit: Fit | None = None,
+    ask: Run = output_of,
+) -> Plan:
+    """What a run takes on some slices, in seconds. Only where a bucket is may be asked.
+
+    Args:
+        spec: where, and what is known; None compares `spec.SLICES`.
+        fit: calibration; None is that of the programs that are known.
+        ask: runs gcloud, where `spec` has a bucket and a zone.
+
+    Raises:
+        ConfigError: for a slice that there is not, with the nearest; and if it is the only one
+            asked for, where the run does not fit it, with the batch that does.
+
+    Example:
+        >>> from mre_jax import DataConfig, ModelConfig, TrainConfig
+        >>> data = DataConfig(("nowhere",), batch_size=32, resolution=16)
+        >>> config = TrainConfig("toy", 100, ModelConfig(TOY, in_channels=48), data)
+        >>> found = plan(config, PlanSpec(topology=("v5e:2x2", "v6e:2x2"), examples=1000))
+        >>> found.cheapest.where.name, found.plans[0].memory.fits
+        ('v5e:2x2', True)
+    """
+    spec = spec or PlanSpec()
+    slices = [slice_named(name) for name in spec.slices]
+    prices, fit = load_prices(spec.prices), fit or fitted()
+    data = data_set(config, spec.examples)
+    inputs = spec.inputs or data.inputs or "texts"
+    config = for_chips(config)
+    sizes = sizes_of(config.model)
+    work = work_of(config.model, sizes, config.data.resolution)
+    plans, refused = [], []
+    for where in slices:
+        try:
+            memory = _fitting(config, work, sizes, where, inputs, fit)
+        except ConfigError as error:
+            if len(slices) == 1:
+                raise
+            refused.append((where.name, str(error)))
+            continue
+        plans.append(_on(config, work, where, inputs, memory, data, spec, prices, fit))
+    saved = saves_of(config, work, slices[0], spec.preempted_every).bytes
+    cached = (data.examples or 0) * cached_bytes(config, sizes, inputs) * (not data.known)
+    return Plan(
+        config=config,
+        inputs=inputs,
+        data=data,
+        plans=tuple(plans),
+        refused=tuple(refused),
+        notes=(
+            *_assumptions(config, sizes, work, data, spec, slices, fit),
+            *_transfers(config, data, saved, spec, slices, prices, ask),
+        ),
+        disk=(data.bytes, cached, checkpoint_bytes(config, saved)),
+        prices=prices,
+        fit=fit,
+        judging=_judging(spec, data),
+    )
+
+
+def _transfers(
+    config: TrainConfig,
+    data: DataSet,
+    saved: int,
+    spec: PlanSpec,
+    slices: Sequence[Slice],
+    prices: Prices,
+    ask: Run,
+) -> Iterator[str]:
+    """What a bucket of another region costs: hosts fetch the sets, and saves are written."""
+    fetched = data.bytes * max(where.hosts for where in slices)
+    written = config.steps // config.checkpoint.every * saved
+    places = {spec.run: written, **dict.fromkeys(config.data.paths, fetched)}
+    for place, size in places.items():
+        if told := region_warning(place, spec.zone, size / GB, prices, ask):
+            yield f"warning: {told}"
+
+
+def memory_on(config: TrainConfig, where: Slice, inputs: str) -> Memory:
+    """What a chip of a slice needs for a run.
+
+    Args:
+        inputs: what a step reads, one of `memory.INPUTS`.
+
+    Raises:
+        ConfigError: if it has less, with the batch that fits; or if the mesh does not divide it.
+    """
+    config = for_chips(config)
+    sizes = sizes_of(config.model)
+    work = work_of(config.model, sizes, config.data.resolution)
+    return _fitting(config, work, sizes, where, inputs, fitted())
+
+
+def for_chips(config: TrainConfig) -> TrainConfig:
+    """With the implementation of attention that chips take, not this machine's."""
+    if config.model.attention != "auto":
+        return config
+    model = dataclasses.replace(config.model, attention=ATTENTION)
+    return dataclasses.replace(config, model=model)
+
+
+def _fitting(
+    config: TrainConfig, work: Work, sizes: Sizes, where: Slice, inputs: str, fit: Fit
+) -> Memory:
+    memory = memory_of(config, work, sizes, where, inputs, fit)
+    if not memory.fits:
+        raise ConfigError(_too_large(config, where, memory))
+    return memory
+
+
+def _judging(spec: PlanSpec, data: DataSet) -> JudgePlan | None:
+    if spec.judge is None:
+        return None
+    if data.examples is None:
+        raise ConfigError(
+            "--judge: how many examples there are is not known; give --examples, or data.paths "
+            "that are here"
+        )
+    return plan_judging(spec.judge, data.examples)
+
+
+def _on(
+    config: TrainConfig,
+    work: Work,
+    where: Slice,
+    inputs: str,
+    memory: Memory,
+    data: DataSet,
+    spec: PlanSpec,
+    prices: Prices,
+    fit: Fit,
+) -> SlicePlan:
+    time = time_of(config, work, where, inputs, fit)
+    saves = saves_of(config, work, where, spec.preempted_every)
+    hours = (start_seconds() + config.steps * time.step) / 3600
+    spot_hours = hours / max(1 - saves.lost, 0.01)
+    seen = config.steps * config.data.batch_size
+    return SlicePlan(
+        where=where,
+        batch=config.data.batch_size,
+        memory=memory,
+        time=time,
+        hours=hours,
+        spot_hours=spot_hours,
+        usd=prices.hours(where.chip.name, where.chips, hours, spot=False),
+        spot_usd=prices.hours(where.chip.name, where.chips, spot_hours, spot=True),
+        saves=saves,
+        cores=loader_cores(config, where, inputs, time.images),
+        epochs=None if data.examples is None else seen / data.examples,
+    )
+
+
+def _too_large(config: TrainConfig, where: Slice, memory: Memory) -> str:
+    parts = config.optimizer.accumulation
+    text = (
+        f"data.batch_size={config.data.batch_size} does not fit {where.name}: a chip needs "
+        f"{memory.needed:.1f} GiB of {memory.available:g}"
+    )
+    step = where.chips * config.loss.together
+    smaller = memory.most_examples * where.chips // step * step * parts
+    more = [f"{smaller} does"] if smaller else []
+    if not config.model.remat:
+        more.append("or set model.remat=true" if more else "set model.remat=true")
+    more.append(f"or optimizer.accumulation above {parts}")
+    return f"{text}; {', '.join(more)}"
+
+
+def _assumptions(
+    config: TrainConfig,
+    sizes: Sizes,
+    work: Work,
+    data: DataSet,
+    spec: PlanSpec,
+    slices: Sequence[Slice],
+    fit: Fit,
+) -> Iterator[str]:
+    yield (
+        f"memory and time by {work.parameters:,} parameters, and what compiled programs took: each "
+        f"predicted from the others is off by at most {fit.memory_error:.0%} (memory) and "
+        f"{fit.time_error:.0%} (time without transfers); no TPU has confirmed the times, which may "
+        "be off by 30%"
+    )
+    for chip in {where.chip.name: where.chip for where in slices}.values():
+        if (origin := fit.origin(chip)) != "compiled programs":
+            yield f"{chip.name}: its {fit.share(chip):.0%} of the peak are {origin}"
+    if sizes.assumed:
+        yield sizes.assumed
+    if not data.known:
+        size = "give --examples for epochs and disks" if data.examples is None else "as given"
+        yield f"{', '.join(config.data.paths)}: not here to be looked at; size of the set: {size}"
+    if config.data.resolution != 256 or config.model.remat or config.mesh.fsdp > 1:
+        yield "programs of other resolutions, with remat or with fsdp were not compiled to compare"
+    yield f"a start takes {start_seconds() / 60:.0f} minutes (assumed); hours have one in them"
+    yield f"spot chips are taken away every {spec.preempted_every:g} hours (--preempted-every)"
+
+
+def _detail(whole: Plan, one: SlicePlan) -> str:
+    memory, time, where = one.memory, one.time, one.where
+    rows = [
+        ("a chip, GiB", "", ""),
+        ("  parameters", f"{memory.parameters:.2f}", "float32, split over the chips"),
+        ("  moments", f"{memory.moments:.2f}", "of AdamW"),
+        ("  moving average", f"{memory.average:.2f}", ""),
+        ("  frozen networks", f"{memory.frozen:.2f}", f"inputs are {whole.inputs}"),
+        ("  inputs", f"{memory.inputs:.2f}", f"{memory.examples} examples at once"),
+        ("  weights", f"{memory.weights:.2f}", "the copy that computes"),
+        ("  activations", f"{memory.activations:.2f}", ""),
+        ("  needed", f"{memory.needed:.2f}", f"of {memory.available:g}: fits; at most "
+         f"{memory.most_examples} examples at once"),
+        ("a step, ms", "", ""),
+        ("  compute", f"{time.compute * 1e3:.1f}", ""),
+        ("  attention kernels", f"{time.kernels * 1e3:.1f}", ""),
+        ("  transfers", f"{time.transfers * 1e3:.1f}", "as if nothing went on beside"),
+        ("  together", f"{time.step * 1e3:.1f}", f"{time.images:,.0f} images/s, "
+         f"{time.peak_share:.0%} of the peak"),
+        ("the run", "", ""),
+        ("  steps", f"{whole.config.steps:,}", "" if one.epochs is None else
+         f"{one.epochs:.2f} epochs"),
+        ("  hours", f"{one.hours:.1f}", f"{_usd(one.usd)} on demand"),
+        ("  hours on spot", f"{one.spot_hours:.1f}", f"{_usd(one.spot_usd)}, saves and "
+         "preemptions included"),
+        ("  a save, s", f"{one.saves.seconds:.0f}", f"{one.saves.bytes / GB:.1f} GB from "
+         f"{where.hosts} hosts"),
+        ("  save every, s", f"{one.saves.interval:.0f}", f"checkpoint.every="
+         f"{max(1, round(one.saves.interval / time.step))} loses least (Young, Daly): "
+         f"{one.saves.lost:.1%}"),
+        ("  loader cores", f"{one.cores:.2f}", f"of a host's {one.host_cores:.0f}"
+         + ("" if one.cores < one.host_cores else ": the chips would wait")),
+    ]  # fmt: skip
+    heading = (
+        f"{whole.config.name} on {where.name}: {where.chips} chips, {where.hosts} hosts, batch "
+        f"{one.batch}"
+    )
+    return f"{heading}\n{columns(rows, right=[1])}"
+
+
+def _table(whole: Plan) -> str:
+    names = ("slice", "chips", "GiB", "most", "ms", "images/s", "peak", "hours", "USD", "spot", "")
+    rows = [names]
+    for one in whole.plans:
+        marks = [word for word, best in (("cheapest", whole.cheapest), ("fastest", whole.fastest))
+                 if best is one]  # fmt: skip
+        rows.append(
+            (
+                one.where.name,
+                str(one.where.chips),
+                f"{one.memory.needed:.1f}/{one.memory.available:g}",
+                str(one.memory.most_examples),
+                f"{one.time.step * 1e3:.1f}",
+                f"{one.time.images:,.0f}",
+                f"{one.time.peak_share:.0%}",
+                f"{one.hours:.2f}",
+                _usd(one.usd).removesuffix(" USD"),
+                _usd(one.spot_usd).removesuffix(" USD"),
+                ", ".join(marks),
+            )
+        )
+    heading = f"{whole.config.name}: {whole.config.steps:,} steps of {whole.config.data.batch_size}"
+    table = columns(rows, right=range(1, 10)) if whole.plans else "no slice that it fits"
+    return "\n".join([heading, table, *(f"{name}: {why}" for name, why in whole.refused)])
+
+
+def _disks(whole: Plan) -> str:
+    data, cache, checkpoints = whole.disk
+    month = (data + cache + checkpoints) / GB * whole.prices.storage_gb_month
+    parts = [f"checkpoints {checkpoints / GB:.1f}"]
+    if data:
+        parts.insert(0, f"data {data / GB:.1f}" + (f", its cache {cache / GB:.1f}" * bool(cache)))
+    text = ", ".join(parts)
+    per_host = f"; of them {(data + cache) / GB:.1f} on the disk of each host" if data else ""
+    return f"GB in the bucket: {text}; {month:.2f} USD a month{per_host}"
+
+
+def _notes(whole: Plan) -> str:
+    return "\n".join(
+        f"- {note}" for note in (*whole.notes, f"prices of {whole.prices.as_of}, see --prices")
+    )
+
+
+def _usd(usd: float | None) -> str:
+    return "no price" if usd is None else f"{usd:,.2f} USD"
