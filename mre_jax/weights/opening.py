@@ -72,9 +72,9 @@ def model_at(
     """
     with contextlib.ExitStack() as places:
         loras = places.enter_context(opened_loras(parse_loras(lora)))
-        needed = functools.partial(
-            needed_files, weights=options.get("weights"), components=options.get("components")
-        )
+        # SmartEdit's parts are asked for by no name where they may be missing.
+        chosen = None if options.get("smartedit") else options.get("components")
+        needed = functools.partial(needed_files, weights=options.get("weights"), components=chosen)
         path = places.enter_context(local_path(model, needed))
         below = None if base is None else places.enter_context(local_path(base))
         opened = open_model(path, base=below, loras=loras, **options)
