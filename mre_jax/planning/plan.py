@@ -198,7 +198,8 @@ def plan(
         plans=tuple(plans),
         refused=tuple(refused),
         notes=(
-            *_assumptions(config, sizes, work, data, spec, slices, fit),
+            *_assumptions(config, sizes, work, data, spec, slices, fit, inputs),
+            *_close(plans, fit),
             *_transfers(config, data, saved, spec, slices, prices, ask),
         ),
         disk=(data.bytes, cached, checkpoint_bytes(config, saved)),
@@ -220,8 +221,8 @@ def _transfers(
     """What a bucket of another region costs: hosts fetch the sets, and saves are written."""
     fetched = data.bytes * max(where.hosts for where in slices)
     written = config.steps // config.checkpoint.every * saved
-    places = {spec.run: written, **dict.fromkeys(config.data.paths, fetched)}
-    for place, size in places.items():
+    for place in (spec.run, *config.data.paths):
+        size = written if place == spec.run else fetched
         if told := region_warning(place, spec.zone, size / GB, prices, ask):
             yield f"warning: {told}"
 
@@ -323,6 +324,7 @@ def _assumptions(
     spec: PlanSpec,
     slices: Sequence[Slice],
     fit: Fit,
+    inputs: str,
 ) -> Iterator[str]:
     yield (
         f"memory and time by {work.parameters:,} parameters, and what compiled programs took: each "
@@ -338,10 +340,24 @@ def _assumptions(
     if not data.known:
         size = "give --examples for epochs and disks" if data.examples is None else "as given"
         yield f"{', '.join(config.data.paths)}: not here to be looked at; size of the set: {size}"
-    if config.data.resolution != 256 or config.model.remat or config.mesh.fsdp > 1:
-        yield "programs of other resolutions, with remat or with fsdp were not compiled to compare"
+    known = inputs == "texts" and config.data.resolution == 256
+    if not known or config.model.remat or config.mesh.fsdp > 1:
+        yield (
+            "what was compiled is cached latents and texts of 256 px, without remat and fsdp; for "
+            "other steps the errors are not known: --compile tells"
+        )
     yield f"a start takes {start_seconds() / 60:.0f} minutes (assumed); hours have one in them"
     yield f"spot chips are taken away every {spec.preempted_every:g} hours (--preempted-every)"
+
+
+def _close(plans: Sequence[SlicePlan], fit: Fit) -> Iterator[str]:
+    """Of those that fit by less than the estimate may be off."""
+    for one in plans:
+        if one.memory.needed * (1 + fit.memory_error) > one.memory.available:
+            yield (
+                f"warning: {one.where.name} has {one.memory.available - one.memory.needed:.1f} GiB "
+                "to spare, less than the estimate may be off: --compile tells exactly"
+            )
 
 
 def _detail(whole: Plan, one: SlicePlan) -> str:

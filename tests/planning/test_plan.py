@@ -206,8 +206,11 @@ def test_what_does_not_fit_is_told_with_what_does(config, capsys):
     large = "data.batch_size=4000000"
     command = ["plan", str(config), "--topology", "v5e:2x2", large]
     one_line(command, capsys, large, "does not fit v5e:2x2", " does, or set model.remat=true")
-    most = plan(load_config(config), SPEC).plans[0].memory.most_examples * 4
+    base = plan(load_config(config), SPEC)
+    assert not any("to spare" in note for note in base.notes)
+    most = base.plans[0].memory.most_examples * 4
     assert cli.main(["plan", str(config), "--topology", "v5e:2x2", f"data.batch_size={most}"]) == 0
+    assert "warning: v5e:2x2 has 0.0 GiB to spare" in capsys.readouterr().out
 
 
 # ---- prices

@@ -61,6 +61,7 @@ def check_region(place: str, machine: Machine, prices: Prices) -> Iterator[Findi
     """Whether a bucket is in the region of the chips; nothing where neither can be asked.
 
     Example:
+        >>> from mre_jax.planning.prices import load_prices
         >>> list(check_region("runs/first", Machine(environment={}), load_prices()))
         []
     """
