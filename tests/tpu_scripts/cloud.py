@@ -17,6 +17,7 @@ happens, and `world.json` what has happened so far. The script:
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +36,11 @@ def main() -> int:
     fresh = {"state": script.get("state", "MISSING"), "fresh": True}
     fresh |= {"waits": 0, "attempts": [], "step": 0, "failed": {}}
     world = json.loads(file.read_text()) if file.exists() else fresh
+    taken = FOLDER / "taken"
+    if taken.exists():  # by the test, in the middle of something
+        taken.unlink()
+        world["state"] = "SUSPENDED"
+        end(script)
     code = failure(words, script, world)
     if code is None:
         code = answer(words, script, world)
@@ -89,6 +95,8 @@ def queued(words, script, world):
     elif verb == "delete":
         world["state"] = "MISSING"
         end(script)
+    elif verb in ("scp", "ssh") and "homes" in script and world["state"] != "ACTIVE":
+        return 255
     elif verb == "scp" and "homes" in script:
         for home in script["homes"]:
             source, place = words[words.index("scp") + 1 :][:2]
@@ -182,12 +190,15 @@ def begin(script):
 def end(script):
     """Machines that are taken away: nothing on them has time to save, and nothing stays."""
     for home in script.get("homes", []):
+        if not Path(home).is_dir():
+            return
+    for home in script.get("homes", []):
         for file in Path(home).glob(".mre_pod/*/*/pid"):
             try:
                 os.killpg(int(file.read_text()), signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        subprocess.run(["rm", "-rf", home], check=True)
+        shutil.rmtree(home)
 
 
 def ssh_for_real(command, script):

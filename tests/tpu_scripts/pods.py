@@ -12,7 +12,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("gcloud", "gcluster", "kubectl", "gsutil", "ssh", "scp", "curl")
-PATIENCE = 300
+PATIENCE = float(os.environ.get("POD_PATIENCE", "300"))
+"""Seconds that a call may take; most of one on an idle machine. Mutants may take for ever."""
 COMMAND = "mre train configs/reward_ip2p.yaml 'data.paths=[gs://bucket/cached]' --run {run}"
 SETTINGS = {
     "NAME": "reward-1",
@@ -71,8 +72,10 @@ class Cloud:
             "POD_CLOUD": str(self.folder),
         }
 
-    def pod(self, verb: str, *options: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        """Runs a verb with the settings of `SETTINGS` and these."""
+    def pod(
+        self, verb: str, *options: str, patience: float = PATIENCE, **settings: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a verb with the settings of `SETTINGS` and these; it has `patience` seconds."""
         file = self.write(**settings)
         return subprocess.run(
             [sys.executable, str(self._scripts / "pod"), verb, "--settings", str(file), *options],
@@ -81,7 +84,7 @@ class Cloud:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=patience,
         )
 
     def write(self, **settings: str) -> Path:
