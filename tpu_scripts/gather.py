@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def gather(settings: Settings, calls: Calls) -> Iterator[str]:
 
     `mre sample --out {run}` leaves a list a part, which become results.jsonl, as do files whose
     name holds {worker}; folders whose name does stay as they are, and are listed as `mre train`
-    takes them.
+    and `mre tables` take them.
 
     Raises:
         PartsMissing: naming the workers whose part is not done, and the exit codes they ended with.
@@ -70,6 +71,8 @@ def gather(settings: Settings, calls: Calls) -> Iterator[str]:
         whole = re.sub(r"[-_.]?\{worker\}", "", out)
         store.write(whole, "".join(map(store.read, parts)))
         yield f"{whole}: {len(parts)} parts"
+    elif settings.command[1:2] == ("evaluate",):
+        yield shlex.join(["mre", "tables", *parts])
     else:
         yield f"data.paths=[{','.join(parts)}]"
 

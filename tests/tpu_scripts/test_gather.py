@@ -75,6 +75,12 @@ def test_folders_of_a_set_are_listed_for_training(run, gather):
     assert f"data.paths=[{run}/part-0,{run}/part-1]" in gather(command).stdout
 
 
+def test_results_are_listed_for_tables(run, gather):
+    end(run, "20261102-000000.000000", {0: 0, 1: 0})
+    command = "mre evaluate real-edit d --shard {worker}/{workers} --out {run}/part-{worker}"
+    assert f"mre tables '{run}/part-0' '{run}/part-1'" in gather(command).stdout
+
+
 def test_what_does_not_shard_is_refused(gather):
     done = gather("mre sample items.jsonl --out {run}")
     assert done.returncode == 78 and "no {worker}" in done.stderr
