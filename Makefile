@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 STAMP := $(VENV)/.installed
-SHELL_SCRIPTS := .ci/run tpu_scripts/worker.sh
+SHELL_SCRIPTS := .ci/run tpu_scripts/worker.sh tests/tpu_scripts/uv.sh
 
 .PHONY: demo demo-full demo-quick test test-slow reliability lint format typecheck clean
 

@@ -71,7 +71,10 @@ launch() {
 run() {
   local folder=$here/$ATTEMPT index child='' uploads exit_code=0
   index=$(number)
-  read_secrets
+  if ! read_secrets; then
+    end 78
+    return
+  fi
   free_worker
   cd "$code"
   local words=("${@//\{worker\}/$index}")
@@ -85,11 +88,16 @@ run() {
   while kill -0 "$child" 2>/dev/null; do wait "$child" || true; done
   wait "$child" || exit_code=$?
   kill "$uploads" 2>/dev/null || true
+  end "$exit_code"
+}
+
+end() {
+  local folder=$here/$ATTEMPT
   printf '{"attempt": "%s", "worker": %d, "exit_code": %d}\n' \
-    "$ATTEMPT" "$index" "$exit_code" >"$folder/end.json"
+    "$ATTEMPT" "$(number)" "$1" >"$folder/end.json"
   upload log
   upload end.json
-  printf '%s\n' "$exit_code" >"$folder/exit_code.new"
+  printf '%s\n' "$1" >"$folder/exit_code.new"
   mv "$folder/exit_code.new" "$folder/exit_code"
 }
 
@@ -149,7 +157,7 @@ attribute() {
 read_secrets() {
   local line text=
   if [[ -n ${SECRET:-} ]]; then
-    text=$(gcloud secrets versions access latest --secret "$SECRET")
+    text=$(gcloud secrets versions access latest --secret "$SECRET") || return 1
   elif [[ -f $here/secrets ]]; then
     text=$(<"$here/secrets")
   fi
@@ -166,12 +174,8 @@ free_worker() {
 
 # Processes of this user that have a TPU open.
 holders() {
-  local file
-  for file in /proc/[0-9]*/fd/*; do
-    case $(readlink "$file" 2>/dev/null || true) in
-    /dev/accel* | /dev/vfio/[0-9]*) cut -d/ -f3 <<<"$file" ;;
-    esac
-  done | sort -u | paste -sd ' '
+  { find /proc/[0-9]*/fd -lname '/dev/accel*' -o -lname '/dev/vfio/[0-9]*' 2>/dev/null || true; } |
+    cut -d/ -f3 | sort -u | paste -sd ' '
 }
 
 upload() {

@@ -36,6 +36,7 @@ class LocalSlice:
         place.mkdir(parents=True)
         path = f"{place / 'programs'}:{environment['PATH']}"
         given = {"TEST_PYTHON": sys.executable, "TEST_MRE": mre, "PATH": path}
+        given["POD_CLOUD"] = str(place)
         script: dict[str, Any] = {
             "homes": [str(home) for home in self.homes],
             "environment": environment | given,

@@ -94,6 +94,12 @@ class Cloud:
         file.write_text("\n".join(lines) + "\n")
         return file
 
+    def refuse(self, part: str, said: str) -> None:
+        """From now on calls with this part in them fail."""
+        file = self.folder / "script.json"
+        script = json.loads(file.read_text())
+        file.write_text(json.dumps(script | {"fail": [[part, 1, said, 99]]}))
+
     def raw_calls(self) -> list[dict[str, Any]]:
         """All calls so far: words, and what they were given to read."""
         file = self.folder / "calls.jsonl"

@@ -1,10 +1,12 @@
 """When a supervisor gives up, by a clock of the test's own."""
 
 import dataclasses
+import doctest
 
 import pytest
 
 from tests.tpu_scripts.pods import SETTINGS
+from tpu_scripts import exit_codes, slices
 from tpu_scripts.exit_codes import Outcome
 from tpu_scripts.settings import from_values
 from tpu_scripts.supervise import Ended, Limits
@@ -66,3 +68,9 @@ def test_crashes_are_few_even_where_nothing_is_saved_by_steps():
         world.attempt(Outcome.CRASHED, None)
     with pytest.raises(Ended, match="MAX_CRASHES=3"):
         world.attempt(Outcome.CRASHED, None)
+
+
+@pytest.mark.parametrize("module", (exit_codes, slices))
+def test_examples_of_docstrings(module):
+    tried = doctest.testmod(module)
+    assert tried.attempted and not tried.failed

@@ -21,6 +21,7 @@ from tests.tpu_scripts.conftest import STEPS
 from tests.tpu_scripts.local_slice import LocalSlice
 from tests.tpu_scripts.pods import GKE, ROOT, SETTINGS
 from tests.tpu_scripts.restarts import action
+from tests.training.figures import Figures
 from tests.training.states import same_bits
 from tests.training.train_files import PATIENCE, free_port, last_step, saved_state
 from tpu_scripts.jobset import manifest
@@ -60,9 +61,10 @@ def wait_for(step, run, done):
         time.sleep(0.05)
 
 
-def test_a_slice_is_killed_and_taken_away_and_the_run_ends_in_the_same_bits(
+def test_r18_a_slice_is_killed_and_taken_away_and_the_run_ends_in_the_same_bits(
     tmp_path, config, undisturbed
 ):
+    figures = Figures("R18")
     run = tmp_path / "a run; of 'two'"
     port = free_port()
     own = [environment_of(number, port) for number in range(2)]
@@ -96,10 +98,15 @@ def test_a_slice_is_killed_and_taken_away_and_the_run_ends_in_the_same_bits(
     # Logs of all attempts are there, though all machines are gone.
     logs = list(Path(f"{run}.logs").glob("*/worker-*.log"))
     assert len(logs) == 6 and len({log.parent for log in logs}) == 3
+    figures.report(
+        "two hosts by gcloud's stand-in: one killed, then the slice taken away: launched 3 times, "
+        "final state bit-equal, logs of all attempts there"
+    )
 
 
-def test_the_jobsets_command_goes_the_same_way(tmp_path, config, undisturbed):
+def test_r18_the_jobsets_command_goes_the_same_way(tmp_path, config, undisturbed):
     """Two pods run what the manifest says; its rules start them again after a kill."""
+    figures = Figures("R18")
     run = tmp_path / "run"
     command = f"mre train '{config}' --run {{run}}"
     made = manifest(from_values(SETTINGS | GKE | {"RUN": str(run), "COMMAND": command}))
@@ -130,3 +137,4 @@ def test_the_jobsets_command_goes_the_same_way(tmp_path, config, undisturbed):
         assert restarts < 3
     assert restarts == 1
     assert same_bits(saved_state(run, STEPS), saved_state(undisturbed, STEPS))
+    figures.report("two pods by the JobSet's command and rules: one killed, final state bit-equal")

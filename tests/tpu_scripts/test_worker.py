@@ -15,12 +15,12 @@ CANARY = "canary-9f31c07e55"
 ODD = """it's "a"; $(touch x) `touch y` * \\ é"""
 
 
-@pytest.fixture
-def slice_(tmp_path):
+@pytest.fixture(params=[[{"TPU_WORKER_ID": str(number)} for number in range(2)]])
+def slice_(tmp_path, request):
     fake = ROOT / "tests" / "tpu_scripts" / "fake_mre.py"
     environment = {"PATH": os.environ["PATH"], "UPLOAD_SECONDS": "1"}
-    own = [{"TPU_WORKER_ID": str(number)} for number in range(2)]
-    made = LocalSlice(tmp_path, f"{sys.executable} '{fake}'", environment, own, ready=True)
+    mre = f"{sys.executable} '{fake}'"
+    made = LocalSlice(tmp_path, mre, environment, request.param, ready=True)
     yield made
     made.take_away()
     made.cloud.pod("delete", "--yes")
@@ -78,6 +78,29 @@ def test_words_names_and_secrets_arrive_as_they_are(slice_, settings, tmp_path):
         # Workers that share nothing do not wait for each other's chips.
         assert environment["TPU_CHIPS_PER_PROCESS_BOUNDS"] == "2,2,1"
     assert not list(tmp_path.rglob("x")) and not list(tmp_path.rglob("y")), "a word was executed"
+
+
+@pytest.mark.parametrize(
+    "slice_",
+    [[{"TPU_WORKER_ID": "0", "MEGASCALE_SLICE_ID": str(number)} for number in range(2)]],
+    indirect=True,
+)
+def test_workers_of_several_slices_are_counted_through(slice_, settings):
+    settings |= {"ACCELERATOR": "v5litepod-8", "SLICES": "2"}
+    call(slice_, "setup", settings)
+    call(slice_, "launch", settings)
+    told = wait(slice_, settings, "ended with exit code 0")
+    assert "worker 0: ended" in told and "worker 1: ended" in told
+    assert [words[-1] for words in read(slice_, "words.json")] == ["0/2", "1/2"]
+
+
+def test_a_secret_that_cannot_be_read_is_not_tried_again(slice_, settings):
+    """Without the variable the command would fail later, or quietly do something else."""
+    call(slice_, "setup", settings)
+    slice_.cloud.refuse("secrets versions access", "PERMISSION_DENIED")
+    call(slice_, "launch", settings | {"SECRETS_FILE": "", "SECRET": "keys"})
+    wait(slice_, settings, "ended with exit code 78")
+    assert not any((home / "words.json").exists() for home in slice_.homes)
 
 
 def test_a_secret_is_nowhere_but_in_its_file_and_in_the_commands_environment(
