@@ -78,7 +78,10 @@ class GkeSlice:
     def preflight(self) -> list[str]:
         """Sees that there are enough nodes, and that this user may start a JobSet on them."""
         slice_ = self.settings.slice
-        self._kubectl("auth", "can-i", "create", "jobsets.jobset.x-k8s.io")
+        try:
+            self._kubectl("auth", "can-i", "create", "jobsets.jobset.x-k8s.io")
+        except CallError as error:
+            raise PodError(f"{error}; this account may not create JobSets in the cluster") from None
         chosen = (
             f"cloud.google.com/gke-tpu-accelerator={slice_.gke_accelerator},"
             f"cloud.google.com/gke-tpu-topology={slice_.topology}"

@@ -232,7 +232,7 @@ def _check_secrets(settings: Settings) -> None:
                 )
 
 
-def _parse(key: str, text: str, field: dataclasses.Field) -> Any:
+def _parse(key: str, text: str, field: dataclasses.Field[Any]) -> Any:
     kind: Any = field.type
     try:
         if get_origin(kind) is Literal:

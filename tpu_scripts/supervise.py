@@ -85,9 +85,9 @@ class Limits:
         if kind is Outcome.FINAL:
             raise Ended(code, f"exit code {code}: the same again would fail; see the logs")
         saved = self._progress()
-        if saved != self._saved:
+        if saved is not None and saved > (-1 if self._saved is None else self._saved):
             self._saved, self._stalled, self._crashes = saved, 0, 0
-        else:
+        elif saved is not None or self._saved is None:  # otherwise it could not be asked for
             self._stalled += 1
         self._crashes += kind is Outcome.CRASHED
         if self._crashes >= self._settings.max_crashes:
@@ -97,7 +97,7 @@ class Limits:
             raise Ended(
                 CRASH,
                 f"MAX_STALLED={self._stalled} attempts in a row saved nothing after step "
-                f"{saved or 0}; see the logs, and save more often (checkpoint.every)",
+                f"{self._saved or 0}; see the logs, and save more often (checkpoint.every)",
             )
 
 

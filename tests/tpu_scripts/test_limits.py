@@ -61,6 +61,15 @@ def test_progress_between_them_is_a_new_beginning():
         world.attempt(Outcome.CRASHED, saved)
 
 
+def test_a_bucket_that_does_not_answer_is_neither_progress_nor_its_absence():
+    world = World()
+    world.attempt(Outcome.PREEMPTED, 10)
+    world.attempt(Outcome.PREEMPTED, None)
+    world.attempt(Outcome.PREEMPTED, 10)
+    with pytest.raises(Ended, match="nothing after step 10"):
+        world.attempt(Outcome.PREEMPTED, 10)
+
+
 def test_crashes_are_few_even_where_nothing_is_saved_by_steps():
     """Parts of sharded work save no checkpoints."""
     world = World(command=("mre", "sample", "{run}", "{worker}"), max_stalled=1)
