@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 STAMP := $(VENV)/.installed
+SHELL_SCRIPTS := .ci/run tpu_scripts/worker.sh tests/tpu_scripts/uv.sh
 
 .PHONY: demo demo-full demo-quick test test-slow reliability lint format typecheck clean
 
@@ -34,6 +35,9 @@ reliability: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/shellcheck $(SHELL_SCRIPTS)
+	$(BIN)/shfmt -d -i 2 $(SHELL_SCRIPTS)
+	$(BIN)/hadolint tpu_scripts/Dockerfile
 
 typecheck: $(STAMP)
 	$(BIN)/mypy
@@ -41,6 +45,7 @@ typecheck: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/shfmt -w -i 2 $(SHELL_SCRIPTS)
 
 $(STAMP): pyproject.toml requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'

@@ -32,6 +32,7 @@ PROMISES = {
     "R13": "No answer of a judge is lost or paid for twice, whatever the server does",
     "R15": "Resuming with another configuration, data set or model is refused by key",
     "R16": "The newest, every so many and pinned checkpoints stay, whatever is killed",
+    "R18": "The pods' scripts carry a run through kills and preemptions to the same bits",
     "R19": "Every run directory explains itself, whenever the run stopped",
 }
 FILES = (
@@ -46,6 +47,7 @@ FILES = (
     "tests/training/checkpoints/test_replicas.py",
     "tests/judges/openai/test_judge.py",
     "tests/judges/openai/test_batch.py",
+    "tests/tpu_scripts/test_rehearsal.py",
 )
 RELEVANT = "test_r or TestR"
 """Names of the tests that are about a promise."""

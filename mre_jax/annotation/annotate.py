@@ -19,6 +19,7 @@ from mre_jax.data.bad_examples import (
     parse_skip_bad,
     report_bad,
 )
+from mre_jax.data.sources.selection import parse_shard
 from mre_jax.data.stats_charts import write_charts
 from mre_jax.errors import ConfigError, MreError
 from mre_jax.judges import estimate as estimates
@@ -52,6 +53,7 @@ class AnnotateSpec:
             what is there.
         options: options of the layout's reader.
         max_examples: end of the set, counted in examples.
+        shard: part I, from 0, of N, in a journal of its own; these make one, one after the other.
         skip_bad: how many bad examples to leave out, or their share, as 0.01 or 1%. Without it all
             are listed, and nothing is asked behind the first.
         pack: prompts: paper-annotation, paper-evaluation, paired-quality-ours, viescore-ours,
@@ -69,6 +71,7 @@ class AnnotateSpec:
     source: str = AUTO
     options: dict[str, Any] = dataclasses.field(default_factory=dict, metadata={"flag": "--option"})
     max_examples: int | None = None
+    shard: str = dataclasses.field(default="0/1", metadata={"metavar": "I/N"})
     skip_bad: float = dataclasses.field(
         default=0, metadata={"metavar": "N", "parse": parse_skip_bad}
     )
@@ -191,7 +194,9 @@ class _Set:
         assert spec.data is not None  # noqa: S101 (the caller has looked)
         pack, encoding = load_pack(spec.pack), parse_encoding(spec.picture)
         self.judge: Judge = spec.judge.make(offline=offline)
-        self.items: Items = open_items(spec.data, spec.source, spec.options, spec.max_examples)
+        self.items: Items = open_items(
+            spec.data, spec.source, spec.options, spec.max_examples, parse_shard(spec.shard)
+        )
         count = self.items.count
         if not 0 <= spec.self_consistency <= count:
             raise ConfigError(

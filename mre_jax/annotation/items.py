@@ -34,6 +34,7 @@ class Items:
     Attributes:
         path: file or folder of the set.
         count: triplets.
+        first: position of the first of them in the set.
         read: starts reading them, as (name, triplet), in the order of the set. One that cannot be
             read, or has no instruction, is its error.
         notes: what is to be said of how the set is read.
@@ -43,6 +44,7 @@ class Items:
     count: int
     read: Callable[[], Iterator[tuple[str, Triplet | DataError]]]
     notes: Sequence[str] = ()
+    first: int = 0
 
 
 def open_items(
@@ -50,8 +52,9 @@ def open_items(
     source: str = AUTO,
     options: Mapping[str, Any] | None = None,
     max_examples: int | None = None,
+    shard: tuple[int, int] = (0, 1),
 ) -> Items:
-    """Opens a set.
+    """Opens a set, or a part of it.
 
     Args:
         path: file or folder of a public set, of `mre prepare` or of `mre toy`.
@@ -60,6 +63,7 @@ def open_items(
             hold.
         options: options of the layout's reader.
         max_examples: the set ends after these.
+        shard: see `select`.
 
     Raises:
         ConfigError: if the layout is not recognised, or two rewards would have one name.
@@ -69,10 +73,11 @@ def open_items(
     if source == PREPARED:
         if options:
             raise ConfigError(f"{path}: a prepared set has no --option")
-        return _prepared(path, max_examples)
+        return _prepared(path, max_examples, shard)
     # One pair of each folder is judged, the one that a reward by the folder's name is taken for.
     own = {"seeds": "one"} if source == "instruct_pix2pix" else {}
-    return _of_source(open_source(source, path, **own | dict(options or {})), max_examples)
+    opened = open_source(source, path, **own | dict(options or {}))
+    return _of_source(opened, max_examples, shard)
 
 
 def _layout(path: str, source: str) -> tuple[str, str]:
@@ -92,7 +97,7 @@ def _layout(path: str, source: str) -> tuple[str, str]:
     )
 
 
-def _of_source(source: Source, max_examples: int | None) -> Items:
+def _of_source(source: Source, max_examples: int | None, shard: tuple[int, int]) -> Items:
     if not len(source):
         raise DataError(f"{source.path}: no examples in it")
     keys = source.keys()
@@ -102,18 +107,18 @@ def _of_source(source: Source, max_examples: int | None) -> Items:
             f"{source.path}: several examples have one name, and so would their rewards; give them "
             "ids of their own"
         )
-    count = len(select(len(source), max_examples))
+    part = select(len(source), max_examples, shard)
 
     def read() -> Iterator[tuple[str, Triplet | DataError]]:
-        return zip(names, read_checked(source, range(count), _CHECK), strict=False)
+        return zip(names[part.start : part.stop], read_checked(source, part, _CHECK), strict=False)
 
-    return Items(source.path, count, read, getattr(source, "notes", ()))
+    return Items(source.path, len(part), read, getattr(source, "notes", ()), part.start)
 
 
-def _prepared(path: str, max_examples: int | None) -> Items:
+def _prepared(path: str, max_examples: int | None, shard: tuple[int, int]) -> Items:
     folder = local_copy(path)
     manifest = check_manifest(folder)
-    count = len(select(manifest.count, max_examples))
+    part = select(manifest.count, max_examples, shard)
 
     def triplets() -> Iterator[tuple[str, Triplet | DataError]]:
         for shard in manifest.shards:
@@ -121,4 +126,7 @@ def _prepared(path: str, max_examples: int | None) -> Items:
                 triplet, _ = decode_triplet(record, f"{shard.file}: record {number}")
                 yield triplet.id, triplet
 
-    return Items(path, count, lambda: itertools.islice(triplets(), count))
+    def read() -> Iterator[tuple[str, Triplet | DataError]]:
+        return itertools.islice(triplets(), part.start, part.stop)
+
+    return Items(path, len(part), read, first=part.start)

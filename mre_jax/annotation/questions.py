@@ -50,14 +50,14 @@ def ask_about(
             read.
     """
     index = PictureIndex() if index is None else index
-    for position, (name, item) in enumerate(items.read()):
+    for number, (name, item) in enumerate(items.read()):
         about = attempt(_about, name, item, pack, encoding, index)
         if isinstance(about, DataError):
             if bad is None:
                 raise about
-            bad.append(BadExample.of(items.path, position, about, name))
+            bad.append(BadExample.of(items.path, items.first + number, about, name))
         elif bad is None or len(bad) <= allowed:
-            again = (position + 1) * twice // items.count > position * twice // items.count
+            again = (number + 1) * twice // items.count > number * twice // items.count
             extra = (
                 toy_extra(scenes or items.path, item) if toy and isinstance(item, Triplet) else {}
             )

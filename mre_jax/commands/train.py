@@ -25,6 +25,10 @@ it to every worker. Exit codes:
   70  crash or hang: retry a few times
   75  stopped by a signal, and saved; or another process is at the run: run the same command again
   78  the configuration is bad: do not retry
+
+`tpu_scripts/pod supervise` does all that on Cloud TPUs. Other engines end a run for good that was
+preempted (75), unless they are told: gcluster job submit --restarts 50
+--restart-on-exit-codes 70,75,134,137,143,255.
 """
 
 

@@ -124,6 +124,7 @@ class CacheSpec:
             latter's place: a model folder, a weight file, gs://..., or org/name@REVISION on the
             hub.
         out: folder to fill.
+        shard: part I, from 0, of N, as a set of its own in an --out of its own.
         base: another model for what this one lacks: tokenizer, VAE, text encoder.
         lora: a LoRA to merge into the model's weights, of the scale 1 or another; may be repeated.
         templates: file of the templates that a SmartEdit's prompts are made of (default: the
@@ -136,6 +137,7 @@ class CacheSpec:
     _: dataclasses.KW_ONLY
     model: epath.PathLike
     out: epath.PathLike = field(metadata={"metavar": "DIR"})
+    shard: str = field(default="0/1", metadata={"metavar": "I/N"})
     base: epath.PathLike | None = field(default=None, metadata={"metavar": "MODEL"})
     lora: tuple[str, ...] = field(default=(), metadata={"metavar": "FILE[:SCALE]"})
     templates: epath.PathLike | None = field(default=None, metadata={"metavar": "FILE"})
@@ -264,9 +266,12 @@ def cache(spec: CacheSpec) -> Prepared:
     top = settings.get("none_for_top", True) if spec.none_for_top is None else spec.none_for_top
     maker = _maker(spec.model, dataclasses.replace(spec.cached, none_for_top=bool(top)), spec)
     settings |= {"cached_from": manifest.hash, **maker.cache.settings()}
+    shard = parse_shard(spec.shard)
+    if shard[1] > 1:
+        settings["cached_part"] = spec.shard
     # What was prepared once is not judged again.
     check = Check(decode=False, same_size=records.same_size, instruction=False)
-    made = write_set(source, source.plan(), spec.out, settings, check=check, extender=maker)
+    made = write_set(source, source.plan(shard), spec.out, settings, check=check, extender=maker)
     return Prepared(spec.out, made)
 
 
@@ -295,14 +300,14 @@ class PreparedSource:
         """Row numbers; rewards were joined before."""
         return Keys(rows=range(len(self)), total=len(self))
 
-    def plan(self) -> Plan:
-        """As many shards as there are, with the same parts of the set."""
+    def plan(self, part: tuple[int, int] = (0, 1)) -> Plan:
+        """As many shards as there are, with the same parts of the set; or their share of a part."""
         manifest = self.records.manifest
         return Plan(
             name=manifest.name,
             split=manifest.split,
-            positions=range(len(self)),
-            shards=len(manifest.shards),
+            positions=select(len(self), shard=part),
+            shards=-(-len(manifest.shards) // part[1]),
             sample=manifest.hash,
         )
 

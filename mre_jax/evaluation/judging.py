@@ -3,12 +3,14 @@
 import dataclasses
 import sys
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from mre_jax.data.sources.selection import parse_shard
+from mre_jax.data.sources.selection import select as select_part
 from mre_jax.errors import ConfigError
 from mre_jax.evaluation.best_of import JOURNAL, BestOf, pick_best
 from mre_jax.evaluation.case import Case
@@ -47,12 +49,15 @@ class JudgedSuite(Suite):
             preset.
         pictures: way to send pictures: as-edited, as-released, as-original, as-is,
             jpeg:QUALITY[:HEIGHT]; by default as the preset says.
+        shard: with --images, judge part I, from 0, of N of the items, in an --out of its own; `mre
+            tables` and `mre report` take all of these.
         judge: who judges.
         best_of: several edits of each item, of which a judge picks one.
     """
 
     pack: str | None = None
     pictures: str | None = None
+    shard: str = dataclasses.field(default="0/1", metadata={"metavar": "I/N"})
     judge: JudgeSpec
     best_of: BestOf = dataclasses.field(
         default_factory=BestOf, metadata={"title": "best of several edits"}
@@ -64,6 +69,11 @@ class JudgedSuite(Suite):
             raise ConfigError(
                 f"--best-of {self.best_of.count} makes edits with --model; those of --images are "
                 "there already"
+            )
+        if parse_shard(self.shard)[1] > 1 and not self.system.images:
+            raise ConfigError(
+                f"--shard {self.shard}: only edits that are there are judged in parts; make them "
+                "by `mre sample --shard`, and give --images"
             )
 
     @property
@@ -147,7 +157,10 @@ class JudgedSuite(Suite):
             question
             for part, cases in self.parts.items()
             for question in ask_about(
-                [case for case in cases if case.id in edited[part]], edited[part], pack, pictures
+                [case for case in self._share(cases) if case.id in edited[part]],
+                edited[part],
+                pack,
+                pictures,
             )
         )
         return estimate(judge, questions, answered_keys(Path(self.out) / "judge.jsonl"))
@@ -164,6 +177,16 @@ class JudgedSuite(Suite):
                 "many edits; --dry-run does not count that"
             )
         return [*notes, *([f"{pack.name}: {pack.description}"] if own else [])]
+
+    def _sets(self, *made: Any, **named: Any) -> Iterator[EditSet]:
+        """See `Suite._sets`; of each this shard's cases."""
+        for edits in super()._sets(*made, **named):
+            yield dataclasses.replace(edits, cases=self._share(edits.cases))
+
+    def _share(self, cases: Sequence[Case]) -> Sequence[Case]:
+        """The cases of this shard."""
+        part = select_part(len(cases), shard=parse_shard(self.shard))
+        return cases[part.start : part.stop]
 
     @property
     def _preset(self) -> Preset:

@@ -104,6 +104,24 @@ def test_some_are_asked_twice_and_compared(toy, annotate, tmp_path, capsys):
     assert len(compact(journal).rewards) == 12
 
 
+@pytest.mark.parametrize("prepared", (False, True))
+def test_journals_of_parts_are_one_when_one_follows_the_other(prepared, toy, annotate, tmp_path):
+    data = toy
+    if prepared:
+        data = tmp_path / "shards"
+        assert cli.main(["prepare", "instruct_pix2pix", f"{toy}/triplets", "--out", str(data)]) == 0
+    scenes = ("--scenes", toy / "triplets") if prepared else ()
+    annotate(data, "--judge", "toy", *scenes, "--out", tmp_path / "whole")
+    for number in range(5):
+        part = tmp_path / f"part-{number}"
+        annotate(data, "--judge", "toy", *scenes, "--shard", f"{number}/5", "--out", part)
+        assert len(compact(part).rewards) in (2, 3)
+        with (tmp_path / "joined").open("ab") as joined:
+            joined.write(part.read_bytes())
+    assert compact(tmp_path / "joined").rewards == compact(tmp_path / "whole").rewards
+    assert annotate("--out", tmp_path / "joined", "--rewards", tmp_path / "R.json") == 0
+
+
 def test_a_prepared_set_is_annotated_by_its_ids(toy, annotate, server, tmp_path):
     shards = tmp_path / "shards"
     assert cli.main(["prepare", "instruct_pix2pix", f"{toy}/triplets", "--out", str(shards)]) == 0

@@ -186,6 +186,20 @@ def test_neither_devices_nor_batches_change_a_byte(shards, model, cached, tmp_pa
         assert content(out) == content(cached)
 
 
+def test_parts_have_the_same_records_as_the_whole(shards, model, cached, tmp_path):
+    """Together they train as one set; each goes by the place of its examples in the set."""
+    whole, rows = RecordSource(cached), []
+    for number in range(2):
+        part = tmp_path / f"part-{number}"
+        cache_toy(shards, model, part, "--text", "--shard", f"{number}/2")
+        source = RecordSource(part)
+        assert source.cache == whole.cache
+        rows += [source[position] for position in range(len(source))]
+    assert rows == [whole[position] for position in range(len(whole))]
+    folders = [tmp_path / f"part-{number}" for number in range(2)]
+    assert len(loader(*folders).batch(0).positions) == BATCH
+
+
 def test_prepare_makes_the_same_cache_at_once(toy, model, cached, tmp_path, capsys):
     options = ("--cache", str(model), "--resolution", str(SIDE), "--text", "--batch-size", "1")
     out = prepare_toy(toy, tmp_path / "out", *options)

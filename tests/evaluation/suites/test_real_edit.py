@@ -70,6 +70,24 @@ def test_a_folder_of_edits_is_judged_exactly(toy, copies, tmp_path, capsys):
     assert "\n    Style: " in printed
 
 
+def test_parts_together_are_the_whole(toy, copies, tmp_path):
+    options = ("--system", "copy", "--images", copies, "--judge", "toy")
+    evaluate(toy / "benchmark", *options, "--out", tmp_path / "whole")
+    parts = []
+    for number in range(3):
+        out = tmp_path / f"part-{number}"
+        assert evaluate(toy / "benchmark", *options, "--shard", f"{number}/3", "--out", out) == 0
+        parts += read_results(out / "results.jsonl")
+    whole = read_results(tmp_path / "whole" / "results.jsonl")
+    values = [(row.item, row.metric, row.value, row.provenance) for row in whole]
+    assert [(row.item, row.metric, row.value, row.provenance) for row in parts] == values
+    with pytest.raises(ConfigError, match="give --images"):
+        evaluate(
+            *(toy / "benchmark", "--system", "x", "--model", "m", "--judge", "toy"),
+            *("--shard", "0/2", "--out", tmp_path / "made"),
+        )
+
+
 def test_a_second_run_asks_nothing_again(toy, copies, tmp_path, monkeypatch):
     out = tmp_path / "out"
     options = ("--system", "copy", "--images", copies, "--judge", "toy", "--out", out)
