@@ -74,6 +74,8 @@ class PrepareSpec:
         lora: a LoRA to merge into its weights, of the scale 1 or another; may be repeated.
         templates: file of the templates that a SmartEdit's prompts are made of (default: the
             model's own, or else this project's).
+        split_llm: each device holds a part of SmartEdit's language model, where a copy is too large
+            for one.
         cached: what the cache holds.
         workers: processes.
         beam: write by Apache Beam with these pipeline options, as --beam=--runner=DirectRunner;
@@ -111,6 +113,7 @@ class PrepareSpec:
     base: epath.PathLike | None = field(default=None, metadata={"metavar": "MODEL"})
     lora: tuple[str, ...] = field(default=(), metadata={"metavar": "FILE[:SCALE]"})
     templates: epath.PathLike | None = field(default=None, metadata={"metavar": "FILE"})
+    split_llm: bool = False
     cached: CacheOptions = field(default_factory=CacheOptions, metadata={"title": "cache"})
 
 
@@ -129,6 +132,8 @@ class CacheSpec:
         lora: a LoRA to merge into the model's weights, of the scale 1 or another; may be repeated.
         templates: file of the templates that a SmartEdit's prompts are made of (default: the
             model's own, or else this project's).
+        split_llm: each device holds a part of SmartEdit's language model, where a copy is too large
+            for one.
         none_for_top: 'None' stands for reward texts of top scores (as the set was prepared).
         cached: what the cache holds.
     """
@@ -141,6 +146,7 @@ class CacheSpec:
     base: epath.PathLike | None = field(default=None, metadata={"metavar": "MODEL"})
     lora: tuple[str, ...] = field(default=(), metadata={"metavar": "FILE[:SCALE]"})
     templates: epath.PathLike | None = field(default=None, metadata={"metavar": "FILE"})
+    split_llm: bool = False
     none_for_top: bool | None = None
     cached: CacheOptions = field(default_factory=CacheOptions, metadata={"title": "cache"})
 
@@ -321,7 +327,14 @@ def _maker(
 
     keep_programs()
     templates = None if spec.templates is None else Templates.read(spec.templates)
-    return CacheMaker(model, options, base=spec.base, lora=spec.lora, templates=templates)
+    return CacheMaker(
+        model,
+        options,
+        base=spec.base,
+        lora=spec.lora,
+        templates=templates,
+        split_llm=spec.split_llm,
+    )
 
 
 def _spread(spec: PrepareSpec) -> Spread | None:

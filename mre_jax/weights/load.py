@@ -211,19 +211,26 @@ def load_instruction_encoder(
     *,
     compute: Compute | None = None,
     placement: Placement | None = None,
+    llm_placement: Placement | None = None,
 ) -> SmartEditEncoder:
     """What an open SmartEdit has before its UNet; in the dtypes of `load_component`.
 
     Args:
         model: open with all parts of `SMARTEDIT`.
         compute, placement: arguments of `load_component`.
+        llm_placement: that of the language model; None is `placement`.
 
     Raises:
         ConfigError: if two parts disagree on a width.
         DataError: as `load_component`.
     """
-    parts = (model.components[name] for name in SMARTEDIT)
-    return encoder_of({part.name: loaded(part, compute, jnp.float32, placement) for part in parts})
+    places = dict.fromkeys(SMARTEDIT, placement) | {"llm": llm_placement or placement}
+    return encoder_of(
+        {
+            name: loaded(model.components[name], compute, jnp.float32, place)
+            for name, place in places.items()
+        }
+    )
 
 
 def encoder_of(parts: Mapping[str, Any]) -> SmartEditEncoder:

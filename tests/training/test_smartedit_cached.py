@@ -221,7 +221,7 @@ def test_features_of_another_smartedit_are_refused(cached, tmp_path):
     for name in ("vae", "text_encoder"):
         shutil.rmtree(other / name)
         shutil.copytree(tiny_smartedit() / name, other / name)
-    with pytest.raises(ConfigError, match=r"cache was made by another SmartEdit .* mre data cache"):
+    with pytest.raises(ConfigError, match=r"another SmartEdit .* with 'mre data cache --text'"):
         train(configured(tmp_path, cached, model=other), tmp_path / "run")
 
 

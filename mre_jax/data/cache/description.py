@@ -343,7 +343,8 @@ def check_cache(
             pairs.append(("tokenizer", text.tokenizer, hashes.tokenizer))
         if text is not None and instructions:
             smartedit = one.cache.smartedit
-            pairs.append(("SmartEdit", smartedit and smartedit.encoder, hashes.smartedit))
+            made_by = None if smartedit is None else smartedit.encoder
+            pairs.append(("SmartEdit", made_by, hashes.smartedit))
             if smartedit is not None and hashes.prompts is not None:
                 pairs.append(("set of templates", smartedit.prompts, hashes.prompts))
         for name, made, wanted in pairs:

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float32, Int32, UInt8
 
 from mre_jax.data.cache.description import EncoderHashes
 from mre_jax.errors import ConfigError
-from mre_jax.io.devices import batch_mesh, copied, on_parts, split
+from mre_jax.io.devices import batch_mesh, copied, on_parts, shared, split
 from mre_jax.io.tensor_hash import TensorHash, tensor_hash
 from mre_jax.models.clip_text import CLIPTextModel
 from mre_jax.models.vae import AutoencoderKL
@@ -72,6 +72,7 @@ class CacheEncoders:
         base: epath.PathLike | None = None,
         lora: Loras = (),
         templates: Templates | None = None,
+        split_llm: bool = False,
         devices: Sequence[jax.Device] | None = None,
     ):
         """Loads them; what had to be changed or assumed is said in warnings.
@@ -80,6 +81,7 @@ class CacheEncoders:
             model, base, lora: model; see `model_at`.
             text: whether texts are encoded too.
             templates: of a SmartEdit's prompts, in the place of the model's own.
+            split_llm: whether each device holds a part of a SmartEdit's language model.
             devices: devices that share the work; by default all of this host.
 
         Raises:
@@ -103,9 +105,17 @@ class CacheEncoders:
                 for part in map(opened.components.__getitem__, _components(text))
             ]
             if self.hashes.smartedit is not None:
-                encoder = load_instruction_encoder(opened, placement=copied(self._mesh))
+                encoder = load_instruction_encoder(
+                    opened,
+                    placement=copied(self._mesh),
+                    llm_placement=self._part if split_llm else None,
+                )
                 self.instructions = InstructionEncoder(
-                    encoder, opened.files, templates=templates, mesh=self._mesh, name=str(model)
+                    encoder,
+                    opened.files,
+                    templates=templates,
+                    mesh=None if split_llm else self._mesh,
+                    name=str(model),
                 )
                 self.hashes = self.hashes._replace(prompts=self.instructions.hash)
             elif templates is not None:
@@ -116,6 +126,10 @@ class CacheEncoders:
         self._vae_config = loaded[0].config
         self._graphs, self._states = zip(*map(nnx.split, loaded), strict=True)
         self._width = loaded[1].config.hidden_size if text else 0
+
+    def _part(self, _: str, weight: jax.ShapeDtypeStruct) -> jax.sharding.Sharding:
+        """Where a weight is of a language model that the devices share."""
+        return shared(self._mesh, weight.shape)
 
     def latents(self, resolution: int) -> tuple[int, int, int]:
         """Height, width and channels of the latents of square pictures."""

@@ -54,6 +54,7 @@ class CacheMaker:
         base: epath.PathLike | None = None,
         lora: Loras = (),
         templates: Templates | None = None,
+        split_llm: bool = False,
     ):
         """Loads the encoders; what had to be changed or assumed is said in warnings.
 
@@ -64,6 +65,7 @@ class CacheMaker:
             base: a model for what `model` lacks.
             lora: LoRA files to merge into the text encoder, as `load_component` takes them.
             templates: of a SmartEdit's prompts, in the place of the model's own.
+            split_llm: whether each device holds a part of a SmartEdit's language model.
 
         Raises:
             ConfigError: if the options do not fit the model.
@@ -80,6 +82,7 @@ class CacheMaker:
             base=base,
             lora=lora,
             templates=templates,
+            split_llm=split_llm,
             devices=devices,
         )
         downscale = self._encoders.downscale
