@@ -1,6 +1,7 @@
 """A step of several networks: what its parts are means of, and what it leaves alone."""
 
 import numpy as np
+import optax
 import pytest
 
 from mre_jax.training.config import OBJECTIVES, TRAINABLE
@@ -26,8 +27,14 @@ def test_the_parts_of_a_batch_do_not_matter(whole):
         assert metrics.parts[name] == pytest.approx(value, rel=1e-5)
     assert metrics.loss == pytest.approx(whole[1].loss, rel=1e-5)
     assert metrics.grad_norm == pytest.approx(whole[1].grad_norm, rel=1e-4)
-    moments = [made["optimizer"] for made in (state, whole[0])]
-    assert largest_difference(*moments) < 1e-3
+    one, two = (first_moments(made) for made in (state, whole[0]))
+    assert largest_difference(one, two) < 1e-3
+
+
+def first_moments(state):
+    """Without those of the keys' biases, which a softmax takes out: theirs are rounding."""
+    moments = optax.tree.get(state["optimizer"], "mu")
+    return {n: x for n, x in moments.items() if not n.endswith(("key.bias", "k_proj.bias"))}
 
 
 def test_the_loss_is_the_sum_of_its_parts(whole):

@@ -22,13 +22,13 @@ FIRST = tiny_tokenizer(IMAGE_TOKENS).base_size
 VOCABULARY = ("model.embed_tokens.weight", "lm_head.weight")
 
 
-def write(folder, model, paths, **changes):
+def write(folder, init_from, paths, **changes):
     """A configuration of 3 steps, of which each is saved."""
     values = {
         "name": "stage",
         "steps": 3,
         "model": {
-            "init_from": str(model),
+            "init_from": str(init_from),
             "compute_dtype": "float32",
             "ema_decay": 0.9,
             "trained": PARTS,
