@@ -18,6 +18,7 @@ SOURCES = {
     "magicbrush_test": "magicbrush_folder.MagicBrushFolder",
     "hq_edit": "hq_edit.hq_edit",
     "hive": "hive.hive",
+    "reason_edit": "reason_edit.ReasonEdit",
     "table": "plain_table.plain_table",
     "folder": "plain_folder.PlainFolder",
 }
