@@ -51,19 +51,28 @@ class Inert:
     append = extend = __setitem__ = __setstate__ = _ignore
 
 
-def unpickle(program: io.BytesIO, origin: str) -> Any:
+def unpickle(
+    program: io.BytesIO, origin: str, *, remedy: str = "", opcodes: int | None = None
+) -> Any:
     """The value that the next pickle of `program` describes; what stands behind it is not read.
 
     Dicts, lists, tuples, strings and numbers come back as themselves, but for a set, which is a
     list, and for a dict's entries under other keys than names and small numbers, which are left
     out. Tensors are `StoredTensor`, and every other object is `Inert`.
 
+    Args:
+        origin: what errors call it.
+        remedy: what to do about a refused one; by default that of weights.
+        opcodes: of a longer program nothing is read; by default what weights take.
+
     Raises:
         DataError: naming `origin`, when the program is damaged, or asks for a global or an opcode
             that no weight file needs.
     """
+    remedy = remedy or _REMEDY
     try:
-        return _Unpickler(io.BytesIO(_bounded(program, origin)), origin).load()
+        bounded = io.BytesIO(_bounded(program, origin, remedy, opcodes or _OPCODE_LIMIT))
+        return _Unpickler(bounded, origin, remedy).load()
     except DataError:
         raise
     except _DAMAGE as error:
@@ -73,10 +82,10 @@ def unpickle(program: io.BytesIO, origin: str) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, program: io.BytesIO, origin: str):
+    def __init__(self, program: io.BytesIO, origin: str, remedy: str):
         # Python 2 put bytes of any kind into its strings.
         super().__init__(program, encoding="latin1")
-        self._origin = origin
+        self._origin, self._remedy = origin, remedy
 
     def find_class(self, module: str, name: str) -> Any:
         wanted = _shown(f"{module}.{name}")
@@ -90,7 +99,7 @@ class _Unpickler(pickle.Unpickler):
                 f"values ({_shown(name)}); save it dense, as float32, float16 or bfloat16"
             )
         raise DataError(
-            f"refused: {self._origin} asks to call {wanted}; nothing was executed. {_REMEDY}"
+            f"refused: {self._origin} asks to call {wanted}; nothing was executed. {self._remedy}"
         )
 
     def persistent_load(self, pid: Any) -> Any:
@@ -130,7 +139,7 @@ class _Dict(dict):
         """Drops the attributes of an `OrderedDict`."""
 
 
-def _bounded(program: io.BytesIO, origin: str) -> bytes:
+def _bounded(program: io.BytesIO, origin: str, remedy: str, opcodes: int) -> bytes:
     """The next pickle of `program`, opcode by opcode, with its containers exchanged.
 
     Every length that it states is one that it has; a memo is not sparse, which the machine would
@@ -140,10 +149,10 @@ def _bounded(program: io.BytesIO, origin: str) -> bytes:
     for count, (opcode, argument, position) in enumerate(pickletools.genops(program)):
         if opcode.name in _REFUSED or opcode.proto > _PROTOCOL:
             raise DataError(
-                f"refused: {origin} uses the pickle opcode {opcode.name}, which no weight file "
-                f"needs; nothing was executed. {_REMEDY}"
+                f"refused: {origin} uses the pickle opcode {opcode.name}, which plain values "
+                f"do not need; nothing was executed. {remedy}"
             )
-        if count >= _OPCODE_LIMIT:
+        if count >= opcodes:
             raise ValueError("it goes on without end")
         if opcode.name.endswith("PUT") and int(argument or 0) > count:
             raise ValueError(f"memo {argument} of {count}")
