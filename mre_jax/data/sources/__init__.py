@@ -19,6 +19,9 @@ SOURCES = {
     "hq_edit": "hq_edit.hq_edit",
     "hive": "hive.hive",
     "reason_edit": "reason_edit.ReasonEdit",
+    "refcoco": "refcoco.RefCoco",
+    "coco_stuff": "coco_stuff.CocoStuff",
+    "reason_seg": "reason_seg.ReasonSeg",
     "table": "plain_table.plain_table",
     "folder": "plain_folder.PlainFolder",
 }
