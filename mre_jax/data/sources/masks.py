@@ -79,12 +79,28 @@ def polygon_mask(points: Sequence[Any], size: Size, where: str) -> Mask:
     return np.cumsum(crossings, 1)[:, :-1] % 2 == 1
 
 
+def check_size(annotated: tuple[Any, Any], size: Size, where: str) -> None:
+    """Compares the width and height that an annotation is for with those of its picture.
+
+    Args:
+        annotated: None where it does not say.
+
+    Raises:
+        DataError: if they differ.
+    """
+    if annotated not in ((None, None), size):
+        raise DataError(
+            f"{where}: its outlines are for {annotated[0]}x{annotated[1]} pixels, and the picture "
+            f"is {size[0]}x{size[1]}; take pictures and annotations of one release, as they are"
+        )
+
+
 def _from_runs(runs: dict[str, Any], size: Size, where: str) -> Mask:
     width, height = size
     if runs.get("size") != [height, width]:
         raise DataError(
             f"{where}: its run lengths are for [height, width] = {runs.get('size')!r:.40}, and the "
-            f"picture is {width}x{height}; take picture and annotations of one release"
+            f"picture is {width}x{height}; take pictures and annotations of one release"
         )
     counts = runs.get("counts")
     if isinstance(counts, str):

@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from mre_jax.data.sources.colouring import ColouredSet, Region
-from mre_jax.data.sources.masks import Mask, Size, polygon_mask
+from mre_jax.data.sources.masks import Mask, Size, check_size, polygon_mask
 from mre_jax.data.sources.picture import find_picture
 from mre_jax.data.sources.source import choose
 from mre_jax.errors import DataError
@@ -66,6 +66,7 @@ class ReasonSeg(ColouredSet):
         made = _read(file)
         picture = find_picture(self._folder / name, where)
         image = decode_image(picture, f"{where}: its picture")
+        check_size((made.get("imageWidth"), made.get("imageHeight")), image.size, where)
         mask = _mask(made.get("shapes"), image.size, where)
         texts = made.get("text")
         texts = [texts] if isinstance(texts, str) else texts

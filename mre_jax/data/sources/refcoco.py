@@ -14,7 +14,7 @@ import numpy as np
 from etils import epath
 
 from mre_jax.data.sources.colouring import ColouredSet, Region, find_folder
-from mre_jax.data.sources.masks import Mask, coco_mask
+from mre_jax.data.sources.masks import Mask, check_size, coco_mask
 from mre_jax.data.sources.picture import read_picture
 from mre_jax.data.sources.source import choose
 from mre_jax.errors import DataError
@@ -85,17 +85,19 @@ class RefCoco(ColouredSet):
         )
         coco = epath.Path(instances) if instances else beside / "instances.json"
         wanted = {one for ref in self._refs for one in _annotations(ref)}
-        self._files, self._segmentations = _read_instances(coco, wanted)
+        self._photos, self._segmentations = _read_instances(coco, wanted)
 
     def _where(self, number: int) -> str:
         return f"{self.path}: ref {self._names[number]}"
 
     def _region(self, number: int, draw: str) -> Region:
         ref, where = self._refs[number], self._where(number)
-        if (file := self._files.get(ref["image_id"])) is None:
+        if ref["image_id"] not in self._photos:
             raise DataError(f"{where}: no image {ref['image_id']} among the instances")
+        file, size = self._photos[ref["image_id"]]
         picture = read_picture(self._images / file, where)
         image = decode_image(picture, f"{where}: {file}")
+        check_size(size, image.size, where)
         mask: Mask = np.zeros((image.height, image.width), bool)
         for annotation in _annotations(ref):
             if annotation not in self._segmentations:
@@ -177,20 +179,23 @@ def _phrase(sentence: Any, where: str) -> str:
 
 def _read_instances(
     path: epath.Path, wanted: Collection[int]
-) -> tuple[dict[int, str], dict[int, Any]]:
-    """Files by image, and the wanted outlines by annotation."""
+) -> tuple[dict[int, tuple[str, Any]], dict[int, Any]]:
+    """File and size by image, and the wanted outlines by annotation."""
     coco = read_object(path)
     try:
-        files = {image["id"]: image["file_name"] for image in coco["images"]}
+        photos = {
+            image["id"]: (str(image["file_name"]), (image.get("width"), image.get("height")))
+            for image in coco["images"]
+        }
         outlines = {
             one["id"]: one["segmentation"] for one in coco["annotations"] if one["id"] in wanted
         }
-    except (KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError):
         raise DataError(
             f"{path}: want COCO's instances: images of id and file_name, annotations of id and "
             "segmentation"
         ) from None
-    return files, outlines
+    return photos, outlines
 
 
 _REFS = "refs(*).p", "refs(*).json", "grefs(*).json"

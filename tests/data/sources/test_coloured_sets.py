@@ -52,7 +52,10 @@ def refcoco(tmp_path):
 
 def write_instances(folder, outlines):
     made = [{"id": number, "segmentation": outline} for number, outline in outlines.items()]
-    images = [{"id": 7, "file_name": "photo.png"}]
+    images = [
+        {"id": 7, "file_name": "photo.png", "width": WIDTH, "height": HEIGHT},
+        {"id": 9, "file_name": "photo.png", "width": 640, "height": 480},
+    ]
     (folder / "instances.json").write_text(json.dumps({"images": images, "annotations": made}))
 
 
@@ -144,6 +147,8 @@ def test_draws_are_of_id_and_seed_alone(refcoco):
     assert [t.id for t in found] == [f"{n}_{v}" for n in (3, 1) for v in range(4)]
     assert [t.group for t in found] == ["3"] * 4 + ["1"] * 4
     assert source.keys().names == [t.id for t in found]
+    # As workers get it.
+    assert list(pickle.loads(pickle.dumps(source)).read(range(len(source)))) == found  # noqa: S301
     assert len({t.instruction for t in found}) > 4
 
 
@@ -173,6 +178,7 @@ def test_words_and_colours_of_a_file(refcoco, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"image_id": 9}, "its outlines are for 640x480 pixels, and the picture is 20x12; take"),
         ({"image_id": 8}, "no image 8 among the instances"),
         ({"ann_id": 99}, "no annotation 99 among the instances"),
         ({"ann_id": 73}, "annotation 73: its mask has no pixel"),
@@ -337,6 +343,7 @@ def test_a_file_in_windows_characters(seg):
     [
         ({"text": []}, r"'text' is \[\]; want a list of texts"),
         ({"shapes": [{"label": "target"}]}, "'shapes' is no list of label and points"),
+        ({"imageWidth": 9, "imageHeight": 9}, "its outlines are for 9x9 pixels, and the picture"),
         ({"shapes": []}, "no shape shows a target inside of 20x12 pixels"),
         ({"shapes": [{"label": "target", "points": [[1, 2]]}]}, "a polygon wants at least three"),
     ],
@@ -373,4 +380,6 @@ def test_prepared_they_are_sets_like_any_other(refcoco, tmp_path, capsys):
     assert records[0].source == "refcoco"
     (refcoco / "images" / "train2014" / "photo.png").write_bytes(picture("red", (9, 9)))
     assert cli.main([*argv, "--out", f"{out}2"]) != 0
-    assert "ref 2, annotation 71: its run lengths are for" in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert "ref 2: its outlines are for 20x12 pixels, and the picture is 9x9" in errors
+    assert "6 of 6 examples are bad" in errors
