@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mre_jax.data.sources.colouring import ColouredSet, Region, find_folder, to_png
-from mre_jax.data.sources.picture import read_picture
+from mre_jax.data.sources.picture import find_picture, read_picture
 from mre_jax.data.sources.source import choose
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.image import decode_image
@@ -72,7 +72,7 @@ class CocoStuff(ColouredSet):
         self._size, self._absent = size, absent
         super().__init__(
             f"{path} (split {split})",
-            sorted(file.stem for file in self._maps.iterdir() if file.suffix.lower() == ".png"),
+            sorted(file.stem for file in self._maps.iterdir() if file.suffix == ".png"),
             templates=templates,
             colors=colors,
             seed=seed,
@@ -80,8 +80,9 @@ class CocoStuff(ColouredSet):
         )
 
     def _region(self, number: int, draw: str) -> Region:
-        where, file = self._where(number), f"{self._names[number]}.jpg"
-        image = decode_image(read_picture(self._images / file, where), f"{where}: {file}")
+        where = self._where(number)
+        data = find_picture(self._images / self._names[number], where)
+        image = decode_image(data, f"{where}: its photo")
         labels = self._labels(number)
         if labels.size != image.size:
             sizes = ", the picture ".join("{}x{}".format(*one.size) for one in (labels, image))

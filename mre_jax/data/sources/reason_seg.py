@@ -84,7 +84,7 @@ def _names(folder: epath.Path) -> list[str]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     found = sorted(folder.iterdir())
-    names = [file.stem for file in found if file.suffix.lower() == ".json"]
+    names = [file.stem for file in found if file.suffix == ".json"]
     if not names and (splits := [file.name for file in found if file.is_dir()]):
         raise DataError(
             f"{folder}: no JSON files in it; choose a folder of it by --option split=NAME: "

@@ -383,3 +383,24 @@ def test_prepared_they_are_sets_like_any_other(refcoco, tmp_path, capsys):
     errors = capsys.readouterr().err
     assert "ref 2: its outlines are for 20x12 pixels, and the picture is 9x9" in errors
     assert "6 of 6 examples are bad" in errors
+
+
+def test_their_shares_of_a_mix_are_the_weights_of_prepared_sets(refcoco, stuff, tmp_path):
+    pytest.importorskip("tensorflow_datasets")
+    from mre_jax.data.batches.augment import Augmentation
+    from mre_jax.data.batches.loader import Loader
+    from mre_jax.data.records.record_source import RecordSource
+
+    for layout, path in (("refcoco", refcoco), ("coco_stuff", stuff)):
+        argv = ["prepare", layout, str(path), "--out", f"{tmp_path}/shards/{layout}"]
+        assert cli.main([*argv, "--option", "variants=2"]) == 0
+    sources = [RecordSource(f"{tmp_path}/shards/{layout}") for layout in ("refcoco", "coco_stuff")]
+    loader = Loader(sources, 4, seed=1, augmentation=Augmentation(8), weights=(1, 3))
+    names, read = collections.Counter(), collections.Counter()
+    for step in range(12):
+        for source, record in loader.find(loader.batch(step).positions):
+            names[source[record].source] += 1
+            read[source[record].group] += 1
+    assert names == {"refcoco": 12, "coco_stuff": 36}
+    # Each epoch of a set reads one variant of each example.
+    assert read == {"1": 6, "2": 6, "000a": 12, "000b": 12, "000c": 12}
