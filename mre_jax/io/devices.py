@@ -55,17 +55,9 @@ def use_all_cores(dividing: int | None = None) -> int:
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if "host_platform_device_count" not in flags:
-        os.environ["XLA_FLAGS"] = " ".join((flags, *_OF_MANY_DEVICES)).strip()
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
         jax.config.update("jax_num_cpu_devices", _at_most(usable_cores(), dividing))
     return jax.device_count()
-
-
-_OF_MANY_DEVICES = (
-    "--xla_cpu_multi_thread_eigen=false",
-    # On a busy machine a device may wait for another longer than the 40 s after which XLA aborts.
-    "--xla_cpu_collective_call_warn_stuck_timeout_seconds=120",
-    "--xla_cpu_collective_call_terminate_timeout_seconds=600",
-)
 
 
 def _at_most(cores: int, dividing: int | None) -> int:
