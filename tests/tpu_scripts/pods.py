@@ -14,6 +14,13 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS = ("gcloud", "gcluster", "kubectl", "gsutil", "ssh", "scp", "curl")
 PATIENCE = float(os.environ.get("POD_PATIENCE", "300"))
 """Seconds that a call may take; most of one on an idle machine. Mutants may take for ever."""
+# A shell that starts the tests in the background has all that they start ignore SIGINT.
+_POD = """
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 COMMAND = "mre train configs/reward_ip2p.yaml 'data.paths=[gs://bucket/cached]' --run {run}"
 SETTINGS = {
     "NAME": "reward-1",
@@ -77,8 +84,9 @@ class Cloud:
     ) -> subprocess.CompletedProcess[str]:
         """Runs a verb with the settings of `SETTINGS` and these; it has `patience` seconds."""
         file = self.write(**settings)
+        pod = str(self._scripts / "pod")
         return subprocess.run(
-            [sys.executable, str(self._scripts / "pod"), verb, "--settings", str(file), *options],
+            [sys.executable, "-c", _POD, pod, verb, "--settings", str(file), *options],
             env=self.environment,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,

@@ -1,7 +1,9 @@
 """Accelerators: who holds them, how many there are, and whether they hear each other."""
 
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -79,8 +81,7 @@ def _locked(machine: Machine) -> Iterator[Finding]:
     path = machine.root / LOCK
     if not path.exists():
         return
-    import fcntl  # where there are TPUs, it is
-
+    fcntl: Any = importlib.import_module("fcntl")  # where there are TPUs, it is
     try:
         with path.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

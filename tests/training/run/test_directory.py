@@ -39,6 +39,7 @@ OTHER = {
     "seed": 1,
     "model.init_from": "models/moved",
     "model.base": "models/other",
+    "model.trained": ["unet", "qformer"],
     "model.in_channels": 4,
     "model.reward": {},
     "model.compute_dtype": "float32",
@@ -57,9 +58,14 @@ OTHER = {
     "data.cache": "never",
     "data.none_for_top": False,
     "data.reward_cut": "share",
+    "data.templates": "templates.txt",
+    "data.template_by": "example",
+    "data.text_tokens": 100,
     "data.threads": 1,
     "data.workers": 1,
     "data.ahead": 1,
+    "loss.objective": "replies_and_edits",
+    "loss.language_weight": 2.0,
     "loss.dropout": 0.1,
     "loss.reward_dropout": 0.1,
     "loss.prediction_type": "v_prediction",
@@ -101,6 +107,11 @@ OTHER = {
     "guard.max_skipped": 3.0,
     "guard.compare_replicas_every": 1,
     "guard.watchdog_seconds": 1.0,
+}
+# What other settings must be, that a setting can be changed alone.
+BEFORE = {
+    "loss.objective": {"data.flip": 0.0},
+    "model.trained": {"data.flip": 0.0, "loss.objective": "replies_and_edits"},
 }
 FREE = {"name", "steps", "data.paths", "data.threads", "data.workers", "data.ahead"}
 FREE |= {"model.init_from", "model.base", "model.remat", "model.attention"}
@@ -389,10 +400,13 @@ def test_every_setting_has_another_value_here():
 
 @pytest.mark.parametrize("key", sorted(OTHER.keys() - FREE))
 def test_another_configuration_is_refused_and_the_flag_overrides(key):
-    now = other(config=changed(CONFIG, key, OTHER[key]))
+    config = CONFIG
+    for needed, value in BEFORE.get(key, {}).items():
+        config = changed(config, needed, value)
+    before, now = other(config=config), other(config=changed(config, key, OTHER[key]))
     with pytest.raises(ConfigError) as caught:
-        check_same_run(IDENTITY, now)
-    (difference,) = check_same_run(IDENTITY, now, allow=True)
+        check_same_run(before, now)
+    (difference,) = check_same_run(before, now, allow=True)
     message = str(caught.value)
     # A setting that is a mapping is compared entry by entry.
     assert difference.key in (key, f"{key}.squared_error") and str(difference) in message
