@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from mre_jax.commands.options import add_options, read_options
-from mre_jax.io.devices import keep_programs, use_all_cores
+from mre_jax.io.devices import keep_programs
 from mre_jax.toyworld.pretraining.pretrain import pretrain
 from mre_jax.toyworld.pretraining.recipe import Recipe
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Makes the editor and prints its scores."""
-    use_all_cores()
+    # On one device: over several, XLA's CPU has hung in the reductions of a plain jit.
     keep_programs()
     scores = pretrain(read_options(Recipe, args), args.out)
     print(f"{args.out}: {' '.join(f'{name} {value:.2f}' for name, value in scores.items())}")

@@ -16,17 +16,8 @@ from transformers.models.sam.modeling_sam import SamPositionalEmbedding, SamTwoW
 
 from mre_jax.models.bim import BIMConfig
 from mre_jax.models.qformer import QFormerConfig
+from tests.models.smartedit_sizes import BIM, QFORMER
 from tests.parity import randomize_torch
-
-QFORMER = QFormerConfig(
-    query_length=7,
-    hidden_size=12,
-    intermediate_size=20,
-    num_hidden_layers=3,
-    num_attention_heads=3,
-    encoder_width=16,
-)
-BIM = BIMConfig(text_width=12, embedding_dim=32, num_heads=2, mlp_dim=48, out_channels=8)
 
 
 class QFormerReference(nn.Module):

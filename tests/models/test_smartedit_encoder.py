@@ -6,11 +6,10 @@ import pytest
 
 from mre_jax.errors import ConfigError
 from mre_jax.models.bim import BIM, resized
-from mre_jax.models.clip_vision import CLIPPatchEncoder, CLIPVisionConfig
+from mre_jax.models.clip_vision import CLIPPatchEncoder
 from mre_jax.models.layers import Compute, make_rngs
-from mre_jax.models.llama import LlamaConfig, LlamaForCausalLM
-from mre_jax.models.lora import LoRAConfig
-from mre_jax.models.projector import Projector, ProjectorConfig
+from mre_jax.models.llama import LlamaForCausalLM
+from mre_jax.models.projector import Projector
 from mre_jax.models.qformer import QFormer
 from mre_jax.models.smartedit_encoder import SmartEditEncoder
 from tests.models.tiny_unet import channels_last, run
@@ -20,19 +19,8 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from tests.models import smartedit_reference as reference  # noqa: E402
+from tests.models.smartedit_sizes import LLAMA, LORA, PROJECTOR, VISION  # noqa: E402
 
-LLAMA = LlamaConfig(
-    vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2
-)
-VISION = CLIPVisionConfig(
-    hidden_size=32,
-    intermediate_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    image_size=16,
-    patch_size=4,
-)
-PROJECTOR = ProjectorConfig(mm_hidden_size=32, hidden_size=16)
 # 16 patches at position 3 of one text and 2 of the other; 4 image tokens near the end.
 IDS = np.random.default_rng(0).integers(1, 36, (2, 30))
 START = np.array([3, 2])
@@ -43,7 +31,7 @@ PIXELS = reference.normal(2, 16, 16, 3)
 def _encoder(**changes):
     made = {"compute": Compute(), "rngs": make_rngs(0)}
     parts = {
-        "llm": LlamaForCausalLM(LLAMA, LoRAConfig(r=2, lora_alpha=4), **made),
+        "llm": LlamaForCausalLM(LLAMA, LORA, **made),
         "vision": CLIPPatchEncoder(VISION, **made),
         "mm_projector": Projector(PROJECTOR, **made),
         "qformer": QFormer(reference.QFORMER, **made),

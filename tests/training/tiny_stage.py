@@ -1,5 +1,6 @@
 """A small SmartEdit's networks in memory, and a step that trains them, on simulated devices."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -10,14 +11,12 @@ import numpy as np
 from mre_jax.data.batches.batch import Batch
 from mre_jax.data.batches.device import to_global
 from mre_jax.diffusion.schedule import NoiseSchedule
-from mre_jax.models.bim import BIM, BIMConfig
-from mre_jax.models.clip_vision import CLIPPatchEncoder, CLIPVisionConfig
+from mre_jax.models.bim import BIM
+from mre_jax.models.clip_vision import CLIPPatchEncoder
 from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.llama import LlamaForCausalLM
-from mre_jax.models.llama_config import LlamaConfig
-from mre_jax.models.lora import LoRAConfig
-from mre_jax.models.projector import Projector, ProjectorConfig
-from mre_jax.models.qformer import QFormer, QFormerConfig
+from mre_jax.models.projector import Projector
+from mre_jax.models.qformer import QFormer
 from mre_jax.smartedit.prompt import IGNORED, Prompts
 from mre_jax.training.inputs import Encoders, Frozen
 from mre_jax.training.optimizer import make_optimizer
@@ -25,6 +24,8 @@ from mre_jax.training.parallel import Layout, make_mesh
 from mre_jax.training.state import Network, State, fresh_state, parameters_of
 from mre_jax.training.step import Metrics, make_step
 from mre_jax.training.trained import TrainedNetworks
+from tests.models import smartedit_sizes
+from tests.models.smartedit_sizes import LLAMA, LORA, PROJECTOR, QFORMER, VISION
 from tests.models.tiny_unet import make_unet, tiny_config
 from tests.training.tiny_run import BATCH, SCALING_FACTOR, make_batch, train_config
 
@@ -32,27 +33,7 @@ NEW = 7
 """Added tokens: the last of the vocabulary."""
 PARTS = ("unet", "qformer", "bim", "adapters", "new_tokens")
 LENGTH, PATCHES = 30, 16
-LORA = LoRAConfig(r=2, lora_alpha=4)
-LLAMA = LlamaConfig(
-    vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2
-)
-VISION = CLIPVisionConfig(
-    hidden_size=32,
-    intermediate_size=32,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    image_size=16,
-    patch_size=4,
-)
-QFORMER = QFormerConfig(
-    query_length=7,
-    hidden_size=12,
-    intermediate_size=20,
-    num_hidden_layers=3,
-    num_attention_heads=3,
-    encoder_width=16,
-)
-SIZES = BIMConfig(text_width=12, embedding_dim=32, num_heads=2, mlp_dim=48, out_channels=16)
+SIZES = dataclasses.replace(smartedit_sizes.BIM, out_channels=16)
 UNET = tiny_config(
     block_out_channels=[16],
     down_block_types=["CrossAttnDownBlock2D"],
@@ -67,7 +48,7 @@ def make_network(name: str) -> Any:
     return {
         "llm": lambda: LlamaForCausalLM(LLAMA, LORA, **made),
         "vision": lambda: CLIPPatchEncoder(VISION, **made),
-        "projector": lambda: Projector(ProjectorConfig(32, 16), **made),
+        "projector": lambda: Projector(PROJECTOR, **made),
         "qformer": lambda: QFormer(QFORMER, **made),
         "bim": lambda: BIM(SIZES, **made),
         "unet": lambda: make_unet(UNET),

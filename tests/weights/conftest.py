@@ -19,6 +19,15 @@ def pipeline_folder(tmp_path_factory):
         return tiny.write_pipeline(tmp_path_factory.mktemp("pipeline") / "model")
 
 
+@pytest.fixture(scope="session")
+def release(tmp_path_factory):
+    """A tiny official release of SmartEdit; not to be written to."""
+    pytest.importorskip("torch")
+    from tests.weights import tiny_release
+
+    return tiny_release.write(tmp_path_factory.mktemp("release"))
+
+
 @pytest.fixture
 def folder(pipeline_folder, tmp_path):
     """A copy that a test may spoil."""

@@ -31,20 +31,10 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return tiny.write_pipeline(tmp_path_factory.mktemp("base") / "editor")
-
-
-@pytest.fixture(scope="module")
-def release(tmp_path_factory):
-    return tiny_release.write(tmp_path_factory.mktemp("release"))
-
-
-@pytest.fixture(scope="module")
-def folder(release, base, tmp_path_factory):
+def folder(release, pipeline_folder, tmp_path_factory):
     """The release as a model folder."""
     target = tmp_path_factory.mktemp("converted") / "smartedit"
-    report = tiny.convert(release, target, base=base, verify=True)
+    report = tiny.convert(release, target, base=pipeline_folder, verify=True)
     assert report.kind == "smartedit" and report.fits_pytorch
     assert report.notes[-1].startswith("qformer, bim: not compared")
     compared = {name.split(".")[0] for name in report.relative_error}
@@ -109,22 +99,22 @@ def test_every_part_loads_as_its_network(folder):
     assert index["_class_name"] == "SmartEditPipeline"
 
 
-def test_an_editor_without_smartedits_parts_is_what_it_was(base):
-    with model_at(base) as model:
+def test_an_editor_without_smartedits_parts_is_what_it_was(pipeline_folder):
+    with model_at(pipeline_folder) as model:
         assert set(model.components) == {"unet", "vae", "text_encoder"}
 
 
-def test_large_networks_are_written_in_shards(release, base, tmp_path, monkeypatch):
+def test_large_networks_are_written_in_shards(release, pipeline_folder, tmp_path, monkeypatch):
     whole = writer.write_weights
 
     def in_shards(*args):
         return whole(*args, shard_size=20_000)
 
     monkeypatch.setattr("mre_jax.weights.save.write_weights", in_shards)
-    report = tiny.convert(release, tmp_path / "out", base=base)
+    report = tiny.convert(release, tmp_path / "out", base=pipeline_folder)
     shards = [name for name in report.files if name.startswith("llm/model-0")]
     assert len(shards) > 1 and "llm/model.safetensors.index.json" in report.files
-    with model_at(release, base=base) as before, model_at(tmp_path / "out") as after:
+    with model_at(release, base=pipeline_folder) as before, model_at(tmp_path / "out") as after:
         for name in ("llm", "unet"):
             source, other = before.components[name].source, after.components[name].source
             assert set(source.tensors) == set(other.tensors)

@@ -23,19 +23,9 @@ from tests.weights.alive import Alive  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return tiny.write_pipeline(tmp_path_factory.mktemp("base") / "editor")
-
-
-@pytest.fixture(scope="module")
-def release(tmp_path_factory):
-    return tiny_release.write(tmp_path_factory.mktemp("release"))
-
-
-@pytest.fixture(scope="module")
-def folder(release, base, tmp_path_factory):
+def folder(release, pipeline_folder, tmp_path_factory):
     target = tmp_path_factory.mktemp("converted") / "smartedit"
-    tiny.convert(release, target, base=base)
+    tiny.convert(release, target, base=pipeline_folder)
     return target
 
 
@@ -61,10 +51,10 @@ def test_a_release_comes_out_as_it_went_in(release, folder, tmp_path, in_memory)
     ).read_bytes()
 
 
-def test_it_is_read_as_the_same_model(release, folder, base, tmp_path):
+def test_it_is_read_as_the_same_model(release, folder, pipeline_folder, tmp_path):
     tiny.convert(folder, tmp_path / "out", format="smartedit")
     (tmp_path / "out/clip").symlink_to(release / "clip-vit-large-patch14")
-    with model_at(tmp_path / "out", base=base) as again, model_at(folder) as before:
+    with model_at(tmp_path / "out", base=pipeline_folder) as again, model_at(folder) as before:
         assert again.kind == "smartedit"
         for name, part in before.components.items():
             source = again.components[name].source
@@ -96,11 +86,11 @@ def test_tensors_stand_at_multiples_of_64_bytes(folder, tmp_path):
     assert all(torch.equal(mapped[name], tensor) for name, tensor in read.items())
 
 
-def test_what_the_files_cannot_say_is_refused(folder, base, tmp_path):
+def test_what_the_files_cannot_say_is_refused(folder, pipeline_folder, tmp_path):
     with pytest.raises(ConfigError, match="has a reward condition, which the official"):
         convert(ConvertSpec(tiny_smartedit(True), tmp_path / "out", format="smartedit"))
     with pytest.raises(ConfigError, match="is no SmartEdit: it has no llm, projector, qformer"):
-        convert(ConvertSpec(base, tmp_path / "out", format="smartedit"))
+        convert(ConvertSpec(pipeline_folder, tmp_path / "out", format="smartedit"))
     # The official heads of the QFormer are 64 wide, and these are 8.
     with pytest.raises(ConfigError, match=r"qformer: num_attention_heads is 4, .* to be 1"):
         convert(ConvertSpec(tiny_smartedit(), tmp_path / "out", format="smartedit"))
@@ -202,7 +192,7 @@ def test_another_llava_is_refused(folder, tables, tmp_path, change, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_instructpix2pix_has_no_use_for_llava(base, tmp_path):
-    spec = ConvertSpec(base, tmp_path / "out", llava=tmp_path)
+def test_an_instructpix2pix_has_no_use_for_llava(pipeline_folder, tmp_path):
+    spec = ConvertSpec(pipeline_folder, tmp_path / "out", llava=tmp_path)
     with pytest.raises(ConfigError, match="is no SmartEdit; leave --llava out"):
         convert(dataclasses.replace(spec))
