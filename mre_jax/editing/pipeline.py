@@ -26,7 +26,7 @@ from mre_jax.editing.request import EditRequest, spread
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.editing.size import RESOLUTION, SIZE, fit, parse_size, target_size
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.io.devices import batch_mesh, copied, shared
+from mre_jax.io.devices import batch_mesh, copied, split_longest
 from mre_jax.io.image import to_pil, to_rgb
 from mre_jax.models.attention import check_implementation
 from mre_jax.models.layers import Compute
@@ -478,7 +478,7 @@ class EditPipeline:
 def _place(mesh: Mesh, name: str, weight: jax.ShapeDtypeStruct) -> jax.sharding.Sharding:
     """Where a weight is of a model whose language model is split."""
     of_llm = name.startswith(("model.", "lm_head."))
-    return shared(mesh, weight.shape) if of_llm else copied(mesh)
+    return split_longest(mesh, weight.shape) if of_llm else copied(mesh)
 
 
 def _all_made(found: Sequence[Made]) -> list[np.ndarray]:

@@ -86,33 +86,22 @@ def copied(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def shared(mesh: Mesh, shape: Sequence[int]) -> NamedSharding:
-    """Where a weight is that is too large for a copy on every device: a part on each.
-
-    It is split along its longest axis that the devices divide, and whole where there is none.
-
-    Example:
-        >>> mesh = batch_mesh(jax.devices()[:2])
-        >>> [shared(mesh, shape).shard_shape(shape) for shape in ((4096, 11008), (3,))]
-        [(4096, 5504), (3,)]
-    """
-    axes = [axis for axis, size in enumerate(shape) if size % mesh.size == 0]
-    if not axes:
-        return copied(mesh)
-    longest = max(axes, key=lambda axis: shape[axis])
-    return NamedSharding(mesh, PartitionSpec(*[None] * longest, DATA_AXIS))
-
-
 def split(mesh: Mesh) -> NamedSharding:
     """Where a batch is: a part on every device, whose number divides it."""
     return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
 
 
-def split_longest(mesh: Mesh, shape: Sequence[int], axes: Sequence[str]) -> NamedSharding:
+def split_longest(
+    mesh: Mesh, shape: Sequence[int], axes: Sequence[str] = (DATA_AXIS,)
+) -> NamedSharding:
     """Where an array is whose longest dimension that `axes` divide is split over them.
 
     An array without one is copied, and so are vectors: all of them are 0.1 % of the parameters of a
     network, and splitting them would cost hundreds of small operations a step.
+
+    Args:
+        axes: of the mesh; by default that of `batch_mesh`, for a weight that is too large for each
+            device to have a copy.
 
     Example:
         >>> mesh = Mesh(np.asarray(jax.devices()[:1]), ("fsdp",))

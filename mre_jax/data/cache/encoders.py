@@ -22,7 +22,7 @@ from jaxtyping import Array, Float32, Int32, UInt8
 
 from mre_jax.data.cache.description import EncoderHashes
 from mre_jax.errors import ConfigError
-from mre_jax.io.devices import batch_mesh, copied, on_parts, shared, split
+from mre_jax.io.devices import batch_mesh, copied, on_parts, split, split_longest
 from mre_jax.io.tensor_hash import TensorHash, tensor_hash
 from mre_jax.models.clip_text import CLIPTextModel
 from mre_jax.models.vae import AutoencoderKL
@@ -129,7 +129,7 @@ class CacheEncoders:
 
     def _part(self, _: str, weight: jax.ShapeDtypeStruct) -> jax.sharding.Sharding:
         """Where a weight is of a language model that the devices share."""
-        return shared(self._mesh, weight.shape)
+        return split_longest(self._mesh, weight.shape)
 
     def latents(self, resolution: int) -> tuple[int, int, int]:
         """Height, width and channels of the latents of square pictures."""

@@ -28,7 +28,7 @@ def check_software(installed: Mapping[str, str] | None = None, chips: int = 0) -
         if found is not None and not requirement.specifier.contains(found, prereleases=True):
             wrong.append(f"{requirement.name} {found}, not {requirement.specifier}")
     if wrong:
-        remedy = "install it again: pip install --upgrade mre_jax, or uv sync --frozen"
+        remedy = "install it again: pip install --upgrade mre_jax"
         yield failure(CHECK, "; ".join(wrong), remedy)
     elif chips and _version("libtpu", installed) is None:
         yield failure(CHECK, f"{chips} TPUs and no libtpu", "pip install 'mre_jax[tpu]'")
