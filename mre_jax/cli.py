@@ -79,7 +79,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mre", description=mre_jax.__doc__)
+    about = (mre_jax.__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(prog="mre", description=about)
     parser.add_argument("--version", action="version", version=f"mre_jax {mre_jax.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, summary) in COMMANDS.items():
