@@ -10,6 +10,7 @@ its help. Of the type it takes what the option accepts:
     tuple[str, ...]               --name VALUE, which may be repeated
     dict[str, str]                --name KEY=VALUE, which may be repeated
     another spec, or None         its options, as a group
+    tuple[float, ...] | None      as above; if the default is one, "none" too
 
 A field's `metadata` may say what the type does not: "flag" (another name), "positional" (True),
 "metavar", "choices", "nargs" and "const" (of argparse), "title" (of a group), "group" (the title of
@@ -30,6 +31,7 @@ from mre_jax.errors import ConfigError
 from mre_jax.io.field_types import dataclass_of, default_of, field_types, without_none
 
 Spec = TypeVar("Spec")
+_NONE = "none"
 Parser = argparse.ArgumentParser | argparse._ArgumentGroup
 
 
@@ -193,7 +195,7 @@ def _with_flag(field: "_Field", value: Any) -> list[str]:
         return [part for text in texts for part in (flag, text)]
     if "nargs" in field.metadata:
         return [flag, *map(_as_text, value)]
-    text = _as_text(value)
+    text = _NONE if value is None else _as_text(value)
     return [f"{flag}={text}"] if text.startswith("-") else [flag, text]
 
 
@@ -210,6 +212,8 @@ def _as_text(value: Any) -> str:
 
 
 def _value(field: "_Field", value: Any) -> Any:
+    if field.takes_none and value == _NONE:
+        return None
     if "parse" in field.metadata and isinstance(value, str):
         return field.metadata["parse"](value)
     hint = without_none(field.type)
@@ -270,6 +274,13 @@ class _Field:
         return not {"parse", "nargs"} & self.metadata.keys() and (
             origin is dict or (origin is tuple and arguments[0] is not float)
         )
+
+    @property
+    def takes_none(self) -> bool:
+        """Whether leaving it out is not None, which therefore has a word."""
+        numbers = without_none(self.type)
+        is_numbers = typing.get_origin(numbers) is tuple and typing.get_args(numbers)[0] is float
+        return is_numbers and numbers is not self.type and self.default is not None
 
     @property
     def flags(self) -> tuple[str, ...]:

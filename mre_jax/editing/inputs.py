@@ -12,7 +12,7 @@ from mre_jax.editing.program import EditBatch, InstructionStates, RewardBatch
 from mre_jax.editing.request import EditRequest
 from mre_jax.editing.settings import SamplingSettings
 from mre_jax.io.image import to_array
-from mre_jax.reward.scores import BEST, Scores
+from mre_jax.reward.scores import BEST, WORST, Scores
 from mre_jax.reward.text import asked_text
 from mre_jax.weights.tokens import Tokenizer
 
@@ -56,9 +56,13 @@ def edit_inputs(
     """
     guidance = guidance_of(requests, settings)
 
-    def reward(scores: Sequence[Scores], texts: Sequence[str | None]) -> RewardBatch:
+    def reward(scores: Sequence[Scores | None], texts: Sequence[str | None]) -> RewardBatch:
         asked = [asked_text(perspectives) if text is None else text for text in texts]
-        return RewardBatch(np.asarray(scores, np.float32), tokenizer(asked, "reward text"))
+        return RewardBatch(
+            np.asarray([WORST if one is None else one for one in scores], np.float32),
+            tokenizer(asked, "reward text"),
+            np.asarray([one is not None for one in scores]),
+        )
 
     texts = [request.reward_text for request in requests]
     prompts = prompts_of(requests, settings)

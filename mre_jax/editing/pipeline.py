@@ -31,6 +31,7 @@ from mre_jax.io.image import to_pil, to_rgb
 from mre_jax.models.attention import check_implementation
 from mre_jax.models.layers import Compute
 from mre_jax.reward.config import RewardConfig
+from mre_jax.reward.scores import WORST
 from mre_jax.smartedit.instruction_encoder import TEMPLATES_FILE
 from mre_jax.smartedit.templates import Templates
 from mre_jax.weights.digest import weights_hash
@@ -112,7 +113,7 @@ class EditPipeline:
         reward_scores: Sequence[float] | Sequence[Sequence[float]] | None = None,
         reward_text: str | Sequence[str] | None = None,
         reward_guidance_scale: float | Sequence[float] = 1.0,
-        low_reward_scores: Sequence[float] = (0.0, 0.0, 0.0),
+        low_reward_scores: Sequence[float] | None = WORST,
         low_reward_text: str | None = None,
         scheduler: str | None = None,
         guidance_rule: str = "instruct_pix2pix",

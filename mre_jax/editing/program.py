@@ -46,10 +46,15 @@ class Networks(NamedTuple):
 
 
 class RewardBatch(NamedTuple):
-    """A reward per example, its text as token ids."""
+    """A reward per example, its text as token ids.
+
+    Attributes:
+        present: False edits as without a reward.
+    """
 
     scores: Float32[HostArray, "b p"]
     text_ids: Int32[HostArray, "b t"]
+    present: Bool[HostArray, " b"]
 
 
 class InstructionStates(NamedTuple):
@@ -248,4 +253,5 @@ def _reward_inputs(reward: RewardBatch | None, text: CLIPTextOutput | None) -> R
         scores=jnp.asarray(reward.scores),
         text_states=text.last_hidden_state,
         text_pooled=text.pooler_output,
+        present=jnp.asarray(reward.present),
     )

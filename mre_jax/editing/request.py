@@ -29,7 +29,9 @@ class EditConditions:
             did.
         reward_guidance_scale: how strongly the reward is preferred to the low one, 1 or more; 1 is
             off and costs nothing.
-        low_reward_scores: scores that reward guidance moves away from.
+        low_reward_scores: scores that reward guidance moves away from; None, on a command line
+            "none", moves away from no reward, which the checkpoint has to have been trained to
+            edit by (`loss.reward_dropout`).
         low_reward_text: text of the low reward; the reward's own by default.
 
     Example:
@@ -47,7 +49,7 @@ class EditConditions:
     )
     reward_text: str | None = None
     reward_guidance_scale: float = 1.0
-    low_reward_scores: tuple[float, ...] = dataclasses.field(
+    low_reward_scores: tuple[float, ...] | None = dataclasses.field(
         default=WORST, metadata={"flag": "--low-reward", "metavar": "F,P,Q"}
     )
     low_reward_text: str | None = None
@@ -71,8 +73,9 @@ class EditConditions:
             raise ConfigError(f"seed {self.seed} is not in 0 to {2**32 - 1}")
         if self.reward_scores is not None:
             object.__setattr__(self, "reward_scores", asked_scores(self.reward_scores))
-        low = asked_scores(self.low_reward_scores, "low_reward_scores")
-        object.__setattr__(self, "low_reward_scores", low)
+        if self.low_reward_scores is not None:
+            low = asked_scores(self.low_reward_scores, "low_reward_scores")
+            object.__setattr__(self, "low_reward_scores", low)
 
     def request(self, prompt: str, id: str = "", **changes: Any) -> "EditRequest":
         """An edit under these conditions.

@@ -45,6 +45,7 @@ class Bake:
         extra: anything else by name.
         oven: the oven; None eats it raw.
         count: cakes.
+        tiers: diameter of each; None is a cake without.
 
     Raises:
         ConfigError: never.
@@ -62,6 +63,7 @@ class Bake:
     count: int | None = dataclasses.field(
         default=None, metadata={"parse": lambda text: len(text), "metavar": "IIII"}
     )
+    tiers: tuple[float, ...] | None = (1.0,)
 
 
 def bake(*words):
@@ -94,12 +96,19 @@ def test_every_kind_of_field_is_read():
             Path("a cake.txt"), "-x", True, False, "large", (1, 0.1 + 0.2), ("a", "b"),
             {"k": "v=w"}, Oven("gas", 1e-7),
         ),
+        Bake(Path("cake.txt"), "x", fast=True, tiers=None),
     ],
 )  # fmt: skip
 def test_what_is_written_is_read_back(made):
     words = write_options(made)
     assert bake(*words) == made
     assert len(words) == 3 or "--fast" in words  # defaults are not written
+
+
+def test_numbers_that_are_there_by_default_may_be_none():
+    assert bake("cake.txt", "--out", "x", "--tiers", "none").tiers is None
+    with pytest.raises(ConfigError, match="want numbers"):
+        bake("cake.txt", "--out", "x", "--layers", "none")
 
 
 def test_what_a_nested_spec_lacks_is_named():

@@ -171,6 +171,25 @@ def test_reward_guidance_moves_away_from_the_low_reward(reward_pipeline, photo):
     assert [len(guidance_of([x], SETTINGS).branches) for x in requests] == [3, 4]
 
 
+def test_reward_guidance_may_move_away_from_no_reward(reward_pipeline, photo):
+    """As the UNet predicts where `loss.reward_dropout` has taken the reward away in training."""
+
+    def latents(low, text=None):
+        request = EditRequest(
+            prompt="make it snow",
+            reward_guidance_scale=2.0,
+            low_reward_scores=low,
+            low_reward_text=text,
+        )
+        edited = reward_pipeline.edit_batch([request], [photo], SETTINGS, decode=False)
+        return np.asarray(edited.images)
+
+    without = latents(None)
+    assert np.array_equal(latents(None, "blurred"), without)  # there is nothing to read
+    for low in ((0, 0, 0), (5, 5, 5)):
+        assert relative_error(latents(low), without) > 1e-3
+
+
 def test_call_takes_lists_and_single_values(plain_pipeline, photo):
     output = plain_pipeline(
         ["make it snow", "at night", "make it snow"],
