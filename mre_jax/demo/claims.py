@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+from mre_jax.demo.scored import scored
 from mre_jax.demo.systems import BASELINE, BEST, GUIDED, REWARD, WORST
 from mre_jax.evaluation.results import Result
 from mre_jax.evaluation.statistics.compare import Difference, compare
@@ -43,14 +44,14 @@ def measure_claims(rows: Sequence[Result]) -> list[Claim]:
     scores higher than the editor trained without rewards. Both in every perspective. Reward
     guidance pays: it scores higher than 5,5,5 alone in one perspective or more, and lower in none.
     """
-    reward = {metric: _series(rows, REWARD, BEST, metric) for metric in PERSPECTIVES}
+    reward = {metric: scored(rows, REWARD, BEST, metric) for metric in PERSPECTIVES}
     found = []
     for others, condition, name in ((REWARD, WORST, WORST), (BASELINE, "", "no reward")):
         for metric, best in reward.items():
-            less = _compare(best, _series(rows, others, condition, metric))
+            less = _compare(best, scored(rows, others, condition, metric))
             found.append(Claim(f"{metric}: {BEST} above {name}", less))
     gains = {
-        metric: _compare(_series(rows, GUIDED, BEST, metric), best)
+        metric: _compare(scored(rows, GUIDED, BEST, metric), best)
         for metric, best in reward.items()
     }
     surest = max(gains, key=lambda metric: gains[metric].interval.low)
@@ -64,8 +65,3 @@ def measure_claims(rows: Sequence[Result]) -> list[Claim]:
 
 def _compare(first: list[Result], second: list[Result]) -> Difference:
     return compare(first, second, Bootstrap())
-
-
-def _series(rows: Sequence[Result], system: str, condition: str, metric: str) -> list[Result]:
-    wanted = (system, condition, metric, "real-edit")
-    return [r for r in rows if (r.system, r.condition, r.metric, r.suite) == wanted]

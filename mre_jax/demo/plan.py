@@ -15,6 +15,8 @@ from mre_jax.demo.scale import Scale
 from mre_jax.demo.systems import (
     ABLATIONS,
     BEST,
+    DROPPED,
+    GUIDED_EDITS,
     MAIN,
     ONLY_BEST,
     PRETRAINED,
@@ -125,7 +127,7 @@ class Plan:
     def systems(self) -> tuple[System, ...]:
         """What is trained, with the first seed."""
         uses = {use.system: None for use in self.uses}
-        return (*uses, *(ABLATIONS if self.scale.ablations else ()))
+        return (*uses, *((*ABLATIONS, DROPPED) if self.scale.ablations else ()))
 
     @property
     def uses(self) -> tuple[Use, ...]:
@@ -226,6 +228,10 @@ class Plan:
                 model = self._model(system.folder)
                 yield self._evaluation(self._system(system.name, model, ONLY_BEST))
             yield Step("evaluate-challenging", (self._challenging(),))
+            for guided in GUIDED_EDITS:
+                conditions = guidance(self.words, guided.scale, guided.low)
+                model = self._model(guided.system.folder)
+                yield self._evaluation(self._system(guided.edits, model, ONLY_BEST, conditions))
 
     def _again(self, round_: Round) -> Iterator[Step]:
         if round_.data != MAIN_ROUND.data and round_.seed == 0:

@@ -109,20 +109,62 @@ ABLATIONS = (
     System("preserving only", _reward(perspectives=("preserving",))),
     System("quality only", _reward(perspectives=("quality",))),
 )
+DROPPED = System("reward dropout", _reward(), loss=_loss(reward_dropout=0.1))
+"""Trained to edit without a reward too, of which reward guidance can lead away."""
 
 
-def guidance(words: Mapping[str, Mapping[str, str]], scale: float) -> EditConditions:
-    """What edits are made under with reward guidance, away from the worst reward.
+@dataclasses.dataclass(frozen=True)
+class Guided:
+    """Edits at the best reward with reward guidance.
+
+    Attributes:
+        system: the editor.
+        scale: of reward guidance; 1 is none.
+        low: the scores that it leads away from; None is no reward.
+    """
+
+    system: System
+    scale: float
+    low: Scores | None = WORST_SCORES
+
+    @property
+    def edits(self) -> str:
+        """What its edits are called in results."""
+        if self.scale == 1:
+            return self.system.name
+        return f"{self.system.name} guided {self.scale:g} from {self.low_name}"
+
+    @property
+    def low_name(self) -> str:
+        """What it leads away from: "0,0,0"."""
+        return "none" if self.low is None else ",".join(f"{score:g}" for score in self.low)
+
+
+GUIDED_EDITS = (
+    *(Guided(MAIN[1], scale) for scale in (1.5, 2.0, 4.0)),
+    *(Guided(MAIN[1], 2.0, low) for low in ((0.0, 5.0, 5.0), (5.0, 0.0, 5.0), (5.0, 5.0, 0.0))),
+    Guided(DROPPED, 1.0),
+    *(Guided(DROPPED, scale, None) for scale in (1.2, 2.0, 4.0)),
+    Guided(DROPPED, 2.0),
+)
+"""Each is compared with its editor's edits without."""
+
+
+def guidance(
+    words: Mapping[str, Mapping[str, str]], scale: float, low: Scores | None = WORST_SCORES
+) -> EditConditions:
+    """What edits are made under with reward guidance.
 
     Args:
         words: sentences by perspective and score; in training a low score never comes without.
         scale: of reward guidance.
+        low: the scores that it leads away from; None is no reward.
     """
     return EditConditions(
         **GUIDANCE,
         reward_guidance_scale=scale,
-        low_reward_scores=WORST_SCORES,
-        low_reward_text=asked_text(PERSPECTIVES, WORST_SCORES, words),
+        low_reward_scores=low,
+        low_reward_text=None if low is None else asked_text(PERSPECTIVES, low, words),
     )
 
 

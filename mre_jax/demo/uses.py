@@ -10,10 +10,11 @@ from scipy.stats import t as student
 
 from mre_jax.demo.plan import Plan
 from mre_jax.demo.rounds import Round
-from mre_jax.demo.systems import Use
+from mre_jax.demo.scored import scored
 from mre_jax.evaluation.results import Result, read_results
 from mre_jax.evaluation.statistics.compare import summarize
 from mre_jax.evaluation.statistics.intervals import Bootstrap, Interval
+from mre_jax.io.columns import columns
 from mre_jax.report.charts import Series, bar_chart, line_chart
 from mre_jax.report.html import Markup
 from mre_jax.reward.scores import PERSPECTIVES
@@ -55,8 +56,9 @@ def measure_uses(plan: Plan, rounds: Iterable[Round]) -> list[UseScore]:
             judged = [read_results(plan.results_of(one, by_its_judge=True)) for one in alike]
         for use in plan.uses:
             for metric in PERSPECTIVES:
-                mean, interval = _mean([_series(rows, use, metric) for rows in exact])
-                believed, _ = _mean([_series(rows, use, metric) for rows in judged])
+                wanted = (use.edits, use.condition, metric)
+                mean, interval = _mean([scored(rows, *wanted) for rows in exact])
+                believed, _ = _mean([scored(rows, *wanted) for rows in judged])
                 score = UseScore(use.label, label, metric, mean, interval, believed)
                 found.append(score)
     return found
@@ -78,9 +80,7 @@ def uses_table(found: Sequence[UseScore], *, judges: bool = False) -> str:
             scores = [cells[label, use, metric] for metric in PERSPECTIVES]
             believed = [f"{one.by_its_judge:.2f}" for one in scores if judges]
             rows.append([label, use, *map(_cell, scores), *believed])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in [*lines[:1], "-" * len(lines[0]), *lines[1:]])
+    return columns(rows, headed=True)
 
 
 def uses_charts(found: Sequence[UseScore]) -> dict[str, Markup]:
@@ -112,11 +112,6 @@ def uses_charts(found: Sequence[UseScore]) -> dict[str, Markup]:
         )
         for metric in PERSPECTIVES
     }
-
-
-def _series(rows: Sequence[Result], use: Use, metric: str) -> list[Result]:
-    wanted = (use.edits, use.condition, metric, "real-edit")
-    return [r for r in rows if (r.system, r.condition, r.metric, r.suite) == wanted]
 
 
 def _mean(series: Sequence[Sequence[Result]]) -> tuple[float, Interval]:

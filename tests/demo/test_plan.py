@@ -136,3 +136,16 @@ def test_sizes_that_exclude_each_other_are_refused():
         DemoSpec(quick=True, full=True)
     with pytest.raises(ConfigError, match="--seeds 3"):
         DemoSpec(seeds=3)
+
+
+def test_reward_guidance_is_tried_by_scale_and_by_what_it_leads_away_from(tmp_path):
+    plan = Plan(tmp_path, small(FULL, shares=(None,), judges=()))
+    edits = {
+        job.system.name: job.system.conditions for job in jobs(plan) if isinstance(job, RealEdit)
+    }
+    one = edits["reward guided 2 from 0,5,5"]
+    assert (one.reward_guidance_scale, one.low_reward_scores) == (2.0, (0.0, 5.0, 5.0))
+    assert one.low_reward_text.endswith("; None; None")  # what goes with 0 in following alone
+    assert edits["reward dropout guided 2 from none"].low_reward_scores is None
+    trained = {job.config.name: job.config for job in jobs(plan) if isinstance(job, Train)}
+    assert trained["reward dropout"].loss.reward_dropout == 0.1
