@@ -1,9 +1,6 @@
 """`mre train CONFIG key=value ...`: train, or go on with a run.
 
-The same command on every worker of a pod; workers find each other. A run goes on from the newest
-valid checkpoint of its directory, by itself. Exit codes: 0 done; 65 data or numbers are bad, and 78
-the configuration is: do not retry; 70 crash: retry a few times; 75 stopped by a
-signal, saved: run again.
+The same command on every worker of a pod; workers find each other. `EPILOG` says the rest.
 """
 
 import argparse

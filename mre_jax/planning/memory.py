@@ -96,7 +96,7 @@ def memory_of(
     """
     layout = layout_on(where, config.mesh)
     parts = config.optimizer.accumulation
-    check_batch(config.data.batch_size, parts, layout.mesh, where.hosts, config.loss.together)
+    check_batch(config, layout.mesh, where.hosts)
     ema = config.model.ema_decay is not None
     optimizer = make_optimizer(config.optimizer, config.steps)
     state = abstract_state(work.network.abstract, optimizer, layout, ema=ema)

@@ -22,8 +22,9 @@ from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.reward.text import reward_parts
 from mre_jax.smartedit.prompt import Prompts, PromptWriter
 from mre_jax.training.config import TrainConfig
+from mre_jax.training.frozen import RequiredNetworks
 from mre_jax.training.held_out import open_held_out
-from mre_jax.training.start import RequiredNetworks, Start
+from mre_jax.training.start import Start
 from mre_jax.training.truncation import Truncation
 
 

@@ -13,9 +13,9 @@ from mre_jax.errors import ConfigError, DataError
 from mre_jax.smartedit.instruction_encoder import TEMPLATES_FILE
 from mre_jax.training.checkpoints.reading import Restored, restore_params
 from mre_jax.training.config import ModelConfig, TrainConfig
+from mre_jax.training.frozen import FROZEN
 from mre_jax.training.pretrained import kept_unet, read_record
 from mre_jax.training.run.directory import RunDirectory
-from mre_jax.training.start import FROZEN
 from mre_jax.training.trained import EMBEDDING, EMBEDDING_ROWS, HEAD, HEAD_ROWS, by_component
 from mre_jax.weights.files.folder import COMPONENTS, SMARTEDIT
 from mre_jax.weights.files.source import TensorInfo, TensorSource

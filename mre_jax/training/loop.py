@@ -37,7 +37,6 @@ Batches = Callable[[int, int], Iterator[Batch]]
 Validate = Callable[[State, int], UInt8[np.ndarray, "H W 3"] | None]
 """Edits with a state after so many steps; a sheet of them, or None on processes that do not."""
 
-
 HeldOut = Callable[[State], dict[str, float]]
 """Numbers for the log by name, of a state; the same on all processes."""
 
@@ -105,11 +104,12 @@ class Loop:
             DataError: after too many steps in a row that were not finite, or if replicas differ.
             SaveError: if a checkpoint could not be written.
         """
-        steps = self._config.steps
+        name, steps = self._config.name, self._config.steps
+        shown = Progress(name, steps, start, shown=self._log is not None)
         with (
             Watchdog(self._config.guard.watchdog_seconds) as watchdog,
             jax.set_mesh(self._layout.mesh),
-            contextlib.closing(self._progress(start)) as progress,
+            contextlib.closing(shown) as progress,
             contextlib.closing(Profiler(self._config.log, self._run, start)) as profiler,
             self._saved_on_failure(),
         ):
@@ -131,10 +131,6 @@ class Loop:
             watchdog.arm("the last checkpoint")
             self._save_whole(state, steps)
         return state
-
-    def _progress(self, start: int) -> Progress:
-        config = self._config
-        return Progress(config.name, config.steps, start, shown=self._log is not None)
 
     def _read(self, batches: Iterator[Batch]) -> Batch:
         with self._meter.waiting():

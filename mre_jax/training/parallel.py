@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mre_jax.errors import ConfigError
 from mre_jax.io.devices import split_longest
-from mre_jax.training.config import MeshConfig
+from mre_jax.training.config import MeshConfig, TrainConfig
 
 DATA, FSDP = "data", "fsdp"
 AXES = (DATA, FSDP)
@@ -107,21 +107,14 @@ class Layout(NamedTuple):
         return split_longest(self.mesh, leaf.shape, (FSDP,))
 
 
-def check_batch(
-    batch_size: int, accumulation: int, mesh: Mesh, hosts: int, together: int = 1
-) -> None:
+def check_batch(config: TrainConfig, mesh: Mesh, hosts: int) -> None:
     """Refuses a batch that does not divide, before anything is compiled.
-
-    Args:
-        together: neighbouring examples that stay on one device, as the two of a pair.
 
     Raises:
         ConfigError: naming the key.
     """
-    if batch_size % accumulation:
-        raise ConfigError(
-            f"optimizer.accumulation={accumulation} does not divide data.batch_size={batch_size}"
-        )
+    batch_size, accumulation = config.data.batch_size, config.optimizer.accumulation
+    together = config.loss.together
     parts = accumulation * mesh.size * together
     if batch_size % parts:
         raise ConfigError(

@@ -7,7 +7,11 @@ they differ in the edited picture alone. The reference is the network that train
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float32
+
+from mre_jax.training.parallel import Layout
+from mre_jax.training.state import Parameters
 
 
 def preference_loss(
@@ -37,3 +41,19 @@ def preference_loss(
     """
     gained = (errors - reference)[::2] - (errors - reference)[1::2]
     return jnp.mean(-jax.nn.log_sigmoid(-beta / 2 * weight[::2] * gained))
+
+
+def reference_of(params: Parameters, dtype: DTypeLike, layout: Layout) -> Parameters:
+    """The reference: a copy of what training starts from, as it computes.
+
+    Args:
+        params: of the UNet, which a run uses up.
+        dtype: of the copy's matrices and kernels.
+    """
+
+    def copy(params: Parameters) -> Parameters:
+        return {k: jnp.copy(x.astype(dtype) if x.ndim > 1 else x) for k, x in params.items()}
+
+    places = {name: layout.storage(x) for name, x in params.items()}
+    reference: Parameters = jax.jit(copy, out_shardings=places)(params)
+    return reference

@@ -5,7 +5,7 @@ Each tensor is read once; the UNet gets the input channels and the reward that a
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from mre_jax.models.layers import Compute
 from mre_jax.models.unet_config import UNetConfig
 from mre_jax.reward.config import RewardConfig
 from mre_jax.training.config import ModelConfig, TrainConfig
+from mre_jax.weights.files.folder import COMPONENTS
 from mre_jax.weights.files.source import TensorInfo, TensorSource
 from mre_jax.weights.fresh_reward import WithFreshReward
 from mre_jax.weights.model import (
@@ -175,6 +176,34 @@ class NoTensors(TensorSource):
     def read(self, name: str) -> np.ndarray:
         """The tensor `name`."""
         raise KeyError(name)
+
+
+def read_once(model: PretrainedModel, digest: TensorHash) -> PretrainedModel:
+    """An editor whose tensors are read once: the UNet's are hashed, the others are kept."""
+    components = {name: model.components[name] for name in COMPONENTS}
+    for name, component in components.items():
+        source = Hashed(component.source, digest) if name == "unet" else Kept(component.source)
+        components[name] = dataclasses.replace(component, source=source)
+    return dataclasses.replace(model, components=components)
+
+
+def add_tensors(digest: TensorHash, model: PretrainedModel, names: Sequence[str]) -> None:
+    """Adds the tensors of these networks to a digest."""
+    for name in names:
+        source = model.components[name].source
+        for tensor in source.tensors:
+            digest.update(f"{name}.{tensor}", source.read(tensor))
+
+
+def with_hashed(
+    model: PretrainedModel, further: Mapping[str, Component], digest: TensorHash
+) -> PretrainedModel:
+    """The model with networks whose tensors are added to a digest as they are read."""
+    hashed = {
+        name: dataclasses.replace(part, source=Hashed(part.source, digest, component=name))
+        for name, part in further.items()
+    }
+    return dataclasses.replace(model, components={**model.components, **hashed})
 
 
 def _described(reward: RewardConfig | None) -> str:

@@ -9,9 +9,10 @@
 `mre train` does the same after joining the other processes of a pod.
 """
 
+import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -28,6 +29,7 @@ from mre_jax.training import flops
 from mre_jax.training.checkpoints.checkpoint import Checkpoints
 from mre_jax.training.config import TrainConfig
 from mre_jax.training.data import RunData, open_data
+from mre_jax.training.frozen import RequiredNetworks
 from mre_jax.training.held_out import HeldOutLoss
 from mre_jax.training.liveness import watched
 from mre_jax.training.loop import Loop
@@ -40,7 +42,7 @@ from mre_jax.training.run.meter import Meter
 from mre_jax.training.run.metrics_log import MetricsLog
 from mre_jax.training.run.shared_directory import check_shared
 from mre_jax.training.skipped import SkippedSteps
-from mre_jax.training.start import RequiredNetworks, Start, load_start, resumed_start
+from mre_jax.training.start import Start, load_start, resumed_start
 from mre_jax.training.state import State, abstract_state, fresh_state
 from mre_jax.training.step import make_loss, make_step
 from mre_jax.training.validation import Validation
@@ -86,29 +88,14 @@ def train(
     """
     mesh = make_mesh(config.mesh)
     layout = Layout.of(config.mesh, mesh)
-    check_batch(
-        config.data.batch_size,
-        config.optimizer.accumulation,
-        mesh,
-        jax.process_count(),
-        config.loss.together,
-    )
+    check_batch(config, mesh, jax.process_count())
     with too_much_is_an_error(MEMORY_REMEDIES):
         data = open_data(config)
     directory = RunDirectory(run, writes=jax.process_index() == 0)
     checkpoints = Checkpoints(directory.checkpoints, **dataclasses.asdict(config.checkpoint))
-    seconds = config.guard.watchdog_seconds
     if directory.writes:
         log(f"{run}: {data}")
-    with watched("comparing the workers' directories", seconds, first_seconds=LOADING_SECONDS):
-        if jax.process_count() > 1:
-            directory.make_folders()
-        check_shared(directory.path)
-    with (
-        watched("loading the weights", seconds, first_seconds=LOADING_SECONDS),
-        too_much_is_an_error(MEMORY_REMEDIES),
-    ):
-        start = _started(config, layout, data.required, directory, checkpoints)
+    start = _started(config, layout, data.required, directory, checkpoints)
     data = data.fitted(start)
     validate = None
     if config.validation.every:
@@ -127,8 +114,7 @@ def train(
         ):
             start = start.kept_in(directory.model if directory.writes else None)
             directory.event("init_done")
-            # Waits for the slowest worker to have loaded.
-            with watched("restoring the newest checkpoint", seconds, first_seconds=LOADING_SECONDS):
+            with _long(config, "restoring the newest checkpoint"):  # and the slowest to have loaded
                 state, done = _restored(start, optimizer, abstract, layout, checkpoints, directory)
             skipped = SkippedSteps(directory, data.names, done)
             if done >= config.steps:
@@ -136,13 +122,9 @@ def train(
                     log(f"{run}: all {config.steps} steps are done")
                 _conclude(config, directory, skipped)
                 return directory
-            with watched("compiling the step", seconds, first_seconds=LOADING_SECONDS):
+            with _long(config, "compiling the step"):
                 step = compiled_step(config, start, optimizer, layout, data, abstract)
-            tensorboard = directory.tensorboard if config.log.tensorboard else None
-            metrics = None
-            if directory.writes:
-                metrics = MetricsLog(directory.metrics, tensorboard=tensorboard, start=done)
-            try:
+            with _metrics_log(config, directory, data, done) as metrics:
                 loop = Loop(
                     config,
                     step=step,
@@ -159,10 +141,6 @@ def train(
                     held_out=_held_out(config, start, layout, data.held_out),
                 )
                 loop(state, done)
-            finally:
-                if metrics is not None:
-                    data.report_truncation()
-                    metrics.close()
             _conclude(config, directory, skipped)
     finally:
         if directory.goodput is not None:
@@ -178,10 +156,15 @@ def _started(
     checkpoints: Checkpoints,
 ) -> Start:
     """What a resume needs from the run itself; from `model.init_from` if it is not there."""
-    resumes = checkpoints.any() and can_resume(directory.model, config)
-    if multihost_utils.broadcast_one_to_all(np.int32(resumes)):
-        return resumed_start(directory.model, config, layout, required)
-    return load_start(config, layout, required)
+    with _long(config, "comparing the workers' directories"):
+        if jax.process_count() > 1:
+            directory.make_folders()
+        check_shared(directory.path)
+    with _long(config, "loading the weights"), too_much_is_an_error(MEMORY_REMEDIES):
+        resumes = checkpoints.any() and can_resume(directory.model, config)
+        if multihost_utils.broadcast_one_to_all(np.int32(resumes)):
+            return resumed_start(directory.model, config, layout, required)
+        return load_start(config, layout, required)
 
 
 def _restored(
@@ -233,6 +216,28 @@ def compiled_step(
     return program
 
 
+@contextlib.contextmanager
+def _metrics_log(
+    config: TrainConfig, directory: RunDirectory, data: RunData, done: int
+) -> Iterator[MetricsLog | None]:
+    """Where rows of metrics go from a step on; nowhere on processes that do not write."""
+    tensorboard = directory.tensorboard if config.log.tensorboard else None
+    metrics = None
+    if directory.writes:
+        metrics = MetricsLog(directory.metrics, tensorboard=tensorboard, start=done)
+    try:
+        yield metrics
+    finally:
+        if metrics is not None:
+            data.report_truncation()
+            metrics.close()
+
+
+def _long(config: TrainConfig, what: str) -> contextlib.AbstractContextManager[None]:
+    """Watches what happens once, and may take long."""
+    return watched(what, config.guard.watchdog_seconds, first_seconds=LOADING_SECONDS)
+
+
 def _conclude(config: TrainConfig, directory: RunDirectory, skipped: SkippedSteps) -> None:
     """Says how many steps of a run that is done were skipped, and fails if they are too many."""
     if not skipped.count:
@@ -261,9 +266,9 @@ def _held_out(
 
 def _meter(config: TrainConfig, start: Start) -> Meter:
     """Counts the UNet's operations, where it alone is trained; those of frozen encoders never."""
-    devices, work = jax.devices(), None
+    work = None
     if config.loss.objective == "denoising":
         side = config.data.resolution // start.downscale
         step = flops.training(start.unet_config, side, side) * config.data.batch_size
-        work = step / len(devices)
-    return Meter(config.data.batch_size, work, flops.peak(devices[0]))
+        work = step / jax.device_count()
+    return Meter(config.data.batch_size, work, flops.peak(jax.devices()[0]))

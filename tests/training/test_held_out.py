@@ -9,10 +9,11 @@ import pytest
 from mre_jax.errors import ConfigError
 from mre_jax.training.config import load_config
 from mre_jax.training.data import open_data
+from mre_jax.training.frozen import RequiredNetworks
 from mre_jax.training.held_out import HeldOutLoss, noise_key, open_held_out
 from mre_jax.training.optimizer import make_optimizer
 from mre_jax.training.parallel import Layout, make_mesh
-from mre_jax.training.start import RequiredNetworks, load_start
+from mre_jax.training.start import load_start
 from mre_jax.training.state import fresh_state
 from mre_jax.training.step import make_loss
 from mre_jax.training.truncation import Truncation

@@ -11,9 +11,10 @@ import pytest
 from mre_jax.errors import ConfigError
 from mre_jax.reward.config import RewardConfig
 from mre_jax.training.config import load_config
+from mre_jax.training.frozen import RequiredNetworks
 from mre_jax.training.parallel import Layout, make_mesh
 from mre_jax.training.pretrained import unet_component
-from mre_jax.training.start import RequiredNetworks, load_start
+from mre_jax.training.start import load_start
 from mre_jax.weights.digest import weights_hash
 from mre_jax.weights.load import load_text_encoder, load_unet
 from mre_jax.weights.model import REWARD_CLASS, changed

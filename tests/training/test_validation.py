@@ -12,11 +12,12 @@ from PIL import Image
 from mre_jax.editing.request import EditRequest
 from mre_jax.errors import DataError
 from mre_jax.training.config import load_config
+from mre_jax.training.frozen import RequiredNetworks
 from mre_jax.training.optimizer import make_optimizer
 from mre_jax.training.parallel import Layout, make_mesh
 from mre_jax.training.run.directory import RunDirectory
 from mre_jax.training.run.identity import Identity
-from mre_jax.training.start import RequiredNetworks, load_start
+from mre_jax.training.start import load_start
 from mre_jax.training.state import fresh_state
 from mre_jax.training.validation import Validation, draw_sheet, pack, unpack
 from tests.training.train_files import write_config

@@ -143,13 +143,7 @@ def _sum(count: int) -> Iterator[Finding]:
 def _mesh(config: TrainConfig) -> Iterator[Finding]:
     try:
         mesh = make_mesh(config.mesh)
-        check_batch(
-            config.data.batch_size,
-            config.optimizer.accumulation,
-            mesh,
-            jax.process_count(),
-            config.loss.together,
-        )
+        check_batch(config, mesh, jax.process_count())
     except MreError as error:
         remedy = "set mesh.data, mesh.fsdp or data.batch_size to divide the devices"
         says, _, given = str(error).partition("; ")

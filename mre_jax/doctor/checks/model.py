@@ -14,6 +14,7 @@ from mre_jax.errors import DataError, MreError
 from mre_jax.io.files import reached
 from mre_jax.models.vae import VAEConfig
 from mre_jax.training.config import TrainConfig
+from mre_jax.training.frozen import FROZEN
 from mre_jax.training.pretrained import (
     can_resume,
     check_channels,
@@ -22,7 +23,6 @@ from mre_jax.training.pretrained import (
     with_channels,
 )
 from mre_jax.training.run.directory import MODEL
-from mre_jax.training.start import FROZEN
 from mre_jax.weights.files.folder import COMPONENTS
 from mre_jax.weights.model import Component
 from mre_jax.weights.names.rule import expected_tensors
