@@ -49,7 +49,7 @@ def train_config(
         # The reward's parts start from zeros and have few steps; at twelve times the rate of the
         # rest, its attention learns nothing.
         optimizer=OptimizerConfig(
-            learning_rate=7e-4,
+            learning_rate=system.learning_rate,
             reward_rate_scale=4.0,
             schedule="cosine",
             warmup_steps=min(50, steps // 4),
