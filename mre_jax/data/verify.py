@@ -22,9 +22,16 @@ from mre_jax.data.cache.description import Cache
 from mre_jax.data.cache.features import unpack
 from mre_jax.data.records.example import decode_features, decode_triplet
 from mre_jax.data.records.index import index_path, load_index
+from mre_jax.data.records.lengths import lengths_path, load_lengths
 from mre_jax.data.records.manifest import INDEX, Manifest, Shard, find_faults, load_manifest
 from mre_jax.data.records.tfds_metadata import FILES
-from mre_jax.data.records.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc, open_shard
+from mre_jax.data.records.tfrecord import (
+    FOOTER_BYTES,
+    HEADER_BYTES,
+    masked_crc,
+    open_shard,
+    record_offsets,
+)
 from mre_jax.data.workers import map_processes
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.json_file import read_json
@@ -131,6 +138,7 @@ def verify(
     manifest = load_manifest(folder)
     yield from _verify_metadata(folder, manifest)
     yield from _verify_index(folder, manifest)
+    yield from _verify_lengths(folder, manifest)
     skip = set()
     for fault in find_faults(folder, manifest):
         if fault.kind != "wrong_size":  # the walk says what happened to it
@@ -196,6 +204,20 @@ def _verify_index(folder: epath.Path, manifest: Manifest) -> Iterator[Damage]:
     except DataError as error:
         detail = str(error).removeprefix(f"{folder / name}: ")
         yield _of_file(name, "bad_metadata", detail)
+
+
+def _verify_lengths(folder: epath.Path, manifest: Manifest) -> Iterator[Damage]:
+    """Against the headers of the shards that can be walked; what others lack is said elsewhere."""
+    path = lengths_path(folder, manifest)
+    try:
+        kept = load_lengths(folder, manifest)
+        for shard, lengths in zip(manifest.shards, kept or ()):  # noqa: B905  sets may have none
+            with contextlib.suppress(DataError):
+                if record_offsets(folder / shard.file)[1].tolist() != lengths.tolist():
+                    yield _of_file(path.name, "bad_metadata", f"wrong of {shard.file}; remove it")
+                    return
+    except DataError as error:
+        yield _of_file(path.name, "bad_metadata", str(error).removeprefix(f"{path}: "))
 
 
 class Report(NamedTuple):

@@ -155,9 +155,8 @@ def _of_config(
     prices = load_prices()
     for folder in config.data.paths:
         yield from check_region(folder, machine, prices)
-    # Sets in buckets are copied to each worker.
     far = [one for folder, one in sets.items() if "://" in folder and isinstance(one, PreparedSet)]
-    if far:
+    if far and not config.data.requests:  # each worker copies them
         place = machine.environment.get("MRE_DATA_CACHE", str(copies_folder()))
         size = sum(one.manifest.bytes for one in far)
         yield from check_disk(place, size, "copies of the sets", machine)
