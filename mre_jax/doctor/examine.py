@@ -128,7 +128,8 @@ def _own(
     spec: DoctorSpec, config: TrainConfig | None, sets: Sets, machine: Machine
 ) -> Iterator[Finding]:
     yield from check_software(chips=len(machine.tpu_chips()))
-    yield from check_devices(config, _asked(spec, config), len(machine.chips()))
+    asked = _asked(spec, config)
+    yield from check_devices(config, asked, len(machine.chips()), spec.workers)
     yield from check_clock(machine)
     yield from check_compile_cache(machine)
     prices = load_prices()
