@@ -35,6 +35,9 @@ from mre_jax.io.bucket import ReadAt, ahead, at_once, read_at
 from mre_jax.io.files import reached
 from mre_jax.reward.scores import MAX_SCORE
 
+_Found: TypeAlias = tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]
+"""Offsets and lengths of the records of a shard."""
+
 
 class RecordSource:
     """Random access to the records of a prepared folder, in the order of its shards.
@@ -81,12 +84,12 @@ class RecordSource:
         self._is_part = False
         self._open()
 
-    def _find(self) -> list["_Found"]:
+    def _find(self) -> list[_Found]:
         """Offsets and lengths of the records of each shard, by their headers."""
         shards = enumerate(self.manifest.shards)
         return [self._whole(shard, record_offsets(self._file(number))) for number, shard in shards]
 
-    def _find_far(self) -> list["_Found"]:
+    def _find_far(self) -> list[_Found]:
         """The same of a bucket, where every header costs a request unless the lengths are kept."""
         kept = load_lengths(self._folder, self.manifest)
         if kept is not None:
@@ -103,7 +106,7 @@ class RecordSource:
         self._keep(write_lengths, lengths)
         return found
 
-    def _whole(self, shard: Shard, found: "_Found") -> "_Found":
+    def _whole(self, shard: Shard, found: _Found) -> _Found:
         """What was found, if it is as much as the manifest says."""
         if len(found[0]) != shard.count:
             raise DataError(
@@ -299,10 +302,6 @@ class RecordSource:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._open()
-
-
-_Found: TypeAlias = tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]
-"""Offsets and lengths of records."""
 
 
 def _find_by_headers(folder: epath.Path, shard: Shard) -> _Found:
