@@ -138,7 +138,8 @@ def verify(
     manifest = load_manifest(folder)
     yield from _verify_metadata(folder, manifest)
     yield from _verify_index(folder, manifest)
-    yield from _verify_lengths(folder, manifest)
+    lengths, faulty = _kept_lengths(folder, manifest)
+    yield from faulty
     skip = set()
     for fault in find_faults(folder, manifest):
         if fault.kind != "wrong_size":  # the walk says what happened to it
@@ -151,6 +152,9 @@ def verify(
     seen: dict[str, str] = {}
     for shard, report in zip(shards, reports, strict=True):
         yield from _with_duplicates(shard.file, report, seen)
+        # Where a shard is not whole, it is what is to be mended.
+        if not report.damages and shard.file in lengths:
+            yield from _verify_lengths(folder, manifest, shard, lengths[shard.file])
         progress(shard.count)
 
 
@@ -206,18 +210,27 @@ def _verify_index(folder: epath.Path, manifest: Manifest) -> Iterator[Damage]:
         yield _of_file(name, "bad_metadata", detail)
 
 
-def _verify_lengths(folder: epath.Path, manifest: Manifest) -> Iterator[Damage]:
-    """Against the headers of the shards that can be walked; what others lack is said elsewhere."""
+def _kept_lengths(
+    folder: epath.Path, manifest: Manifest
+) -> tuple[dict[str, list[int]], list[Damage]]:
+    """Of the records of each shard, where the set has such a file; and what is wrong with that."""
     path = lengths_path(folder, manifest)
     try:
-        kept = load_lengths(folder, manifest)
-        for shard, lengths in zip(manifest.shards, kept or ()):  # noqa: B905  sets may have none
-            with contextlib.suppress(DataError):
-                if record_offsets(folder / shard.file)[1].tolist() != lengths.tolist():
-                    yield _of_file(path.name, "bad_metadata", f"wrong of {shard.file}; remove it")
-                    return
+        kept = load_lengths(folder, manifest) or []
     except DataError as error:
-        yield _of_file(path.name, "bad_metadata", str(error).removeprefix(f"{path}: "))
+        detail = str(error).removeprefix(f"{path}: ")
+        return {}, [_of_file(path.name, "bad_metadata", detail)]
+    files = [shard.file for shard in manifest.shards]
+    return {file: part.tolist() for file, part in zip(files, kept, strict=False)}, []
+
+
+def _verify_lengths(
+    folder: epath.Path, manifest: Manifest, shard: Shard, lengths: list[int]
+) -> Iterator[Damage]:
+    """Whether they are those in the headers of a shard that is whole."""
+    if record_offsets(folder / shard.file)[1].tolist() != lengths:
+        name = lengths_path(folder, manifest).name
+        yield _of_file(name, "bad_metadata", f"not those of {shard.file}; remove it")
 
 
 class Report(NamedTuple):

@@ -108,8 +108,8 @@ def test_stopped_at_any_write_and_started_again_it_gives_the_same_bytes(
         prepare_toy(toy, out)
         assert content(out) == wanted, stops
         stops += 1
-    # The claim, the shards and their notes, the index, two files of metadata, the manifest.
-    assert stops == 1 + 2 * SHARDS + 1 + 2 + 1
+    # The claim, the shards and their notes, lengths, index, two files of metadata, the manifest.
+    assert stops == 1 + 2 * SHARDS + 2 + 2 + 1
 
 
 def test_finished_shards_are_not_written_again_but_damaged_ones_are(toy, prepared, tmp_path):
