@@ -1,8 +1,8 @@
 """Prepared sets that lie in a bucket, copied once to a local disk, where records are read.
 
 For work that goes through all of a set, one record after the other: asked for so, each would cost a
-round trip to the bucket, and a copy costs one pass. A training reads a bucket in place, many records
-at a time: see `RecordSource`.
+round trip to the bucket, and a copy costs one pass. A training reads in place, many records at a
+time: see `RecordSource`.
 """
 
 import contextlib
