@@ -1,9 +1,11 @@
 """The command line answers, and turns every error of a user's into one line and an exit code."""
 
 import argparse
+import ast
 import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +60,16 @@ def test_a_name_that_cannot_be_shown_ends_no_command(monkeypatch):
 def _say(args):
     print("caf\udce9 \xe9")
     return 0
+
+
+def test_no_bar_is_drawn_into_a_log_file():
+    """By default it is, a line for every step where nobody looks at a terminal."""
+    careless = []
+    for path in Path(cli.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "tqdm":
+                given = [keyword for keyword in node.keywords if keyword.arg == "disable"]
+                # Where it is computed, None is among what it may be.
+                if not given or ast.unparse(given[0].value) not in ("None", "disable"):
+                    careless.append(f"{path.name}:{node.lineno}")
+    assert not careless

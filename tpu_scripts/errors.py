@@ -13,6 +13,18 @@ class SettingsError(PodError):
     exit_code = 78
 
 
+class NotReadyError(PodError):
+    """The workers are not such as the command needs, and would not be at another try.
+
+    Attributes:
+        exit_code: of `mre doctor`.
+    """
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class CallError(PodError):
     """A program of the cloud refused, or could not be reached.
 

@@ -3,13 +3,15 @@
 import contextlib
 import dataclasses
 import enum
+import itertools
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tpu_scripts.calls import Calls
-from tpu_scripts.errors import CallError, PodError
+from tpu_scripts.errors import CallError, NotReadyError, PodError
+from tpu_scripts.exit_codes import FINAL
 from tpu_scripts.settings import Settings
 
 POD = "tpu_scripts/pod"
@@ -17,8 +19,6 @@ POD = "tpu_scripts/pod"
 
 _WORKER = Path(__file__).with_name("worker.sh")
 _LINE = re.compile(r"mre-pod worker=(\d+) (.*)")
-_CLOCKS = 60
-"""Seconds that the workers' clocks may differ by; logs and leases need no better."""
 
 
 class State(enum.Enum):
@@ -134,41 +134,36 @@ class QueuedSlice:
         self._worker("setup", self.settings.repository, self.settings.commit)
 
     def preflight(self) -> list[str]:
-        """Has all workers compute together, and compares what they are.
+        """Has all workers run `mre doctor` together, on what COMMAND trains if it does.
 
         Returns:
-            A line on each.
+            What it prints.
 
         Raises:
-            CallError: for a worker that does not answer.
-            PodError: if one differs from the others.
+            CallError: for a worker that does not answer, or what another try may find mended.
+            NotReadyError: for what none will.
         """
-        told = dict(_LINE.findall(self._worker("preflight")))
+        said = self._worker("preflight", *self._examined())
         if self.calls.dry_run:
             return []
+        told = dict(_LINE.findall(said))
         missing = [str(n) for n in range(self.settings.workers) if str(n) not in told]
         if missing:
             raise CallError(f"preflight: no answer of worker {', '.join(missing)}")
-        rows = [dict(word.partition("=")[::2] for word in text.split()) for text in told.values()]
-        for key in ("software", "devices", "kind"):
-            values = {row.get(key, "") for row in rows}
-            if len(values) > 1:
-                raise PodError(
-                    f"the workers differ in {key} ({', '.join(sorted(values))}): {POD} setup"
-                )
-        clocks = [int(row["clock"]) for row in rows]
-        if max(clocks) - min(clocks) > _CLOCKS:
-            raise PodError(f"the workers' clocks differ by {max(clocks) - min(clocks)} s")
-        return [f"worker {number}: {told[number]}" for number in sorted(told, key=int)]
+        table = [line for line in said.splitlines() if line.strip() and not _LINE.match(line)]
+        codes = {int(text.rpartition("=")[2]) for text in told.values()} - {0}
+        if not codes:
+            return table
+        for line in table:
+            self.calls.say(line)
+        final = next((code for code in FINAL if code in codes), None)
+        if final is not None:
+            raise NotReadyError("mre doctor: mend what it names as a failure", final)
+        raise CallError(f"mre doctor failed (exit {max(codes)}): see what it names", said)
 
     def launch(self, attempt: str) -> None:
         """Starts the command on all workers that have not started this attempt, detached."""
-        run, workers = self.settings.run, str(self.settings.workers)
-        words = [
-            word.replace("{run}", run).replace("{workers}", workers)
-            for word in self.settings.command
-        ]
-        self._worker("launch", *words, attempt=attempt)
+        self._worker("launch", *self._filled(self.settings.command), attempt=attempt)
 
     def poll(self) -> dict[int, Worker]:
         """What each worker tells, by its number; without those that cannot be reached."""
@@ -210,6 +205,19 @@ class QueuedSlice:
     @property
     def _folder(self) -> str:
         return f".mre_pod/{self.settings.name}"
+
+    def _filled(self, words: Iterable[str]) -> list[str]:
+        """Words of the command, but for the number of the worker, which the worker knows."""
+        run, workers = self.settings.run, str(self.settings.workers)
+        return [word.replace("{run}", run).replace("{workers}", workers) for word in words]
+
+    def _examined(self) -> list[str]:
+        """What `mre doctor` is to look at: a training's configuration, before its options."""
+        settings = self.settings
+        words = settings.command[2:] if settings.command[1] == "train" else ()
+        config = itertools.takewhile(lambda word: not word.startswith("-"), words)
+        joined = "--alone" if settings.alone else f"--workers={settings.workers}"
+        return [*self._filled(config), f"--run={settings.run}", joined]
 
     def _worker(self, verb: str, *words: str, attempt: str = "", patient: bool = True) -> str:
         settings = self.settings

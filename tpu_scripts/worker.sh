@@ -2,7 +2,7 @@
 # What `tpu_scripts/pod` runs on each worker of a slice of TPU VMs: worker.sh VERB [WORD ...]
 #
 #   setup REPOSITORY COMMIT   the code of that commit, and exactly requirements.lock
-#   preflight                 can it work? all workers at the same time
+#   preflight WORD ...        what `mre doctor` finds; all workers at the same time
 #   launch WORD ...           start the command, detached, as attempt $ATTEMPT
 #   poll                      tell how it goes, in a line that starts with "mre-pod"
 #   stop SECONDS              SIGTERM, and after so long SIGKILL
@@ -46,15 +46,14 @@ setup() {
   tell "setup=done"
 }
 
-# The one place for checks on a worker; what they say is compared between workers.
+# One of the workers prints what all have found; each tells how bad it is.
 preflight() {
-  local held
-  held=$(holders)
-  [[ -z $held ]] || fail "the chips are held by process $held: stop it, or delete the slice"
+  local exit_code=0
   copy "$venv/installed" "$LOGS/preflight/worker-$(number).commit"
   free_worker
   cd "$code"
-  "$venv/bin/python" -m tpu_scripts.preflight "$(number)" "$WORKERS"
+  "$venv/bin/mre" doctor "$@" || exit_code=$?
+  tell "exit_code=$exit_code"
 }
 
 launch() {
@@ -170,12 +169,6 @@ read_secrets() {
 free_worker() {
   [[ -n ${ALONE:-} ]] || return 0
   export TPU_PROCESS_BOUNDS=1,1,1 TPU_CHIPS_PER_PROCESS_BOUNDS=$ALONE
-}
-
-# Processes of this user that have a TPU open.
-holders() {
-  { find /proc/[0-9]*/fd -lname '/dev/accel*' -o -lname '/dev/vfio/[0-9]*' 2>/dev/null || true; } |
-    cut -d/ -f3 | sort -u | paste -sd ' '
 }
 
 upload() {

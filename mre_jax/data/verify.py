@@ -22,9 +22,16 @@ from mre_jax.data.cache.description import Cache
 from mre_jax.data.cache.features import unpack
 from mre_jax.data.records.example import decode_features, decode_triplet
 from mre_jax.data.records.index import index_path, load_index
+from mre_jax.data.records.lengths import lengths_path, load_lengths
 from mre_jax.data.records.manifest import INDEX, Manifest, Shard, find_faults, load_manifest
 from mre_jax.data.records.tfds_metadata import FILES
-from mre_jax.data.records.tfrecord import FOOTER_BYTES, HEADER_BYTES, masked_crc, open_shard
+from mre_jax.data.records.tfrecord import (
+    FOOTER_BYTES,
+    HEADER_BYTES,
+    masked_crc,
+    open_shard,
+    record_offsets,
+)
 from mre_jax.data.workers import map_processes
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.io.json_file import read_json
@@ -131,6 +138,8 @@ def verify(
     manifest = load_manifest(folder)
     yield from _verify_metadata(folder, manifest)
     yield from _verify_index(folder, manifest)
+    lengths, faulty = _kept_lengths(folder, manifest)
+    yield from faulty
     skip = set()
     for fault in find_faults(folder, manifest):
         if fault.kind != "wrong_size":  # the walk says what happened to it
@@ -143,6 +152,9 @@ def verify(
     seen: dict[str, str] = {}
     for shard, report in zip(shards, reports, strict=True):
         yield from _with_duplicates(shard.file, report, seen)
+        # Where a shard is not whole, it is what is to be mended.
+        if not report.damages and shard.file in lengths:
+            yield from _verify_lengths(folder, manifest, shard, lengths[shard.file])
         progress(shard.count)
 
 
@@ -196,6 +208,29 @@ def _verify_index(folder: epath.Path, manifest: Manifest) -> Iterator[Damage]:
     except DataError as error:
         detail = str(error).removeprefix(f"{folder / name}: ")
         yield _of_file(name, "bad_metadata", detail)
+
+
+def _kept_lengths(
+    folder: epath.Path, manifest: Manifest
+) -> tuple[dict[str, list[int]], list[Damage]]:
+    """Of the records of each shard, where the set has such a file; and what is wrong with that."""
+    path = lengths_path(folder, manifest)
+    try:
+        kept = load_lengths(folder, manifest) or []
+    except DataError as error:
+        detail = str(error).removeprefix(f"{path}: ")
+        return {}, [_of_file(path.name, "bad_metadata", detail)]
+    files = [shard.file for shard in manifest.shards]
+    return {file: part.tolist() for file, part in zip(files, kept, strict=False)}, []
+
+
+def _verify_lengths(
+    folder: epath.Path, manifest: Manifest, shard: Shard, lengths: list[int]
+) -> Iterator[Damage]:
+    """Whether they are those in the headers of a shard that is whole."""
+    if record_offsets(folder / shard.file)[1].tolist() != lengths:
+        name = lengths_path(folder, manifest).name
+        yield _of_file(name, "bad_metadata", f"not those of {shard.file}; remove it")
 
 
 class Report(NamedTuple):

@@ -7,6 +7,7 @@ diagnosis = examine(DoctorSpec(run="gs://bucket/run"), load_config("configs/rewa
 print(diagnosis)
 """
 
+import contextlib
 import dataclasses
 import json
 import socket
@@ -33,7 +34,9 @@ from mre_jax.doctor.finding import Finding, exit_code
 from mre_jax.doctor.machine import Machine
 from mre_jax.doctor.spec import DoctorSpec
 from mre_jax.doctor.workers import WorkerReport, differences, gather, meet
+from mre_jax.errors import MreError
 from mre_jax.io.columns import columns
+from mre_jax.planning.plan import checkpoints_of
 from mre_jax.planning.prices import load_prices
 from mre_jax.planning.storage import inputs_of
 from mre_jax.training.config import TrainConfig
@@ -128,7 +131,8 @@ def _own(
     spec: DoctorSpec, config: TrainConfig | None, sets: Sets, machine: Machine
 ) -> Iterator[Finding]:
     yield from check_software(chips=len(machine.tpu_chips()))
-    yield from check_devices(config, _asked(spec, config), len(machine.chips()))
+    asked = _asked(spec, config)
+    yield from check_devices(config, asked, len(machine.chips()), spec.workers)
     yield from check_clock(machine)
     yield from check_compile_cache(machine)
     prices = load_prices()
@@ -155,9 +159,11 @@ def _of_config(
     prices = load_prices()
     for folder in config.data.paths:
         yield from check_region(folder, machine, prices)
-    # Sets in buckets are copied to each worker.
+    if spec.run is not None and jax.process_index() == 0:
+        with contextlib.suppress(MreError):  # of a model that the weights' check has refused
+            yield from check_disk(spec.run, checkpoints_of(config), "checkpoints", machine)
     far = [one for folder, one in sets.items() if "://" in folder and isinstance(one, PreparedSet)]
-    if far:
+    if far and not config.data.requests:  # each worker copies them
         place = machine.environment.get("MRE_DATA_CACHE", str(copies_folder()))
         size = sum(one.manifest.bytes for one in far)
         yield from check_disk(place, size, "copies of the sets", machine)

@@ -14,8 +14,10 @@ class DoctorSpec:
         devices: devices of all workers together that there should be; by default those that
             mesh.data and mesh.fsdp name, if they do.
         judge: a judge that the work asks.
+        workers: processes that there should be, each with chips of its own.
     """
 
     run: str | None = None
     devices: int | None = dataclasses.field(default=None, metadata={"metavar": "N"})
     judge: JudgeSpec | None = dataclasses.field(default=None, metadata={"title": "judge"})
+    workers: int | None = dataclasses.field(default=None, metadata={"metavar": "N"})

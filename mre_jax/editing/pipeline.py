@@ -437,7 +437,9 @@ class EditPipeline:
             raise ConfigError(f"batch_size {batch_size} is not a positive number")
         self.check(requests, settings)
         made: dict[int, Made] = {}
-        with tqdm(total=len(requests), unit="edit", disable=not progress) as bar:
+        # None: a bar only where stderr is a terminal.
+        disable = None if progress else True
+        with tqdm(total=len(requests), unit="edit", disable=disable) as bar:
             for batch in edit_in_batches(
                 self,
                 requests,

@@ -140,18 +140,18 @@ def sample_items(
         todo = [item for item in mine if item.id not in finished]
         failed = _Failures()
         sized = _with_sizes(todo, parse_size(size), resolution, failed)
+        done = len(mine) - len(todo)
         with (
             _sigterm_noted() as stop_asked,
-            tqdm(total=len(mine), initial=len(mine) - len(todo), unit="image") as bar,
+            tqdm(total=len(mine), initial=done, unit="image", disable=None) as bar,
         ):
             for batch in _edited(pipeline, sized, sampling, batch_size, failed):
                 if batch:
                     folder.write(batch)
+                done += len(batch)
                 bar.update(len(batch))
                 if stop_asked():
-                    raise BusyError(
-                        f"stopped by SIGTERM after {bar.n} of {len(mine)}; run it again"
-                    )
+                    raise BusyError(f"stopped by SIGTERM after {done} of {len(mine)}; run it again")
         folder.merge([item.id for item in mine], failed)
     if failed:
         first = next(iter(failed))

@@ -167,7 +167,7 @@ def _settings(
     values = config.to_dict()
     training = {name: values[name] for name in ("steps", "seed", "model", "data", "loss")}
     training["optimizer"] = values["optimizer"]
-    for name in ("paths", "threads", "workers", "ahead"):  # of paths, their content
+    for name in ("paths", "threads", "workers", "ahead", "requests"):  # of paths, their content
         del training["data"][name]
     judge = {name: getattr(spec.judge, name) for name in ("name", "base_url", "options")}
     names = ("edits", "seeds_per_edit", "max_own_share", "pack", "picture", "size", "resolution")

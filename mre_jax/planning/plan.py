@@ -26,6 +26,7 @@ from mre_jax.planning.storage import (
     checkpoint_bytes,
     data_set,
     loader_cores,
+    save_bytes,
     saves_of,
     start_seconds,
 )
@@ -110,8 +111,11 @@ def _transfers(
     prices: Prices,
     ask: Run,
 ) -> Iterator[str]:
-    """What a bucket of another region costs: hosts fetch the sets, and saves are written."""
-    fetched = data.bytes * max(where.hosts for where in slices)
+    """What a bucket of another region costs: hosts read the sets, and saves are written."""
+    if config.data.requests:  # each its own examples of every step
+        fetched = config.steps * config.data.batch_size * data.bytes / (data.examples or 1)
+    else:
+        fetched = data.bytes * max(where.hosts for where in slices)
     written = config.steps // config.checkpoint.every * saved
     for place in (spec.run, *config.data.paths):
         size = written if place == spec.run else fetched
@@ -132,6 +136,13 @@ def memory_on(config: TrainConfig, where: Slice, inputs: str) -> Memory:
     sizes = sizes_of(config.model)
     work = work_of(config.model, sizes, config.data.resolution)
     return _fitting(config, work, sizes, where, inputs, fitted())
+
+
+def checkpoints_of(config: TrainConfig) -> int:
+    """Bytes of all checkpoints that lie in the run's directory at once."""
+    config = for_chips(config)
+    work = work_of(config.model, sizes_of(config.model), config.data.resolution)
+    return checkpoint_bytes(config, save_bytes(config, work))
 
 
 def for_chips(config: TrainConfig) -> TrainConfig:

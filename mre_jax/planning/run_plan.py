@@ -193,8 +193,20 @@ def _disks(whole: Plan) -> str:
     if data:
         parts.insert(0, f"data {data / GB:.1f}" + (f", its cache {cache / GB:.1f}" * bool(cache)))
     text = ", ".join(parts)
-    per_host = f"; of them {(data + cache) / GB:.1f} on the disk of each host" if data else ""
+    per_host = _of_each_host(whole) if data else ""
     return f"GB in the bucket: {text}; {month:.2f} USD a month{per_host}"
+
+
+def _of_each_host(whole: Plan) -> str:
+    """What it holds of the sets, or reads of them while it trains."""
+    data = whole.config.data
+    size = sum(whole.disk[:2])
+    if not data.requests or any("://" not in path for path in data.paths):
+        return f"; of them {size / GB:.1f} on the disk of each host"
+    if not whole.plans or not whole.data.examples:
+        return ""
+    examples = max(one.time.images / one.where.hosts for one in whole.plans)
+    return f"; a host reads up to {examples * size / whole.data.examples / 1e6:.0f} MB/s of them"
 
 
 def _notes(whole: Plan) -> str:

@@ -98,14 +98,18 @@ def saves_of(config: TrainConfig, work: Work, where: Slice, hours: float) -> Sav
     Args:
         hours: between two preemptions, on average.
     """
-    copies = 3 + (config.model.ema_decay is not None)
-    size = work.parameters * copies * 4
+    size = save_bytes(config, work)
     seconds = size / where.hosts / (float(hardware()["bucket_write"]) * 1e6)
     mean = hours * 3600
     interval = math.sqrt(2 * seconds * mean)
     # A run goes on while it saves: at most the save is lost, half an interval, and a new start.
     lost = seconds / interval + (interval / 2 + start_seconds()) / mean
     return Saves(size, seconds, interval, min(1.0, lost))
+
+
+def save_bytes(config: TrainConfig, work: Work) -> int:
+    """Of one checkpoint: parameters, two moments and maybe their moving average, in float32."""
+    return work.parameters * (3 + (config.model.ema_decay is not None)) * 4
 
 
 def start_seconds() -> float:

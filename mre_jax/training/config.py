@@ -16,6 +16,7 @@ from pydantic import AfterValidator, ConfigDict, Field, Strict
 from pydantic.dataclasses import dataclass
 
 from mre_jax.errors import ConfigError
+from mre_jax.io.bucket import REQUESTS
 from mre_jax.io.files import write_atomically
 from mre_jax.models.attention import check_implementation
 from mre_jax.reward.config import RewardConfig
@@ -152,6 +153,9 @@ class DataConfig:
             "example", anew in each epoch.
         text_tokens: window of a prompt in tokens, the picture apart.
         threads, workers, ahead: see `data.batches.loader.Reading`; no batch depends on them.
+        requests: records of a set in a bucket that each process asks for at a time, where they
+            are: of every batch the host's own. 0 copies the set, whole, to `$MRE_DATA_CACHE` (by
+            default `~/.cache/mre_jax/sets`) of every host first.
     """
 
     paths: Annotated[tuple[Text, ...], Field(min_length=1, description="one folder or more")]
@@ -172,6 +176,7 @@ class DataConfig:
     threads: Count = 4
     workers: Whole = 0
     ahead: Count = 4
+    requests: Whole = REQUESTS
 
     def __post_init__(self) -> None:
         sets = len(self.paths)
@@ -506,6 +511,7 @@ _LATER: Mapping[str, Mapping[str, Any]] = {
         "templates": None,
         "template_by": "instruction",
         "text_tokens": 256,
+        "requests": REQUESTS,
     },
     "loss": {
         "objective": "denoising",

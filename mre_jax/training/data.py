@@ -164,7 +164,7 @@ def open_data(config: TrainConfig) -> RunData:
     require_data_extra()
     if config.loss.objective == "captions":
         return _open_captions(config)
-    sources = [RecordSource(path) for path in data.paths]
+    sources = [RecordSource(path, requests=data.requests) for path in data.paths]
     if data.min_score:
         sources = [source.with_min_score(data.min_score) for source in sources]
     _check_rewards(config, sources)

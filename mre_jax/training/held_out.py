@@ -38,7 +38,7 @@ def open_held_out(config: TrainConfig, training: Loader) -> Loader:
         ConfigError: if a set is trained on too.
         DataError: for one that is missing or damaged.
     """
-    sources = [RecordSource(path) for path in config.validation.data]
+    sources = [RecordSource(path, requests=config.data.requests) for path in config.validation.data]
     hashes = {source.manifest.hash: source.path for source in training.sources}
     for source in sources:
         if source.manifest.hash in hashes:
@@ -117,8 +117,7 @@ class HeldOutLoss:
         steps = -(-self._count // self._loader.batch_size)
         for step, batch in enumerate(self._loader.batches(0, steps)):
             where = positions(step, self._loader.batch_size, self._loader.host, self._loader.hosts)
-            ids = [source[record].id for source, record in self._loader.find(where)]
-            keys = np.stack([noise_key(example) for example in ids])
+            keys = np.stack([noise_key(triplet.id) for _, triplet, _ in self._loader.read(where)])
             yield to_global(batch._replace(key_data=keys), self._layout.mesh)
 
 

@@ -15,6 +15,7 @@ from mre_jax import cli
 from mre_jax.data.join import join
 from mre_jax.data.records.example import NAMES, decode_triplet
 from mre_jax.data.records.index import index_path
+from mre_jax.data.records.lengths import lengths_path
 from mre_jax.data.records.manifest import check_manifest
 from mre_jax.data.records.tfrecord import read_records
 from mre_jax.data.sources import open_source, parse_options
@@ -63,8 +64,9 @@ def test_every_example_is_kept_in_order_with_its_rewards_and_its_bytes(toy, prep
 def test_the_folder_holds_the_set_and_nothing_else(prepared):
     manifest = check_manifest(prepared)
     assert len(manifest.shards) == SHARDS
+    known = [path(prepared, manifest).name for path in (index_path, lengths_path)]
     assert sorted(content(prepared)) == sorted(
-        ["dataset_info.json", "features.json", "manifest.json", index_path(prepared, manifest).name]
+        ["dataset_info.json", "features.json", "manifest.json", *known]
         + [f"toy-train.tfrecord-{index:05d}-of-{SHARDS:05d}" for index in range(SHARDS)]
     )
     assert manifest.settings["reward_key"] == "folder"
@@ -106,8 +108,8 @@ def test_stopped_at_any_write_and_started_again_it_gives_the_same_bytes(
         prepare_toy(toy, out)
         assert content(out) == wanted, stops
         stops += 1
-    # The claim, the shards and their notes, the index, two files of metadata, the manifest.
-    assert stops == 1 + 2 * SHARDS + 1 + 2 + 1
+    # The claim, the shards and their notes, lengths, index, two files of metadata, the manifest.
+    assert stops == 1 + 2 * SHARDS + 2 + 2 + 1
 
 
 def test_finished_shards_are_not_written_again_but_damaged_ones_are(toy, prepared, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from mre_jax import cli
 from mre_jax.data.records.example import decode_features, encode_features
 from mre_jax.data.records.index import index_path, load_index, write_index
+from mre_jax.data.records.lengths import lengths_path, load_lengths, write_lengths
 from mre_jax.data.records.manifest import check_manifest, load_manifest
 from mre_jax.data.records.tfrecord import read_records, record_offsets, write_records
 from mre_jax.data.verify import KINDS, VerifySpec, verify, walk
@@ -294,3 +295,18 @@ def test_an_index_that_is_lost_or_of_another_set_is_found(folder):
     assert found(folder) == [(path.name, None, None, "bad_metadata")]
     path.write_bytes(b"torn")
     assert found(folder) == [(path.name, None, None, "bad_metadata")]
+
+
+def test_lengths_that_are_of_other_records_are_found(folder):
+    manifest = load_manifest(folder)
+    path = lengths_path(folder, manifest)
+    lengths = np.concatenate(load_lengths(folder, manifest)).tolist()
+    lengths[0], lengths[1] = lengths[0] - 1, lengths[1] + 1  # the shard is as long as it was
+    write_lengths(folder, manifest, lengths)
+    assert found(folder) == [(path.name, None, None, "bad_metadata")]
+    write_lengths(folder, manifest, lengths[1:])
+    assert found(folder) == [(path.name, None, None, "bad_metadata")]
+    path.write_bytes(b"torn")
+    assert found(folder) == [(path.name, None, None, "bad_metadata")]
+    path.unlink()  # as in sets of earlier versions
+    assert found(folder) == []

@@ -62,7 +62,7 @@ def test_a_healthy_machine_has_no_false_alarm_and_keeps_no_trace(
     checks = {finding.check for finding in diagnosis.findings}
     assert checks == {
         *("chips", "environment", "software", "devices", "all-reduce", "mesh", "clock"),
-        *("compile cache", "run", "data", "weights", "cache", "judge"),
+        *("compile cache", "run", "data", "weights", "cache", "judge", "disk"),
     }
 
 
@@ -174,6 +174,7 @@ def test_changed_files_are_a_warning(monkeypatch):
 def test_devices_that_are_not_there_or_not_used(config):
     one(check_devices(None, 16), "failure", "8 x cpu", "not the 16 asked for")
     one(check_devices(None, None, chips=4), "failure", "4 accelerators are not used")
+    assert one(check_devices(None, 8, workers=2), "failure", "1 workers, not the 2").code == 70
     bad = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=12))
     assert one(check_devices(bad, None), "failure", "batch_size=12").code == 78
 
@@ -243,6 +244,13 @@ def test_a_disk_without_room(world, tmp_path):
     world.free = int(2.1e9)
     one(check_disk(*asked), "warning", "2.1 are free")
     assert not list(check_disk("gs://bucket/set", *asked[1:]))
+
+
+def test_a_disk_without_room_for_checkpoints_or_copies(world, config, tmp_path):
+    world.free = 10**6
+    found = examine(DoctorSpec(str(tmp_path / "run")), config, world.machine).findings
+    (disk,) = (finding for finding in found if finding.check == "disk")
+    assert disk.level == "failure" and "checkpoints take" in disk.says
 
 
 # ---- data
@@ -324,6 +332,9 @@ def test_the_hub_is_asked_only_where_an_id_needs_it(config, world):
     asking = with_model(config, init_from=place)
     assert [f.level for f in check_model(asking, None, world.machine)[1]] == ["ok"]
     assert world.asked == [f"https://huggingface.co/api/models/org/name/revision/{'0' * 40}"]
+    world.environment["HF_HUB_OFFLINE"] = "1"
+    one(check_model(asking, None, world.machine)[1], "failure", "was not fetched before")
+    del world.environment["HF_HUB_OFFLINE"]
     world.status = 404
     one(check_model(asking, None, world.machine)[1], "failure", "answers 404")
     world.status = 0

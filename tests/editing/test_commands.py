@@ -310,12 +310,18 @@ def test_sigterm_finishes_the_batch_and_asks_to_be_run_again(
     items = write_items(tmp_path, photo, 9)
     command = [sys.executable, "-m", "mre_jax", "sample", str(items), "--model"]
     options = [str(reward_folder), "--out", str(tmp_path / "out"), *SAMPLING, "--batch-size", "1"]
-    process = subprocess.Popen([*command, *options], env=os.environ | {"XLA_FLAGS": ""})
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, *options], env=os.environ | {"XLA_FLAGS": ""}, stderr=log
+        )
     while process.poll() is None and not list((tmp_path / "out").glob("images/*.png")):
         time.sleep(0.01)
     process.terminate()
     assert process.wait() == 75
     finished = {path.stem for path in (tmp_path / "out" / "rows").iterdir()}
+    said = (tmp_path / "log").read_text()
+    assert f"stopped by SIGTERM after {len(finished)} of 9; run it again" in said
+    assert "image/s" not in said, "a bar in a log file"
     assert {path.stem for path in (tmp_path / "out" / "images").iterdir()} == finished
 
 

@@ -23,6 +23,7 @@ from mre_jax.planning.work import edit_work, sizes_of, work_of
 from mre_jax.toyworld import EDITOR
 from mre_jax.training.config import ModelConfig, load_config
 from tests.data.prepared import prepare_toy, write_toy
+from tests.evaluation import buckets
 
 SPEC = PlanSpec(topology=("v5e:2x2",), examples=1000)
 
@@ -157,6 +158,29 @@ def test_sets_that_are_here_are_looked_at(config, tmp_path):
     found = plan(load_config(config, [f"data.paths=[{shards}]"]), PlanSpec(topology=("v5e:2x2",)))
     assert (found.data.examples, found.inputs) == (24, "pictures")
     assert found.disk[0] == sum(path.stat().st_size for path in shards.glob("*.tfrecord*"))
+
+
+def test_hosts_read_their_part_of_a_bucket_or_copy_all_of_it(config, tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow_datasets")
+    prepare_toy(write_toy(tmp_path / "toy"), tmp_path / "shards")
+    buckets.mount(monkeypatch, "gs://bucket", tmp_path)
+    size = sum(path.stat().st_size for path in (tmp_path / "shards").glob("*.tfrecord*"))
+    settings = ["data.paths=[gs://bucket/shards]", "steps=3000000"]
+    spec = PlanSpec(topology=("v5e:4x4",), zone="us-west4-a")
+
+    def planned(*more):
+        return plan(load_config(config, [*settings, *more]), spec, ask=lambda _: "US-EAST1")
+
+    read, copied = planned(), planned("data.requests=0")
+    (one,) = read.plans
+    rate = one.time.images / 4 * size / 24 / 1e6
+    assert f"a host reads up to {rate:.0f} MB/s" in str(read)
+    assert f"of them {size / 1e9:.1f} on the disk of each host" in str(copied)
+    # Four hosts copy the set once; in so many steps they read it some millions of times.
+    share = read.config.steps * read.config.data.batch_size / 24
+    for found, times in ((read, share), (copied, 4)):
+        told = egress_warning("us-east1", "us-west4-a", times * size / 1e9, found.prices)
+        assert any(told in note for note in found.notes)
 
 
 def test_a_table_marks_the_cheapest_and_the_fastest(config, capsys):

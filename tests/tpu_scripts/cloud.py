@@ -10,6 +10,7 @@ happens, and `world.json` what has happened so far. The script:
                a word for each worker ("running", an exit code, "gone": it cannot be reached, "old":
                the launch did not reach it), or "preempt", or "interrupt" (the caller gets SIGINT)
     saved      the newest checkpoint after each attempt
+    doctor     what `mre doctor` says on all workers, and its exit code; all is well
     fail       [part of a call, exit code, what it says, how often]
     homes      folders: commands of ssh run for real, each worker's in its own; see `Real`
 """
@@ -117,10 +118,10 @@ def ssh(command, script, world):
             world["attempts"].append(name)
             world["step"] = 0
     elif " preflight" in command:
+        doctor = script.get("doctor", {"exit_code": 0, "says": "all is well"})
+        print(doctor["says"])
         for worker in range(script["workers"]):
-            software = script.get("software", ["s"] * script["workers"])[worker]
-            told = f"software={software} devices=16 kind=TPU_v5_lite free_gb=90 clock=0"
-            print(f"mre-pod worker={worker} {told}")
+            print(f"mre-pod worker={worker} exit_code={doctor['exit_code']}")
     elif " poll" in command:
         return poll(script, world)
     return 0

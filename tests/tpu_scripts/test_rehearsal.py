@@ -104,6 +104,23 @@ def test_r18_a_slice_is_killed_and_taken_away_and_the_run_ends_in_the_same_bits(
     )
 
 
+def test_the_doctor_of_two_workers_finds_them_ready_or_says_how_they_differ(tmp_path, config):
+    for number, (flags, code) in enumerate((("", 0), ("--xla_cpu_enable_fast_math=true", 78))):
+        port = free_port()
+        own = [environment_of(worker, port) for worker in range(2)]
+        own[1]["XLA_FLAGS"] = f"{ENVIRONMENT['XLA_FLAGS']} {flags}".strip()
+        folder = tmp_path / str(number)
+        slice_ = LocalSlice(folder, shlex.join(MRE), ENVIRONMENT, own, ready=True)
+        settings = {**slice_.code, "RUN": str(folder / "run")}
+        settings["COMMAND"] = f"mre train '{config}' --run {{run}}"
+        assert slice_.cloud.pod("setup", **settings).returncode == 0
+        done = slice_.cloud.pod("preflight", **settings)
+        assert done.returncode == code, done.stderr
+        said = done.stderr if code else done.stdout
+        assert ("2 workers: 0 failures" in said) == (code == 0)
+        assert ("XLA_FLAGS differs:" in said) == (code == 78)
+
+
 def test_r18_the_jobsets_command_goes_the_same_way(tmp_path, config, undisturbed):
     """Two pods run what the manifest says; its rules start them again after a kill."""
     figures = Figures("R18")

@@ -1,5 +1,6 @@
 """What `supervise` does in each scenario: its exit code, its calls, and that it ends."""
 
+import shlex
 import shutil
 
 import pytest
@@ -117,13 +118,35 @@ def test_quota_says_where_to_look(tmp_path):
     assert "dead queued resources" in cloud.pod("supervise").stderr
 
 
-def test_workers_that_differ_are_named(tmp_path):
-    cloud = Cloud(tmp_path, {"workers": 2, "software": ["a", "b"], "state": "ACTIVE"})
-    done = cloud.pod("preflight")
-    assert done.returncode == 70
-    assert done.stderr.strip() == (
-        "pod preflight: the workers differ in software (a, b): tpu_scripts/pod setup"
-    )
+def test_what_the_doctor_finds_is_shown_and_nothing_is_launched(tmp_path):
+    says = "failure  workers  jax differs: 0.9 on worker 1; 0.10 on worker 0  set them up"
+    for code, error in ((78, "mend what it names"), (65, "mend what it names"), (70, "(exit 70)")):
+        folder = tmp_path / str(code)
+        folder.mkdir()
+        doctor = {"exit_code": code, "says": says}
+        cloud = Cloud(folder, {"workers": 2, "state": "ACTIVE", "doctor": doctor})
+        done = cloud.pod("preflight")
+        assert done.returncode == code
+        shown, last = done.stderr.strip().splitlines()
+        assert shown == says and last.startswith("pod preflight: mre doctor") and error in last
+        assert cloud.pod("supervise").returncode == code
+        assert " launch " not in cloud.calls()
+
+
+def test_the_doctor_is_asked_about_what_the_command_trains(tmp_path):
+    cloud = Cloud(tmp_path, {"workers": 2, "state": "ACTIVE"})
+    assert cloud.pod("preflight").stdout.strip() == "all is well"
+    config = ["configs/reward_ip2p.yaml", "data.paths=[gs://bucket/cached]"]
+    assert examined(cloud) == [*config, "--run=gs://bucket/runs/r", "--workers=2"]
+    cloud.pod("preflight", COMMAND="mre sample a.jsonl --out {run} --shard {worker}/{workers}")
+    assert examined(cloud) == ["--run=gs://bucket/runs/r", "--alone"]
+
+
+def examined(cloud):
+    """What the last preflight has asked `mre doctor` for."""
+    word = cloud.raw_calls()[-1]["words"][-1]
+    words = shlex.split(word.removeprefix("--command="))
+    return words[words.index("preflight") + 1 :]
 
 
 def test_another_region_is_a_warning(tmp_path):

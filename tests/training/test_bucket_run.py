@@ -1,4 +1,4 @@
-"""A run's directory in a bucket: what is written there is whole, and read again as from a disk."""
+"""A run in a bucket: what is written there is whole, and read again as from a disk; so are sets."""
 
 import json
 
@@ -9,15 +9,18 @@ from mre_jax.errors import ConfigError, DataError
 from mre_jax.io import growing_file
 from mre_jax.training.checkpoints.checkpoint import Checkpoints
 from mre_jax.training.config import load_config
+from mre_jax.training.data import open_data
 from mre_jax.training.run import directory as run_directory
 from mre_jax.training.run import event_file
 from mre_jax.training.run.directory import RunDirectory
 from mre_jax.training.run.identity import Identity
 from mre_jax.training.run.metrics_log import MetricsLog
+from tests.data.batches.test_loader import same, triplets
+from tests.data.shards import write_set
 from tests.evaluation import buckets
 from tests.training.attempts import exit_reason
 from tests.training.run.test_directory import finish_checkpoint
-from tests.training.tiny_run import train_config
+from tests.training.tiny_run import BATCH, train_config
 
 IDENTITY = Identity(train_config(), ("d" * 64,), "w" * 64)
 URL = "gs://bucket/runs/r1"
@@ -95,3 +98,18 @@ def test_metrics_go_on_after_the_step_that_was_restored(folder, monkeypatch):
     assert rows == [(1, 1.0), (2, 0.5), (3, 1 / 3), (4, None)]
     files = list((folder / "tensorboard").iterdir())
     assert files and all(path.stat().st_size for path in files)
+
+
+def test_examples_are_read_where_they_are_unless_a_copy_is_asked_for(tmp_path, monkeypatch):
+    write_set(tmp_path / "set", triplets(BATCH))
+    served = buckets.serve(monkeypatch, "gs://bucket", tmp_path)
+    copies = tmp_path / "copies"
+    monkeypatch.setenv("MRE_DATA_CACHE", str(copies))
+    settings = {"data__resolution": 16, "data__paths": ["gs://bucket/set"]}
+    local = open_data(train_config(**settings | {"data__paths": [str(tmp_path / "set")]}))
+    want = local.training.batch(0)
+    for requests in (None, 0):
+        served.parts.clear()
+        chosen = {} if requests is None else {"data__requests": requests}
+        same(open_data(train_config(**settings, **chosen)).training.batch(0), want)
+        assert (len(served.parts) >= BATCH, copies.exists()) == (requests is None, requests == 0)

@@ -59,6 +59,7 @@ OUT_OF_RANGE = [
     "data.threads=0",
     "data.workers=-1",
     "data.ahead=0",
+    "data.requests=-1",
     "loss.dropout=0.4",
     "loss.dropout=.nan",
     "loss.reward_dropout=-0.1",

@@ -26,6 +26,7 @@ from mre_jax.data.batches.order import (
 from mre_jax.data.batches.pairs import Pairs
 from mre_jax.data.cache.description import Cache, choose_cache
 from mre_jax.data.cache.features import CachedRows
+from mre_jax.data.records.example import Features
 from mre_jax.data.records.record_source import RecordSource
 from mre_jax.data.triplets import Triplet
 from mre_jax.errors import ConfigError
@@ -168,18 +169,27 @@ class Loader:
         """The set, and the number of its record, that is read at each position."""
         return ((self.sources[place.number], place.record) for place in self._places(where))
 
-    def _places(self, where: Int64[np.ndarray, " b"]) -> Iterator["_Place"]:
+    def read(self, where: Int64[np.ndarray, " b"]) -> Iterator[tuple["Place", Triplet, Features]]:
+        """What stands at each position, with its record; buckets are asked for many at a time."""
+        places = list(self._places(where))
+        records = {
+            number: source.read_each([place.record for place in places if place.number == number])
+            for number, source in enumerate(self.sources)
+        }
+        return ((place, *next(records[place.number])) for place in places)
+
+    def _places(self, where: Int64[np.ndarray, " b"]) -> Iterator["Place"]:
         """What stands at each position."""
         order, (where, side) = self.order, np.divmod(where, self.together)
         rows = zip(*order.locate(where), order.epochs(where), side, strict=True)
         for number, group, epoch, which in (map(int, row) for row in rows):
             if self.pairs is not None:
                 pair = self.pairs[number].records[group].tolist()
-                yield _Place(number, pair[which], epoch, pair[0])
+                yield Place(number, pair[which], epoch, pair[0])
             else:
                 members = self.sources[number].members(group)
                 record = member(self.seed, members, epoch, group, number)
-                yield _Place(number, record, epoch, record)
+                yield Place(number, record, epoch, record)
 
     def batch(self, step: int) -> Batch:
         """The batch of one step, read here and now.
@@ -221,10 +231,10 @@ class Loader:
         pictures = _Pictures(self.augmentation, draws, flip) if cache is None else None
         rows = None if cache is None else CachedRows(cache, flip)
         triplets, instructions, squares = [], [], []
-        for slot, (number, record, epoch, asked) in enumerate(self._places(where)):
-            triplet, features = self.sources[number].read(record)
+        for slot, (place, triplet, features) in enumerate(self.read(where)):
             texts = triplet.instructions or (triplet.instruction,)
-            instructions.append(instruction(self.seed, texts, epoch, asked, number))
+            drawn = instruction(self.seed, texts, place.epoch, place.asked, place.number)
+            instructions.append(drawn)
             if pictures is not None:
                 pictures.fill(slot, triplet)
             if rows is not None:
@@ -275,7 +285,7 @@ class Loader:
         return batch._replace(reward_text=write(rewards) if write else self.tokenize(joined))
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """What stands at a position.
 
     Attributes:

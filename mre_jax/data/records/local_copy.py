@@ -1,7 +1,8 @@
 """Prepared sets that lie in a bucket, copied once to a local disk, where records are read.
 
-A record is a few dozen kilobytes at a random place: asked for one by one, each would cost a
-round trip to the bucket, and its index a read of every shard. A copy costs one pass.
+For work that goes through all of a set, one record after the other: asked for so, each would cost a
+round trip to the bucket, and a copy costs one pass. A training reads in place, many records at a
+time: see `RecordSource`.
 """
 
 import contextlib

@@ -17,6 +17,7 @@ from typing import Any
 from etils import epath
 
 from mre_jax.errors import ConfigError, DataError
+from mre_jax.io.bucket import at_once
 from mre_jax.io.files import write_atomically
 from mre_jax.io.json_file import read_json
 
@@ -197,6 +198,8 @@ def find_faults(folder: epath.PathLike, manifest: Manifest) -> Iterator[Fault]:
     """Yields every file whose presence or size is not as the manifest says."""
     folder = epath.Path(folder)
     present = {path.name for path in folder.iterdir() if is_shard(path.name)}
+    here = [shard.file for shard in manifest.shards if shard.file in present]
+    sizes = dict(zip(here, at_once(lambda name: (folder / name).stat().length, here), strict=True))
     first: dict[str, str] = {}
     for shard in manifest.shards:
         if shard.file not in present:
@@ -204,7 +207,7 @@ def find_faults(folder: epath.PathLike, manifest: Manifest) -> Iterator[Fault]:
             continue
         if (other := first.setdefault(shard.sha256, shard.file)) != shard.file:
             yield Fault(shard.file, "duplicate_file", f"has the content of {other}")
-        size = (folder / shard.file).stat().length
+        size = sizes[shard.file]
         if size == 0:
             yield Fault(shard.file, "empty_file", f"empty, {shard.bytes} bytes in the manifest")
         elif size != shard.bytes:

@@ -17,13 +17,14 @@ from etils import epath
 from jaxtyping import Int64
 
 from mre_jax.errors import DataError
+from mre_jax.io.bucket import ReadAt, read_at
 from mre_jax.io.extra import of_extra
 
 HEADER_BYTES, FOOTER_BYTES = 12, 4
 
 _LENGTH, _CRC = struct.Struct("<Q"), struct.Struct("<I")
 _MASK_DELTA = 0xA282EAD8
-_TAIL = 2**20
+_TAIL = 2**16
 
 
 class RecordError(DataError):
@@ -73,17 +74,30 @@ def record_offsets(
         RecordError: if a header is damaged or the file ends inside a record.
     """
     with open_shard(path) as file:
-        records = np.array([*_walk(file.fileno(), str(path))], np.int64).reshape(-1, 2)
+        return find_records(pread(file), os.fstat(file.fileno()).st_size, str(path))
+
+
+def find_records(
+    read: ReadAt, size: int, shard: str
+) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+    """What `record_offsets` finds, by what reads the file, of `size` bytes."""
+    records = np.array([*_walk(read, size, shard)], np.int64).reshape(-1, 2)
     return records[:, 0].copy(), records[:, 1].copy()
 
 
+def pread(file: IO[bytes]) -> ReadAt:
+    """Reads parts of an open file of a local disk, where it is open; threads may share it."""
+    descriptor = file.fileno()
+    return lambda offset, length: os.pread(descriptor, length, offset)
+
+
 def read_record(
-    descriptor: int, offset: int, length: int, *, shard: str = "", record: int = 0
+    read: ReadAt, offset: int, length: int, *, shard: str = "", record: int = 0
 ) -> bytes:
     """Reads the payload of one record and checks it against both of its checksums.
 
     Args:
-        descriptor: descriptor of the open file; read with `pread`, so that threads may share it.
+        read: what reads parts of the file: `pread`, or `io.bucket.read_at`.
         offset: offset by `record_offsets`.
         length: length by `record_offsets`.
         shard: the file, for messages.
@@ -92,7 +106,7 @@ def read_record(
     Raises:
         RecordError: if the record is damaged.
     """
-    data = os.pread(descriptor, HEADER_BYTES + length + FOOTER_BYTES, offset)
+    data = read(offset, HEADER_BYTES + length + FOOTER_BYTES)
     if _payload_length(data[:HEADER_BYTES], shard, record, offset) != length:
         raise RecordError(shard, record, offset, "its length is not that of the index")
     if len(data) != HEADER_BYTES + length + FOOTER_BYTES:
@@ -110,9 +124,9 @@ def read_records(path: epath.PathLike) -> Iterator[bytes]:
         RecordError: at the first damaged record, after the whole ones before it.
     """
     with open_shard(path) as file:
-        descriptor = file.fileno()
-        for record, (offset, length) in enumerate(_walk(descriptor, str(path))):
-            yield read_record(descriptor, offset, length, shard=str(path), record=record)
+        read, size = pread(file), os.fstat(file.fileno()).st_size
+        for record, (offset, length) in enumerate(_walk(read, size, str(path))):
+            yield read_record(read, offset, length, shard=str(path), record=record)
 
 
 def read_ends(path: epath.PathLike) -> tuple[bytes, bytes]:
@@ -123,24 +137,20 @@ def read_ends(path: epath.PathLike) -> tuple[bytes, bytes]:
     Raises:
         RecordError: if one of them is damaged, or the file holds none.
     """
-    path = epath.Path(path)
+    path, read = epath.Path(path), read_at(path)
     size = path.stat().length
-    with path.open("rb") as file:
-        header = file.read(HEADER_BYTES)
-        length = _payload_length(header, str(path), 0, 0)
-        first = _whole(file.read(length + FOOTER_BYTES), length, str(path), 0)
-        span = _TAIL
-        while True:
-            start = max(0, size - span)
-            file.seek(start)
-            tail = file.read(size - start)
-            if (found := _last_header(tail)) is not None:
-                offset = start + found
-                rest = tail[found + HEADER_BYTES :]
-                return first, _whole(rest, len(rest) - FOOTER_BYTES, str(path), offset)
-            if start == 0:
-                raise RecordError(str(path), 0, 0, "no record ends where the file does")
-            span *= 8
+    length = _payload_length(read(0, HEADER_BYTES), str(path), 0, 0)
+    first = _whole(read(HEADER_BYTES, length + FOOTER_BYTES), length, str(path), 0)
+    span = max(_TAIL, 2 * length)
+    while True:
+        start = max(0, size - span)
+        tail = read(start, size - start)
+        if (found := _last_header(tail)) is not None:
+            rest = tail[found + HEADER_BYTES :]
+            return first, _whole(rest, len(rest) - FOOTER_BYTES, str(path), start + found)
+        if start == 0:
+            raise RecordError(str(path), 0, 0, "no record ends where the file does")
+        span *= 8
 
 
 def open_shard(path: epath.PathLike) -> IO[bytes]:
@@ -171,11 +181,11 @@ def _crc() -> Callable[[bytes], int]:
     return of_extra("google_crc32c").value
 
 
-def _walk(descriptor: int, shard: str) -> Iterator[tuple[int, int]]:
+def _walk(read: ReadAt, size: int, shard: str) -> Iterator[tuple[int, int]]:
     """Begin and payload length of each record, from the headers."""
-    size, offset, record = os.fstat(descriptor).st_size, 0, 0
+    offset = record = 0
     while offset < size:
-        header = os.pread(descriptor, HEADER_BYTES, offset)
+        header = read(offset, HEADER_BYTES)
         length = _payload_length(header, shard, record, offset)
         end = offset + HEADER_BYTES + length + FOOTER_BYTES
         if end > size:

@@ -3,17 +3,18 @@
 While it is under way the folder holds, beside the shards that are finished,
 
     prepare.json             the settings, so that others are refused
-    .progress/NNNNN.json     of each finished shard: its entry in the manifest, ids, scores and
-                             groups of its examples, and what was measured in it
+    .progress/NNNNN.json     of each finished shard: its entry in the manifest, lengths of its
+                             records, ids, scores and groups of its examples, and what was measured
 
-The index, the metadata of TensorFlow Datasets and, last, the manifest end it; then these files go.
+Lengths, index, the metadata of TensorFlow Datasets and, last, the manifest end it; then these files
+go.
 """
 
 import dataclasses
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from etils import epath
@@ -29,6 +30,7 @@ from mre_jax.data.bad_examples import (
 from mre_jax.data.records import manifest as manifests
 from mre_jax.data.records.example import Features, encode_triplet
 from mre_jax.data.records.index import Index, index_digest, is_rewarded, make_index, write_index
+from mre_jax.data.records.lengths import write_lengths
 from mre_jax.data.records.manifest import GROUPS, INDEX, REWARDED, SEVERAL, SKIPPED, Manifest, Shard
 from mre_jax.data.records.shards import Plan, is_whole, write_shard
 from mre_jax.data.records.tfds_metadata import write_tfds_metadata
@@ -117,6 +119,8 @@ def write_set(
                 measured = _measured(notes, index, bad, extender)
                 shards = tuple(Shard(**note.shard) for note in notes)
                 made = Manifest(plan.name, plan.split, settings, shards, measured)
+                lengths = itertools.chain.from_iterable(note.lengths for note in notes)
+                write_lengths(folder, made, lengths)
                 write_index(folder, made, index)
                 write_tfds_metadata(folder, made)
                 manifests.write_manifest(folder, made)
@@ -152,6 +156,7 @@ class _Note:
     Attributes:
         shard: fields of `Shard`.
         positions, ids, scores, groups: what is known of its examples.
+        lengths: bytes of their records.
         bad: examples that were left out.
         several: examples with several instructions.
         measured: what the extender measured.
@@ -162,6 +167,7 @@ class _Note:
     ids: list[str] = dataclasses.field(default_factory=list)
     scores: list[Any] = dataclasses.field(default_factory=list)
     groups: list[str] = dataclasses.field(default_factory=list)
+    lengths: list[int] = dataclasses.field(default_factory=list)
     bad: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     several: int = 0
     measured: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -172,6 +178,12 @@ class _Note:
         self.scores.append(triplet.scores)
         self.groups.append(triplet.group)
         self.several += bool(triplet.instructions)
+
+    def measured_in(self, records: Iterable[bytes]) -> Iterator[bytes]:
+        """The same records, whose lengths are noted as they pass."""
+        for record in records:
+            self.lengths.append(len(record))
+            yield record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +223,8 @@ class _Writer:
         triplets, extender = self._watched(index, note, progress), self.extender
         extended = extender.extend(triplets) if extender else zip(triplets, itertools.repeat(None))
         records = itertools.starmap(encode_triplet, extended)
-        shard = write_shard(self.folder / self.plan.file(index), records)
+        path = self.folder / self.plan.file(index)
+        shard = write_shard(path, note.measured_in(records))
         note.shard = dataclasses.asdict(shard)
         note.measured = extender.measured() if extender else {}
         write_atomically(self._note_path(index), json.dumps(dataclasses.asdict(note)) + "\n")
@@ -262,8 +275,9 @@ class _Writer:
         if not self._note_path(index).exists():
             return False
         note = self._note(index)
-        # An earlier version did not note the positions.
-        return len(note.positions) == len(note.ids) and is_whole(self.folder, Shard(**note.shard))
+        # Earlier versions did not note positions or lengths.
+        noted = len(note.positions) == len(note.lengths) == len(note.ids)
+        return noted and is_whole(self.folder, Shard(**note.shard))
 
 
 def _check_bad(source: Source, notes: Sequence[_Note], allowed: int) -> list[BadExample]:

@@ -95,7 +95,7 @@ def _locked(machine: Machine) -> Iterator[Finding]:
 
 
 def check_devices(
-    config: TrainConfig | None, asked: int | None, chips: int = 0
+    config: TrainConfig | None, asked: int | None, chips: int = 0, workers: int | None = None
 ) -> Iterator[Finding]:
     """Whether JAX has as many devices as asked for, and all of them add up ones.
 
@@ -105,6 +105,7 @@ def check_devices(
         config: the run, whose mesh and batch must fit the devices.
         asked: devices of all workers together; None asks for none in particular.
         chips: device files of accelerators on this machine.
+        workers: processes that there should be; None asks for none in particular.
     """
     try:
         devices = jax.devices()
@@ -117,6 +118,9 @@ def check_devices(
     if chips and devices[0].platform == "cpu":
         remedy = "install JAX for them: pip install 'mre_jax[tpu]', or [cuda]"
         yield failure("devices", f"{says}, and {chips} accelerators are not used", remedy)
+    elif workers is not None and jax.process_count() != workers:
+        remedy = "start it on every worker of the slice, or correct --workers"
+        yield failure("devices", f"{says}, not the {workers} asked for", remedy, RETRY)
     elif asked is not None and len(devices) != asked:
         remedy = "start it on every worker of the slice, or correct --devices"
         yield failure("devices", f"{says}, not the {asked} asked for", remedy)

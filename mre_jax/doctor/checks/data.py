@@ -13,6 +13,7 @@ from mre_jax.data.records.manifest import REWARDED, Manifest, check_manifest
 from mre_jax.data.records.tfrecord import read_ends
 from mre_jax.doctor.finding import DATA, Finding, failure, ok, refused
 from mre_jax.errors import MreError
+from mre_jax.io.bucket import at_once
 from mre_jax.io.files import reached
 from mre_jax.training.config import TrainConfig
 from mre_jax.training.data import perspectives
@@ -112,11 +113,14 @@ def check_cached(
 def _opened(folder: str) -> PreparedSet:
     with reached(folder) as path:
         found = PreparedSet(path, check_manifest(path))
-        for shard in found.manifest.shards:
-            for record in read_ends(path / shard.file):
-                decode_triplet(record, f"{path / shard.file}")
+        at_once(_read_ends, [path / shard.file for shard in found.manifest.shards])
         _ = found.cache
     return found
+
+
+def _read_ends(path: epath.Path) -> None:
+    for record in read_ends(path):
+        decode_triplet(record, str(path))
 
 
 def _lacks_rewards(one: PreparedSet, config: TrainConfig) -> bool:

@@ -97,6 +97,9 @@ def _asked(place: str, machine: Machine) -> Finding:
         return failure(CHECK, f"{place} is not there", "copy the model there, or name another")
     if _fetched(match):
         return ok("hub", f"{place} was fetched before")
+    if machine.environment.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "on", "yes"):
+        says = f"{place} was not fetched before, and HF_HUB_OFFLINE is set"
+        return failure("hub", says, "unset HF_HUB_OFFLINE, or copy the model and name its folder")
     url = f"{HUB}/{match['name']}/revision/{match['revision']}"
     try:
         status = machine.get(url, {}).status

@@ -1,5 +1,6 @@
 """The software: Python, and libraries in the ranges that this code was tested with."""
 
+import hashlib
 import importlib.metadata
 from collections.abc import Iterator, Mapping
 
@@ -45,7 +46,13 @@ def check_software(installed: Mapping[str, str] | None = None, chips: int = 0) -
 
 def software_facts() -> dict[str, str]:
     """What must be the same on every worker."""
-    return {**versions(), "commit": git_id() or "none"}
+    return {**versions(), "commit": git_id() or "none", "installed packages": _installed()}
+
+
+def _installed() -> str:
+    """A hash of the names and versions of all that is installed."""
+    found = {f"{one.metadata['Name']}=={one.version}" for one in importlib.metadata.distributions()}
+    return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()[:12]
 
 
 def _required() -> Iterator[Requirement]:

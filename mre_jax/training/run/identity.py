@@ -16,6 +16,7 @@ FREE = (
     "data.threads",
     "data.workers",
     "data.ahead",
+    "data.requests",
     # What fits the run to other devices: the same sums in another order.
     "mesh.",
     "optimizer.accumulation",  # the same batch in more or fewer parts

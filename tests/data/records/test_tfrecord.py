@@ -7,6 +7,7 @@ import pytest
 from mre_jax.data.records.tfrecord import (
     RecordError,
     open_shard,
+    pread,
     read_record,
     read_records,
     record_offsets,
@@ -30,7 +31,7 @@ def read_by_index(path):
     offsets, lengths = record_offsets(path)
     with open_shard(path) as file:
         return [
-            read_record(file.fileno(), int(o), int(n), shard=str(path), record=i)
+            read_record(pread(file), int(o), int(n), shard=str(path), record=i)
             for i, (o, n) in enumerate(zip(offsets, lengths, strict=True))
         ]
 
@@ -80,7 +81,7 @@ def test_damage_is_named_by_shard_record_and_offset(shard, damage, record, offse
 
 def test_an_index_of_another_file_is_refused(shard):
     with open_shard(shard) as file, pytest.raises(RecordError, match="not that of the index"):
-        read_record(file.fileno(), 0, 6)
+        read_record(pread(file), 0, 6)
 
 
 def test_shards_that_cannot_be_read_at_random_are_refused(tmp_path):
