@@ -106,7 +106,8 @@ class ToyJudge(DirectJudge):
         exact = [self._seen(question, name, where) for name in ("first", "second")]
         # Each edit is misjudged by itself, and in each order anew.
         first, second = (
-            self._misjudgement(value, f"{question.key} {place}") for place, value in enumerate(exact)
+            self._misjudgement(value, f"{question.key} {place}")
+            for place, value in enumerate(exact)
         )
         score = _choice(first + self._first_bias - second, question.prompt.answer)
         text = f"{first:.2f} against {second:.2f}" if question.prompt.answer.text else ""

@@ -35,8 +35,8 @@ class Parsed:
     """An answer that was read.
 
     Attributes:
-        score: the number, or what the numbers combine to; an int where all are; of a choice what the
-            edit that is shown first gets.
+        score: the number, or what the numbers combine to; an int where all are; of a choice what
+            the edit that is shown first gets.
         passed: whether the answer is "yes"; None where it was not asked for.
         text: what the judge says; "" where it was not asked for.
     """
