@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mre_jax.evaluation.metrics.networks import PairNetworkSpec as PairNetworkSpec
     from mre_jax.evaluation.metrics.networks import SetNetworkSpec as SetNetworkSpec
     from mre_jax.evaluation.metrics.pixel import measure_pair as measure_pair
+    from mre_jax.evaluation.pairs.spec import PairwiseSpec as PairwiseSpec
     from mre_jax.evaluation.results import Result as Result
     from mre_jax.evaluation.results import read_results as read_results
     from mre_jax.evaluation.statistics.spec import StatisticsSpec as StatisticsSpec
@@ -87,6 +88,7 @@ _NAMES = {
     "editing.spec": "EditSpec SampleSpec",
     "evaluation.metrics.networks": "MaskedNetworkSpec NetworkSpec PairNetworkSpec SetNetworkSpec",
     "evaluation.metrics.pixel": "measure_pair",
+    "evaluation.pairs.spec": "PairwiseSpec",
     "evaluation.results": "Result read_results",
     "evaluation.statistics.spec": "StatisticsSpec",
     "evaluation.suites.challenging": "Challenging",

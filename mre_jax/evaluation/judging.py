@@ -17,7 +17,7 @@ from mre_jax.evaluation.edit_set import EditSet
 from mre_jax.evaluation.edits.sent_pictures import AS_EDITED, check_pictures
 from mre_jax.evaluation.in_order import TOGETHER, InOrder
 from mre_jax.evaluation.preset import PRESETS, Preset
-from mre_jax.evaluation.questions import ask_about
+from mre_jax.evaluation.questions import ask_about, repeated
 from mre_jax.evaluation.results import Result, select
 from mre_jax.evaluation.results_file import ResultsFile, opened
 from mre_jax.evaluation.suite import Pictures, Suite
@@ -212,6 +212,7 @@ def judge_edits(
     concurrency: int = 8,
     budget: Budget | None = None,
     again: Collection[str] = (),
+    repeat: int = 0,
 ) -> None:
     """Has every edit judged in every perspective of the pack, and writes a row for each.
 
@@ -221,6 +222,7 @@ def judge_edits(
     Args:
         pictures: way to send them; see `sent_pictures`.
         again: statuses that are asked again though they are final.
+        repeat: number of a repetition, whose questions are asked anew.
 
     Raises:
         DataError: if the results hold scores of other settings; nothing is asked then.
@@ -261,7 +263,7 @@ def judge_edits(
         try:
             run_all(
                 judge,
-                ask_about(edits.made, edits.pictures, pack, pictures, index),
+                repeated(ask_about(edits.made, edits.pictures, pack, pictures, index), repeat),
                 journal,
                 take,
                 concurrency=concurrency,

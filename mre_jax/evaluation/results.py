@@ -164,7 +164,7 @@ class ResultsSpec:
     side_by_side: bool = False
 
     def read(self) -> list[Result]:
-        """All rows of single edits.
+        """All rows of single edits; none of a folder that holds pairs alone.
 
         Raises:
             ConfigError: if there is no file.
@@ -172,7 +172,10 @@ class ResultsSpec:
         """
         if not self.results:
             raise ConfigError("no results: give the results.jsonl of mre evaluate")
-        return read_all(self.results, apart=self.side_by_side)
+        paths = [
+            path for path in self.results if results_file(path).exists() or not pair_files([path])
+        ]
+        return read_all(paths, apart=self.side_by_side) if paths else []
 
     def read_pairs(self) -> list[Result]:
         """All rows of pairs, of the files named and beside those named; none if there are none.

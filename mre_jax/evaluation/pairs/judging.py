@@ -18,6 +18,7 @@ from mre_jax.evaluation.in_order import TOGETHER, InOrder
 from mre_jax.evaluation.judging import provenance_of
 from mre_jax.evaluation.pairs.pair import Pair
 from mre_jax.evaluation.provenance import ORIGIN
+from mre_jax.evaluation.questions import repeated
 from mre_jax.evaluation.results import Result
 from mre_jax.evaluation.results_file import ResultsFile
 from mre_jax.judges.asking import run_all
@@ -84,6 +85,7 @@ def judge_pairs(
     budget: Budget | None = None,
     again: Collection[str] = (),
     extras: Extras | None = None,
+    repeat: int = 0,
 ) -> None:
     """Has every pair compared in both orders, and writes a row for each answer.
 
@@ -93,6 +95,7 @@ def judge_pairs(
     Args:
         pictures: way to send them; see `sent_pictures`.
         again: statuses that are asked again though they are final.
+        repeat: number of a repetition, whose questions are asked anew.
 
     Raises:
         DataError: if the results hold answers of other settings; nothing is asked then.
@@ -134,7 +137,7 @@ def judge_pairs(
         try:
             run_all(
                 judge,
-                ask_about_pairs(pairs, pack, pictures, index, extras),
+                repeated(ask_about_pairs(pairs, pack, pictures, index, extras), repeat),
                 journal,
                 take,
                 concurrency=concurrency,
