@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mre_jax.editing.settings import SamplingSettings as SamplingSettings
     from mre_jax.editing.spec import EditSpec as EditSpec
     from mre_jax.editing.spec import SampleSpec as SampleSpec
+    from mre_jax.evaluation.meta.spec import JudgeEvaluation as JudgeEvaluation
     from mre_jax.evaluation.metrics.networks import MaskedNetworkSpec as MaskedNetworkSpec
     from mre_jax.evaluation.metrics.networks import NetworkSpec as NetworkSpec
     from mre_jax.evaluation.metrics.networks import PairNetworkSpec as PairNetworkSpec
@@ -86,6 +87,7 @@ _NAMES = {
     "editing.sample": "sample",
     "editing.settings": "SamplingSettings",
     "editing.spec": "EditSpec SampleSpec",
+    "evaluation.meta.spec": "JudgeEvaluation",
     "evaluation.metrics.networks": "MaskedNetworkSpec NetworkSpec PairNetworkSpec SetNetworkSpec",
     "evaluation.metrics.pixel": "measure_pair",
     "evaluation.pairs.spec": "PairwiseSpec",

@@ -22,6 +22,8 @@ from mre_jax.evaluation.suites import SUITES, suite_class
 
 _BUILD = "build-benchmark"
 _PAIRWISE = "pairwise"
+_JUDGE = "judge"
+_CALIBRATE = "calibrate"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +50,13 @@ def run(args: argparse.Namespace) -> int:
     parser = argparse.ArgumentParser(
         prog=f"mre evaluate {args.suite}", description=about[args.suite]
     )
-    run = {_BUILD: _build, _PAIRWISE: _pairwise}.get(args.suite, _evaluate)
+    runs = {
+        _BUILD: _build,
+        _PAIRWISE: _pairwise,
+        _JUDGE: _judge,
+        _CALIBRATE: _calibrate,
+    }
+    run = runs.get(args.suite, _evaluate)
     return run(args.suite, parser, args.options)
 
 
@@ -58,6 +66,8 @@ def _about() -> dict[str, str]:
     return {
         **suites,
         _PAIRWISE: "edits of the suites above, compared two by two by a judge",
+        _JUDGE: "a judge held to what people say, on public sets or your own",
+        _CALIBRATE: "a judge's scores on the scale of another's, from edits that both scored",
         _BUILD: "instructions for photos of yours, to be verified",
     }
 
@@ -104,6 +114,33 @@ def _pairwise(name: str, parser: argparse.ArgumentParser, options: list[str]) ->
     rows = spec.evaluate()
     print_lines([*spec.summary(rows), f"{spec.folder / PAIRS}: {len(rows)} answers about pairs"])
     check_complete(rows)
+    return 0
+
+
+def _judge(name: str, parser: argparse.ArgumentParser, options: list[str]) -> int:
+    from mre_jax.evaluation.meta.spec import JudgeEvaluation
+
+    add_options(parser, JudgeEvaluation)
+    _add_dry_run(parser)
+    args = parser.parse_args(options)
+    spec = read_options(JudgeEvaluation, args)
+    if args.dry_run:
+        print(spec.estimate())
+        return 0
+    record = spec.evaluate()
+    print("\n".join(map(str, spec.tables())), end="")
+    if not any(one.pairs for one in record.agreements):
+        raise DataError(f"{record.judge}: no pair has an answer; {spec.out} says why")
+    return 0
+
+
+def _calibrate(name: str, parser: argparse.ArgumentParser, options: list[str]) -> int:
+    from mre_jax.commands.statistics import print_lines
+    from mre_jax.evaluation.meta.calibration import CalibrationSpec
+
+    add_options(parser, CalibrationSpec)
+    spec = read_options(CalibrationSpec, parser.parse_args(options))
+    print_lines([*spec.calibrate().lines(), f"written to {spec.out}"])
     return 0
 
 

@@ -156,26 +156,36 @@ class ResultsSpec:
         results: files or folders of `mre evaluate`, one or more.
         side_by_side: show results of different judges, prompts or settings under systems of
             different names, instead of refusing them; they are never averaged.
+        calibration: file of `mre evaluate calibrate`: scores of the judge that it is of are shown
+            on the other's scale, under a name that says so.
     """
 
     results: tuple[epath.PathLike, ...] = dataclasses.field(
         default=(), metadata={"positional": True, "nargs": "*"}
     )
     side_by_side: bool = False
+    calibration: epath.PathLike | None = dataclasses.field(
+        default=None, metadata={"metavar": "FILE"}
+    )
 
     def read(self) -> list[Result]:
         """All rows of single edits; none of a folder that holds pairs alone.
 
         Raises:
             ConfigError: if there is no file.
-            DataError: as `read_all`.
+            DataError: as `read_all` and `Calibration.apply`.
         """
         if not self.results:
             raise ConfigError("no results: give the results.jsonl of mre evaluate")
         paths = [
             path for path in self.results if results_file(path).exists() or not pair_files([path])
         ]
-        return read_all(paths, apart=self.side_by_side) if paths else []
+        rows = read_all(paths, apart=self.side_by_side) if paths else []
+        if self.calibration is None:
+            return rows
+        from mre_jax.evaluation.meta.calibration import Calibration
+
+        return Calibration.read(self.calibration).apply(rows)
 
     def read_pairs(self) -> list[Result]:
         """All rows of pairs, of the files named and beside those named; none if there are none.

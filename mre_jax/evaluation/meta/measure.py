@@ -221,13 +221,10 @@ def _same(runs: Sequence[Sequence[Result]], *metrics: str) -> float | None:
     """The share of answers that are the same in every run; of `OVERALL` all of them."""
     if len(runs) < 2:
         return None
-    wanted = set(metrics) & {row.metric for row in runs[0]}
+    there = {row.metric for row in runs[0]}
+    wanted = set(metrics) & there or there
     answers = [
-        {
-            row.key: row.value
-            for row in run
-            if row.status == "ok" and row.metric in (wanted or {row.metric})
-        }
+        {row.key: row.value for row in run if row.status == "ok" and row.metric in wanted}
         for run in runs
     ]
     keys = set.intersection(*map(set, answers))

@@ -103,14 +103,14 @@ def _table(
 
     ordered = sorted(judges, key=best)
     plan = Layout(0, f"{human_set}, {perspective}", ("Judge",), _COLUMNS, human_set, kind=KIND)
-    rows = tuple(
-        TableRow(
-            record.judge, (record.judge,), tuple(_cells(record, one)), f"{one.pairs}/{one.asked}"
-        )
-        for record, one in ordered
-    )
+    rows = tuple(_row(record, one) for record, one in ordered)
     measured = tuple(f"{record.judge}: {record.measured}." for record, _ in ordered)
     return Table(plan, rows, (*_NOTES, *measured), ())
+
+
+def _row(record: JudgeRecord, one: Agreement) -> TableRow:
+    coverage = f"{one.pairs}/{one.asked}"
+    return TableRow(record.judge, (record.judge,), tuple(_cells(record, one)), coverage)
 
 
 def _cells(record: JudgeRecord, one: Agreement) -> Iterator[Cell]:

@@ -19,7 +19,7 @@ from mre_jax.evaluation.edit_set import EditSet
 from mre_jax.evaluation.edits.bucket import check_local
 from mre_jax.evaluation.edits.sent_pictures import AS_EDITED, check_pictures
 from mre_jax.evaluation.judging import judge_edits
-from mre_jax.evaluation.meta.human_set import HumanSet, cases_of, read_people
+from mre_jax.evaluation.meta.human_set import OVERALL, HumanSet, cases_of, read_people
 from mre_jax.evaluation.meta.measure import measure_choices, measure_scores
 from mre_jax.evaluation.meta.pair_sets import read_pair_set
 from mre_jax.evaluation.meta.record import JudgeRecord, judge_tables, read_records
@@ -49,8 +49,8 @@ class JudgeEvaluation:
     """A judge before pairs of edits of which people have said which is better, or scored.
 
     Attributes:
-        data: a public set of pairs (EditReward-Bench of EditScore or of TIGER-Lab, EditReward-Data);
-            or people's scores as CSV, with --results.
+        data: a public set of pairs (EditReward-Bench of EditScore or of TIGER-Lab,
+            EditReward-Data); or people's scores as CSV, with --results.
         out: folder of the judges' answers and records, for any number of judges.
         results: with people's scores, files or folders of `mre evaluate` that say where the edits
             are; may be repeated.
@@ -106,8 +106,8 @@ class JudgeEvaluation:
         Raises:
             MreError: naming the option, picture or answer that is wrong.
         """
-        human, pack = self.human_set(), load_pack(self.pack)
-        _check_perspectives(human, pack)
+        human = self.human_set()
+        pack = _needed(load_pack(self.pack), human)
         judge = self._judge(pack)
         folder = self._folder(judge, pack, human)
         folder.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,8 @@ class JudgeEvaluation:
         Raises:
             ConfigError: if the judge sends nothing to anybody.
         """
-        human, pack = self.human_set(), load_pack(self.pack)
+        human = self.human_set()
+        pack = _needed(load_pack(self.pack), human)
         pictures, judge = check_pictures(self.pictures), self._judge(pack, offline=True)
         edits = human.edits
         questions = (
@@ -188,7 +189,7 @@ class JudgeEvaluation:
         judge = self.judge.make(pack.settings, offline=offline)
         if isinstance(judge, HumanJudge):
             raise ConfigError(
-                f"judge {judge.name}: people are what a judge is held to; name a model"
+                f"judge {judge.name}: people are who judges are held to; name a model"
             )
         return judge
 
@@ -202,13 +203,25 @@ class JudgeEvaluation:
         return {case.id: case.extra for case in read_real_edit(Path(self.scenes))}
 
 
-def _check_perspectives(human: HumanSet, pack: PromptPack) -> None:
-    shared = set(human.perspectives) & {*pack.perspectives, "overall"}
-    if not shared:
+def _needed(pack: PromptPack, human: HumanSet) -> PromptPack:
+    """The pack with those perspectives alone that people have judged.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    if OVERALL in human.perspectives and OVERALL not in pack.perspectives:
+        return pack  # all of them together
+    wanted = [name for name in pack.perspectives if name in human.perspectives]
+    if not wanted:
         raise ConfigError(
             f"prompt pack {pack.name}: asks about {', '.join(pack.perspectives)}, and people of "
             f"{human.name} about {', '.join(human.perspectives)}; take another pack"
         )
+    return dataclasses.replace(
+        pack,
+        prompts={name: pack.prompts[name] for name in wanted if name in pack.prompts},
+        types={name: pack.types[name] for name in wanted if name in pack.types},
+    )
 
 
 def _edit_set(human: HumanSet, folder: Path, extras: Extras) -> EditSet:

@@ -1,49 +1,19 @@
 """`mre evaluate pairwise`: edits of the toy world compared, exactly and by judges that err."""
 
 import json
-import shutil
 
 import pytest
-from PIL import Image
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.pairs.spec import JOURNAL, PairwiseSpec
 from mre_jax.evaluation.results import PAIRS, append_results, read_results
 from mre_jax.evaluation.statistics.pairs import all_pair_scores
-from mre_jax.evaluation.suites.real_edit import read_real_edit
 from mre_jax.judges.journal import BudgetError
 from mre_jax.judges.spec import JudgeSpec
 from tests.evaluation import commands
-from tests.evaluation.rows import make_row
 from tests.judges.server import MODEL, JudgeServer
 
 KEY = "sk-canary0123456789abcdef"
-SYSTEMS = ("kept", "twin", "grey")
-
-
-@pytest.fixture(scope="module")
-def edited(toy, tmp_path_factory):
-    """Results of three systems: two leave everything as it is, one makes all of it grey."""
-    out = tmp_path_factory.mktemp("edited")
-    cases = read_real_edit(toy / "benchmark")
-    for name in SYSTEMS:
-        (out / name).mkdir()
-        for case in cases:
-            path = out / name / f"{case.id}.png"
-            shutil.copy(case.original, path)
-            if name == "grey":
-                Image.new("RGB", (16, 16), (90, 90, 90)).save(path)
-            row = make_row(
-                system=name,
-                item=case.id,
-                group=case.group,
-                kind=case.kind,
-                instruction=case.instruction,
-                original=str(case.original),
-                edited=f"{name}/{case.id}.png",
-            )
-            append_results(out / "results.jsonl", [row])
-    return out
 
 
 def compare(edited, out, toy, *, judge=None, **fields):
