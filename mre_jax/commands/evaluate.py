@@ -24,6 +24,7 @@ _BUILD = "build-benchmark"
 _PAIRWISE = "pairwise"
 _JUDGE = "judge"
 _CALIBRATE = "calibrate"
+_CANARIES = "canaries"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
         _PAIRWISE: _pairwise,
         _JUDGE: _judge,
         _CALIBRATE: _calibrate,
+        _CANARIES: _canaries,
     }
     run = runs.get(args.suite, _evaluate)
     return run(args.suite, parser, args.options)
@@ -68,6 +70,7 @@ def _about() -> dict[str, str]:
         _PAIRWISE: "edits of the suites above, compared two by two by a judge",
         _JUDGE: "a judge held to what people say, on public sets or your own",
         _CALIBRATE: "a judge's scores on the scale of another's, from edits that both scored",
+        _CANARIES: "does a judge obey instructions and pictures that ask for the best score?",
         _BUILD: "instructions for photos of yours, to be verified",
     }
 
@@ -141,6 +144,16 @@ def _calibrate(name: str, parser: argparse.ArgumentParser, options: list[str]) -
     add_options(parser, CalibrationSpec)
     spec = read_options(CalibrationSpec, parser.parse_args(options))
     print_lines([*spec.calibrate().lines(), f"written to {spec.out}"])
+    return 0
+
+
+def _canaries(name: str, parser: argparse.ArgumentParser, options: list[str]) -> int:
+    from mre_jax.commands.statistics import print_lines
+    from mre_jax.evaluation.meta.canaries import CanarySpec, shift_lines
+
+    add_options(parser, CanarySpec)
+    spec = read_options(CanarySpec, parser.parse_args(options))
+    print_lines([*shift_lines(spec.evaluate()), f"{Path(spec.out)}: the answers"])
     return 0
 
 

@@ -180,5 +180,7 @@ def _renamed(row: "Result", fields: Iterable[str]) -> "Result":
     parts = [f"{field} {known.get(field, UNKNOWN)}" for field in fields]
     if not parts:
         return row
-    name = "suite" if row.against else "system"
-    return replace(row, **{name: f"{getattr(row, name)} [{', '.join(parts)}]"})
+    said = f"[{', '.join(parts)}]"
+    if row.against:
+        return replace(row, suite=f"{row.suite} {said}")
+    return replace(row, system=f"{row.system} {said}")

@@ -67,6 +67,26 @@ class JudgeEvaluation:
 
     Raises:
         ConfigError: for a count below 1, or an output in a bucket.
+
+    Example:
+        Somebody prefers one of two edits that are the same, which a judge cannot:
+
+        >>> from mre_jax import JudgeSpec, RealEdit, SystemSpec
+        >>> judge = JudgeSpec("toy")
+        >>> for name in ("a", "b"):
+        ...     system = SystemSpec(name, images="edits")
+        ...     suite = RealEdit(data="toy/benchmark", out="judged", system=system, judge=judge)
+        ...     _ = suite.evaluate()
+        >>> with open("people.csv", "w") as file:
+        ...     print("system,item,perspective,score", file=file)
+        ...     print("a,000-1,quality,5", "b,000-1,quality,2", sep="\\n", file=file)
+        >>> evaluation = JudgeEvaluation(
+        ...     data="people.csv", results=("judged",), out="judges", scenes="toy/benchmark",
+        ...     judge=judge,
+        ... )
+        >>> (found,) = evaluation.evaluate().agreements
+        >>> found.perspective, found.pairs, found.decided.value, found.ties.value
+        ('quality', 1, 0.5, 1.0)
     """
 
     data: epath.PathLike = dataclasses.field(metadata={"positional": True})

@@ -47,7 +47,22 @@ class PairwiseSpec:
         judge: who compares.
 
     Raises:
-        ConfigError: if the folder is in a bucket, there is no item, or the prompts score edits.
+        ConfigError: if the folder is in a bucket, or there is no item.
+
+    Example:
+        Two systems with the same edits of the toy world: every pair is a tie.
+
+        >>> from mre_jax import JudgeSpec, RealEdit, SystemSpec
+        >>> judge = JudgeSpec("toy")
+        >>> for name in ("a", "b"):
+        ...     system = SystemSpec(name, images="edits")
+        ...     suite = RealEdit(data="toy/benchmark", out="pairs", system=system, judge=judge)
+        ...     _ = suite.evaluate()
+        >>> spec = PairwiseSpec(results=("pairs",), scenes="toy/benchmark", judge=judge)
+        >>> for line in spec.summary(spec.evaluate())[:2]:
+        ...     print(line)
+        real-edit following: 7/7 pairs, both orders agree on 0.0%, first shown chosen +50.0% ...
+            1. [1, 1] a: Elo 1000, win rate 50.0%: 0 won, 7 tied, 0 lost
     """
 
     results: tuple[epath.PathLike, ...] = dataclasses.field(metadata={"positional": True})

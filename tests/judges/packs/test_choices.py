@@ -85,7 +85,7 @@ def test_a_pack_of_one_s_own_may_let_neither_win(tmp_path):
         ({"choices": '["A", "a"]'}, "choices must be two or three texts that differ"),
         ({"choices": '["A"]'}, "choices must be two or three texts that differ"),
         ({"choices": "[1, 2]"}, "choices must be a list of texts"),
-        ({"choices": '["A", "B"]\nlow = 3'}, "of a choice want one key in scores"),
+        ({"choices": '["A", "B"]\nlow = 0.5'}, "of a choice want one key in scores"),
         ({"choices": '["A", "B"]\npassed = "p"'}, "of a choice want one key in scores"),
     ],
 )
