@@ -134,7 +134,8 @@ class Calibration:
 
 
 def _read_map(values: Mapping[str, Any]) -> MonotoneMap:
-    return MonotoneMap(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    lists = {name: tuple(map(float, values[name])) for name in ("scores", "values", "low", "high")}
+    return MonotoneMap(**{**values, **lists})
 
 
 def calibrate(
@@ -263,9 +264,9 @@ class CalibrationSpec:
         Raises:
             DataError: as `calibrate`.
         """
-        rows = [read_results(path) for path in (self.new, self.old)]
+        new, old = read_results(self.new), read_results(self.old)
         if self.suite is not None:
-            rows = [select(of, suite=self.suite) for of in rows]
-        found = calibrate(*rows, Bootstrap(self.draws))
+            new, old = select(new, suite=self.suite), select(old, suite=self.suite)
+        found = calibrate(new, old, Bootstrap(self.draws))
         found.write(self.out)
         return found
