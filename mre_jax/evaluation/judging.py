@@ -191,7 +191,12 @@ class JudgedSuite(Suite):
         return PRESETS[self.preset]
 
     def _prompts(self) -> PromptPack:
-        return load_pack(self.pack or self.default_pack)
+        pack = load_pack(self.pack or self.default_pack)
+        if pack.pairwise:  # found before hours of editing
+            raise ConfigError(
+                f"prompt pack {pack.name}: compares two edits; mre evaluate pairwise takes it"
+            )
+        return pack
 
     def _pictures(self) -> str:
         return check_pictures(self.pictures or self._preset.pictures)

@@ -29,6 +29,7 @@ from mre_jax.evaluation.results import Result, select
 from mre_jax.evaluation.results_file import opened
 from mre_jax.evaluation.statistics.compare import Difference, compare
 from mre_jax.evaluation.statistics.intervals import Bootstrap, few_groups_note, holm
+from mre_jax.evaluation.suite import check_complete
 from mre_jax.evaluation.suites.real_edit import read_real_edit
 from mre_jax.io.image import read_image, write_png
 from mre_jax.judges.journal import Journal
@@ -126,6 +127,7 @@ class CanarySpec:
                     again=self.judge.again,
                 )
             rows = select(list(results.rows.values()), suite=SUITE)
+        check_complete(rows)
         return shifts(rows, Bootstrap(self.draws))
 
     def edit_sets(self, pack: PromptPack) -> list[EditSet]:

@@ -29,6 +29,7 @@ from mre_jax.evaluation.questions import ask_about
 from mre_jax.evaluation.results import FILE, PAIRS, Result
 from mre_jax.evaluation.results_file import opened
 from mre_jax.evaluation.statistics.intervals import Bootstrap
+from mre_jax.evaluation.suite import check_complete
 from mre_jax.evaluation.suites.real_edit import read_real_edit
 from mre_jax.evaluation.tables.table import Table
 from mre_jax.io.growing_file import GrowingFile, read_growing
@@ -138,11 +139,10 @@ class JudgeEvaluation:
                     judge = self._judge(pack)  # the last run has closed its connections
                 with _timed(folder, journal):
                     runs.append(self._run(human, pack, judge, journal, folder, repeat))
-            answers = list(journal.verdicts())
-            usd = journal.spent / max(len(answers), 1)
+            usd = journal.spent / max(_count(journal), 1)
         measure = measure_choices if pack.pairwise else measure_scores
         record = JudgeRecord(
-            judge=f"{judge.name} {Path(pack.name).stem}",
+            judge=self._label(judge, pack),
             human_set=human.name,
             measured="; ".join(dict.fromkeys(describe(r) for r in runs[0] if r.status == "ok")),
             agreements=measure(human, runs, Bootstrap(self.draws)),
@@ -150,6 +150,7 @@ class JudgeEvaluation:
             seconds=_seconds(folder),
         )
         record.write(folder)
+        check_complete([row for run in runs for row in run])
         return record
 
     def tables(self) -> list[Table]:
@@ -214,8 +215,12 @@ class JudgeEvaluation:
         return judge
 
     def _folder(self, judge: Judge, pack: PromptPack, human: HumanSet) -> Path:
-        name = f"{judge.name} {Path(pack.name).stem} {human.name}"
-        return Path(self.out) / safe_name(name)
+        return Path(self.out) / safe_name(f"{self._label(judge, pack)} {human.name}")
+
+    def _label(self, judge: Judge, pack: PromptPack) -> str:
+        """What tables call the judge: its name, the prompts, and options that the user set."""
+        options = (f"{name}={value}" for name, value in sorted(self.judge.options.items()))
+        return " ".join([judge.name, Path(pack.name).stem, *options])
 
     def _extras(self) -> Extras:
         if self.scenes is None:
@@ -266,7 +271,9 @@ def _timed(folder: Path, journal: Journal) -> Iterator[None]:
 
 
 def _count(journal: Journal) -> int:
-    return sum(1 for _ in journal.verdicts())
+    """Answers that were asked for: of a model without those that another's answer served for."""
+    requests = [verdict.requests for verdict in journal.verdicts()]
+    return sum(map(bool, requests)) or len(requests)
 
 
 def _seconds(folder: Path) -> float | None:

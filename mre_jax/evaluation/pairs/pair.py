@@ -67,6 +67,10 @@ def read_edits(paths: Sequence[epath.PathLike], suite: str | None = None) -> Edi
     """
     found: Edits = {}
     for path in paths:
+        if "://" in str(path):
+            raise DataError(
+                f"{path}: pictures are sought beside the results; copy their folder to a local disk"
+            )
         folder = Path(results_file(path)).parent
         for row in read_results(path):
             if row.edited and row.original and suite in (None, row.suite):

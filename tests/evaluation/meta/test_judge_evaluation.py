@@ -11,6 +11,7 @@ from mre_jax.evaluation.meta.pair_sets import read_pair_set
 from mre_jax.evaluation.meta.record import FILE, read_records
 from mre_jax.evaluation.meta.spec import JudgeEvaluation
 from mre_jax.evaluation.suites.real_edit import read_real_edit
+from mre_jax.judges.journal import BudgetError
 from mre_jax.judges.spec import JudgeSpec
 from tests.evaluation import commands
 from tests.judges.questions import picture
@@ -73,7 +74,9 @@ def test_judges_that_compare_stand_beside_those_that_score_in_one_table(
 
 def test_a_bias_for_a_place_is_in_the_record(people, edited, toy, tmp_path):
     biased = JudgeSpec("toy", options={"first_bias": 10.0})
-    (found,) = evaluation(people, edited, toy, tmp_path, biased).evaluate().agreements
+    record = evaluation(people, edited, toy, tmp_path, biased).evaluate()
+    (found,) = record.agreements
+    assert record.judge == "toy gedit-v2-ours first_bias=10.0"
     assert (found.order.first, found.decided.value, found.ties.value) == (0.5, 0.5, 1)
 
 
@@ -191,3 +194,17 @@ def test_a_model_is_measured_by_the_command_and_paid_for_once(tmp_path, monkeypa
     assert record["usd"] > 0 and record["seconds"] > 0
     assert record["agreements"][0]["order"]["first"] == 0.5
     assert record["agreements"][0]["same"] == 1
+
+
+def test_a_ceiling_ends_the_run_and_more_money_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    data = parquet(tmp_path / "a.parquet", [editscore()])
+    with JudgeServer() as server:
+        server.answers = '{"better": "first", "reasoning": "sharper"}'
+        options = ("--judge", f"openai:{MODEL}", "--base-url", server.url, "--pictures", "as-is")
+        given = ("judge", data, "--out", tmp_path / "out", *options)
+        with pytest.raises(BudgetError, match="are not covered"):
+            commands.evaluate(*given, "--max-usd", "0.000001")
+        assert not server.requests
+        assert commands.evaluate(*given, "--max-usd", 1) == 0
+        assert sum(server.requests.values()) == 2  # following alone is asked, in both orders
