@@ -30,11 +30,13 @@ if TYPE_CHECKING:
     from mre_jax.editing.settings import SamplingSettings as SamplingSettings
     from mre_jax.editing.spec import EditSpec as EditSpec
     from mre_jax.editing.spec import SampleSpec as SampleSpec
+    from mre_jax.evaluation.meta.spec import JudgeEvaluation as JudgeEvaluation
     from mre_jax.evaluation.metrics.networks import MaskedNetworkSpec as MaskedNetworkSpec
     from mre_jax.evaluation.metrics.networks import NetworkSpec as NetworkSpec
     from mre_jax.evaluation.metrics.networks import PairNetworkSpec as PairNetworkSpec
     from mre_jax.evaluation.metrics.networks import SetNetworkSpec as SetNetworkSpec
     from mre_jax.evaluation.metrics.pixel import measure_pair as measure_pair
+    from mre_jax.evaluation.pairs.spec import PairwiseSpec as PairwiseSpec
     from mre_jax.evaluation.results import Result as Result
     from mre_jax.evaluation.results import read_results as read_results
     from mre_jax.evaluation.statistics.spec import StatisticsSpec as StatisticsSpec
@@ -85,8 +87,10 @@ _NAMES = {
     "editing.sample": "sample",
     "editing.settings": "SamplingSettings",
     "editing.spec": "EditSpec SampleSpec",
+    "evaluation.meta.spec": "JudgeEvaluation",
     "evaluation.metrics.networks": "MaskedNetworkSpec NetworkSpec PairNetworkSpec SetNetworkSpec",
     "evaluation.metrics.pixel": "measure_pair",
+    "evaluation.pairs.spec": "PairwiseSpec",
     "evaluation.results": "Result read_results",
     "evaluation.statistics.spec": "StatisticsSpec",
     "evaluation.suites.challenging": "Challenging",

@@ -2,8 +2,7 @@
 
 import dataclasses
 import sys
-from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,9 @@ from mre_jax.evaluation.best_of import JOURNAL, BestOf, pick_best
 from mre_jax.evaluation.case import Case
 from mre_jax.evaluation.edit_set import EditSet
 from mre_jax.evaluation.edits.sent_pictures import AS_EDITED, check_pictures
+from mre_jax.evaluation.in_order import TOGETHER, InOrder
 from mre_jax.evaluation.preset import PRESETS, Preset
-from mre_jax.evaluation.questions import ask_about
+from mre_jax.evaluation.questions import ask_about, repeated
 from mre_jax.evaluation.results import Result, select
 from mre_jax.evaluation.results_file import ResultsFile, opened
 from mre_jax.evaluation.suite import Pictures, Suite
@@ -34,8 +34,6 @@ from mre_jax.judges.verdict import Verdict
 
 if TYPE_CHECKING:
     from mre_jax.evaluation.edits.editor import Editor
-
-_TOGETHER = 16  # verdicts that are written as rows at a time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -193,7 +191,12 @@ class JudgedSuite(Suite):
         return PRESETS[self.preset]
 
     def _prompts(self) -> PromptPack:
-        return load_pack(self.pack or self.default_pack)
+        pack = load_pack(self.pack or self.default_pack)
+        if pack.pairwise:  # found before hours of editing
+            raise ConfigError(
+                f"prompt pack {pack.name}: compares two edits; mre evaluate pairwise takes it"
+            )
+        return pack
 
     def _pictures(self) -> str:
         return check_pictures(self.pictures or self._preset.pictures)
@@ -214,6 +217,7 @@ def judge_edits(
     concurrency: int = 8,
     budget: Budget | None = None,
     again: Collection[str] = (),
+    repeat: int = 0,
 ) -> None:
     """Has every edit judged in every perspective of the pack, and writes a row for each.
 
@@ -223,6 +227,7 @@ def judge_edits(
     Args:
         pictures: way to send them; see `sent_pictures`.
         again: statuses that are asked again though they are final.
+        repeat: number of a repetition, whose questions are asked anew.
 
     Raises:
         DataError: if the results hold scores of other settings; nothing is asked then.
@@ -241,11 +246,11 @@ def judge_edits(
         [missing(case, name) for case in edits.cases[:1] for name in pack.perspectives]
     )
     present = {case.id: case for case in edits.made}
-    rows = _InOrder((case.id, name) for case in edits.cases for name in pack.perspectives)
+    rows = InOrder((case.id, name) for case in edits.cases for name in pack.perspectives)
     for case in edits.cases:
         if case.id not in present:
             for perspective in pack.perspectives:
-                rows.put(missing(case, perspective))
+                rows.put((case.id, perspective), missing(case, perspective))
     total = len(present) * len(pack.perspectives)
     with (
         PictureIndex(journal.path) as index,
@@ -254,15 +259,16 @@ def judge_edits(
 
         def take(verdict: Verdict) -> None:
             hash_ = pack.hash(verdict.perspective)
-            rows.put(_row(edits, present[verdict.item], verdict, hash_, planned))
-            if len(rows.ready) >= _TOGETHER:
+            row = _row(edits, present[verdict.item], verdict, hash_, planned)
+            rows.put((row.item, row.metric), row)
+            if len(rows.ready) >= TOGETHER:
                 results.add(rows.take())
             bar.update()
 
         try:
             run_all(
                 judge,
-                ask_about(edits.made, edits.pictures, pack, pictures, index),
+                repeated(ask_about(edits.made, edits.pictures, pack, pictures, index), repeat),
                 journal,
                 take,
                 concurrency=concurrency,
@@ -271,33 +277,6 @@ def judge_edits(
             )
         finally:
             results.add(rows.take())
-
-
-class _InOrder:
-    """Rows that arrive in any order and leave in that of the questions.
-
-    A row waits until all before it are there. What still waits when a run is broken off is in the
-    journal, and comes from there when the run goes on.
-
-    Attributes:
-        ready: rows that may leave.
-    """
-
-    def __init__(self, questions: Iterable[tuple[str, str]]):
-        """Takes the item and perspective of every question."""
-        self._questions = deque(questions)
-        self._early: dict[tuple[str, str], Result] = {}
-        self.ready: list[Result] = []
-
-    def put(self, row: Result) -> None:
-        self._early[row.item, row.metric] = row
-        while self._questions and self._questions[0] in self._early:
-            self.ready.append(self._early.pop(self._questions.popleft()))
-
-    def take(self) -> list[Result]:
-        """Those that are ready, which leave."""
-        taken, self.ready = self.ready, []
-        return taken
 
 
 def provenance_of(judge: Judge, pack: PromptPack, pictures: str) -> dict[str, Any]:

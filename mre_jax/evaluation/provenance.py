@@ -111,7 +111,7 @@ def side_by_side(rows: Sequence["Result"]) -> list["Result"]:
     Where the rows of a metric are not comparable, the system's name is followed by the settings in
     which they differ, "A [temperature 0.0]" and "A [temperature 1.7]"; in every perspective that
     was judged, so that these stay together. People's scores and a judge's keep their names: they
-    are held apart everywhere.
+    are held apart everywhere. Of comparisons, whose systems are two, it is the suite's name.
     """
     judged = {(row.suite, row.metric) for row in rows if row.prompt_hash}
 
@@ -178,4 +178,9 @@ def _differing(rows: Sequence["Result"]) -> list[str]:
 def _renamed(row: "Result", fields: Iterable[str]) -> "Result":
     known = {**_settings(row), **row.provenance, "prompt_hash": row.prompt_hash[:8]}
     parts = [f"{field} {known.get(field, UNKNOWN)}" for field in fields]
-    return replace(row, system=f"{row.system} [{', '.join(parts)}]") if parts else row
+    if not parts:
+        return row
+    said = f"[{', '.join(parts)}]"
+    if row.against:
+        return replace(row, suite=f"{row.suite} {said}")
+    return replace(row, system=f"{row.system} {said}")

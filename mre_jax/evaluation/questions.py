@@ -1,7 +1,8 @@
 """The questions about the edits of cases, whoever asks them and why."""
 
+import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mre_jax.evaluation.case import Case
@@ -43,3 +44,8 @@ def ask_about(
                 encoding=pictures,
                 kind=case.kind,
             )
+
+
+def repeated(questions: Iterable[Question], repeat: int) -> Iterator[Question]:
+    """The questions as they are asked for a further time; 0 for the first."""
+    return (dataclasses.replace(question, repeat=repeat) for question in questions)

@@ -20,6 +20,9 @@ from mre_jax.judges.verdict import STATUSES
 FILE = "results.jsonl"
 """The rows in an output folder."""
 
+PAIRS = "pairs.jsonl"
+"""The rows of pairs in an output folder; see `Result.against`."""
+
 WHOLE_SET = "all"
 """The item, and the group, of a value that a whole set of edits has, as a FID."""
 
@@ -48,6 +51,9 @@ class Result:
         original, edited: pictures, relative to the folder of the file the row is in; "" if none.
         provenance: what else decided the value, JSON values by name; see `provenance`.
         people: whether people gave the value, and no model or network.
+        against: of a pair of edits, whose edit was shown second, as `side` has it; the value is 1
+            if the first, this system's, was chosen, 0 if the second, 0.5 for neither. "" for a
+            value of one edit.
     """
 
     system: str
@@ -69,6 +75,7 @@ class Result:
     edited: str = ""
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
     people: bool = False
+    against: str = ""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -76,7 +83,12 @@ class Result:
     @property
     def key(self) -> tuple[str, ...]:
         """What no two rows of a file share."""
-        return *self.measured, "people" if self.people else ""
+        return *self.measured, "people" if self.people else "", self.against
+
+    @property
+    def side(self) -> str:
+        """The system and its reward in one: "ours@5,5,5", or "ours" if none was asked for."""
+        return f"{self.system}@{self.condition}" if self.condition else self.system
 
     @property
     def measured(self) -> tuple[str, str, str, str, str]:
@@ -84,8 +96,9 @@ class Result:
         return self.system, self.condition, self.suite, self.item, self.metric
 
     def to_json(self) -> dict[str, Any]:
-        """The row as a JSON object."""
-        return dataclasses.asdict(self)
+        """The row as a JSON object; `against` stands in rows of pairs alone."""
+        row = dataclasses.asdict(self)
+        return row if self.against else {k: v for k, v in row.items() if k != "against"}
 
     @classmethod
     def from_json(cls, row: Any) -> "Result":
@@ -98,6 +111,7 @@ class Result:
             raise DataError(f"want a JSON object, got {type(row).__name__}")
         if "people" not in row:  # older files know people by the measure's name
             row = {**row, "people": str(row.get("measure")).startswith("human")}
+        row = {"against": "", **row}
         for name in (*_TEXTS, "value", "passed"):
             if name not in row:
                 raise DataError(f"field {name!r} is missing")
@@ -142,23 +156,45 @@ class ResultsSpec:
         results: files or folders of `mre evaluate`, one or more.
         side_by_side: show results of different judges, prompts or settings under systems of
             different names, instead of refusing them; they are never averaged.
+        calibration: file of `mre evaluate calibrate`: scores of the judge that it is of are shown
+            on the other's scale, under a name that says so.
     """
 
     results: tuple[epath.PathLike, ...] = dataclasses.field(
         default=(), metadata={"positional": True, "nargs": "*"}
     )
     side_by_side: bool = False
+    calibration: epath.PathLike | None = dataclasses.field(
+        default=None, metadata={"metavar": "FILE"}
+    )
 
     def read(self) -> list[Result]:
-        """All rows.
+        """All rows of single edits; none of a folder that holds pairs alone.
 
         Raises:
             ConfigError: if there is no file.
-            DataError: as `read_all`.
+            DataError: as `read_all` and `Calibration.apply`.
         """
         if not self.results:
             raise ConfigError("no results: give the results.jsonl of mre evaluate")
-        return read_all(self.results, apart=self.side_by_side)
+        paths = [
+            path for path in self.results if results_file(path).exists() or not pair_files([path])
+        ]
+        rows = read_all(paths, apart=self.side_by_side) if paths else []
+        if self.calibration is None:
+            return rows
+        from mre_jax.evaluation.meta.calibration import Calibration
+
+        return Calibration.read(self.calibration).apply(rows)
+
+    def read_pairs(self) -> list[Result]:
+        """All rows of pairs, of the files named and beside those named; none if there are none.
+
+        Raises:
+            DataError: as `read_all`.
+        """
+        files = pair_files(self.results)
+        return read_all(files, apart=self.side_by_side) if files else []
 
 
 def read_results(path: epath.PathLike) -> list[Result]:
@@ -204,6 +240,12 @@ def results_file(path: epath.PathLike) -> epath.Path:
     """A file of rows, or that of an output folder of `mre evaluate`."""
     path = epath.Path(path)
     return path / FILE if path.is_dir() else path
+
+
+def pair_files(paths: Sequence[epath.PathLike]) -> list[epath.Path]:
+    """The files of pairs in the folders of results, each once."""
+    folders = [results_file(path).parent for path in paths]
+    return [file for folder in dict.fromkeys(folders) if (file := folder / PAIRS).exists()]
 
 
 def select(rows: Iterable[Result], **fields: str | bool) -> list[Result]:

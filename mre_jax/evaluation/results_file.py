@@ -105,8 +105,11 @@ class ResultsFile:
 
 
 @contextlib.contextmanager
-def opened(out: epath.PathLike) -> Iterator[ResultsFile]:
+def opened(out: epath.PathLike, name: str = FILE) -> Iterator[ResultsFile]:
     """The results file of an output folder, for one process at a time.
+
+    Args:
+        name: which, as `PAIRS`.
 
     Raises:
         BusyError: if another process is at it.
@@ -114,7 +117,7 @@ def opened(out: epath.PathLike) -> Iterator[ResultsFile]:
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, ".lock-evaluate"), ResultsFile(folder / FILE) as results:
+    with locked(folder, ".lock-evaluate"), ResultsFile(folder / name) as results:
         yield results
 
 

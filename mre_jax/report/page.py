@@ -18,11 +18,13 @@ from mre_jax.errors import DataError
 from mre_jax.evaluation.provenance import check_comparable, comparable, describe
 from mre_jax.evaluation.results import Result
 from mre_jax.evaluation.statistics.intervals import Bootstrap
+from mre_jax.evaluation.statistics.pairs import all_pair_scores
 from mre_jax.evaluation.statistics.summary import rank
 from mre_jax.io.files import write_atomically
 from mre_jax.report.comparison import comparison
 from mre_jax.report.html import Markup, render, resource
 from mre_jax.report.items import browser_data, list_pictures, script_json
+from mre_jax.report.pairs import pair_section
 from mre_jax.report.people import pairs_of_judges, people_against_judge
 from mre_jax.report.pictures import BUDGET, Pictures, place_pictures
 from mre_jax.report.ranking import ranking
@@ -100,6 +102,7 @@ def write_report(
     *,
     root: epath.PathLike,
     title: str,
+    pairs: Sequence[Result] = (),
     opening: Sequence[Section] = (),
     sections: Sequence[Section] = (),
     compare: tuple[str, str] | None = None,
@@ -115,6 +118,7 @@ def write_report(
         rows: results of any systems, suites and metrics.
         root: the folder that the rows' pictures are relative to.
         title: title of the page.
+        pairs: rows of comparisons; see `Result.against`.
         opening: what the page begins with.
         sections: put behind the ranking, before what else the rows give.
         compare: two variants, as "reward 5,5,5" or by the system's name where that is enough.
@@ -137,6 +141,10 @@ def write_report(
     data = browser_data(suites, names, placed.uris, chosen)
     parts = _sections(opening)
     parts += [(_named("Ranking", scores, suites), ranking(scores)) for scores in suites]
+    parts += [
+        (f"{one.suite}: {one.metric}, two by two", pair_section(one))
+        for one in all_pair_scores(pairs, bootstrap)
+    ]
     parts += _sections(sections)
     parts += [
         (_named("People against the judge", judge, suites), people_against_judge(people, judge))

@@ -9,7 +9,13 @@ from etils import epath
 
 from mre_jax.errors import ConfigError
 from mre_jax.evaluation.provenance import side_by_side
-from mre_jax.evaluation.results import Result, read_results, results_file
+from mre_jax.evaluation.results import (
+    Result,
+    pair_files,
+    read_all,
+    read_results,
+    results_file,
+)
 from mre_jax.evaluation.statistics.intervals import Bootstrap
 from mre_jax.report.page import Section, Written, write_report
 from mre_jax.report.pictures import BUDGET, PLACES
@@ -68,9 +74,11 @@ class ReportSpec:
             ConfigError, DataError: as `read_runs` and `write_report`.
         """
         root, rows = read_runs(self.results, apart=self.side_by_side)
+        files = pair_files(self.results)
         return write_report(
             self.out,
             rows,
+            pairs=read_all(files, apart=self.side_by_side) if files else (),
             root=root,
             title=self.title,
             opening=opening,

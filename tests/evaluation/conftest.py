@@ -1,9 +1,15 @@
 """A toy benchmark and a tiny editor that takes rewards."""
 
-import pytest
+import shutil
 
+import pytest
+from PIL import Image
+
+from mre_jax.evaluation.results import append_results
+from mre_jax.evaluation.suites.real_edit import read_real_edit
 from mre_jax.reward.config import RewardConfig
 from mre_jax.toyworld.dataset import Settings, write_dataset
+from tests.evaluation.rows import make_row
 
 REWARD = RewardConfig(form="paper", score_width=8, num_attention_heads=4)
 
@@ -14,6 +20,31 @@ def toy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy")
     write_dataset(folder, Settings(24, size=16, image_format="png", benchmark=2), workers=1)
     return folder
+
+
+@pytest.fixture(scope="session")
+def edited(toy, tmp_path_factory):
+    """Results of three systems: two leave everything as it is, one makes all of it grey."""
+    out = tmp_path_factory.mktemp("edited")
+    cases = read_real_edit(toy / "benchmark")
+    for name in ("kept", "twin", "grey"):
+        (out / name).mkdir()
+        for case in cases:
+            path = out / name / f"{case.id}.png"
+            shutil.copy(case.original, path)
+            if name == "grey":
+                Image.new("RGB", (16, 16), (90, 90, 90)).save(path)
+            row = make_row(
+                system=name,
+                item=case.id,
+                group=case.group,
+                kind=case.kind,
+                instruction=case.instruction,
+                original=str(case.original),
+                edited=f"{name}/{case.id}.png",
+            )
+            append_results(out / "results.jsonl", [row])
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -138,3 +138,9 @@ def test_a_dry_run_sends_nothing_and_leaves_nothing(evaluate, server, tmp_path, 
     assert evaluate("--dry-run") == 0
     assert f"openai:{MODEL}: 21 requests, 0 answered before" in capsys.readouterr().out
     assert not server.requests and not (tmp_path / "out").exists()
+
+
+def test_prompts_that_compare_two_edits_are_refused_before_anything_is_made(evaluate, server):
+    with pytest.raises(ConfigError, match="gedit-v2-ours: compares two edits"):
+        evaluate("--pack", "gedit-v2-ours")
+    assert not server.requests

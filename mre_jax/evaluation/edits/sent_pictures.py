@@ -9,7 +9,7 @@ as-is, jpeg:...  each by itself; see `judges.picture`
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -54,6 +54,16 @@ def encode_pair(original: Path, edited: Path, pictures: str) -> Pair:
         return _PAIRS[pictures](original, edited)
     encoding = parse_encoding(pictures)
     return _as_is(original, encoding), _as_is(edited, encoding)
+
+
+def encode_edits(original: Path, edited: Sequence[Path], pictures: str) -> tuple[bytes, ...]:
+    """The files of an original, as it is sent beside the first of its edits, and of these.
+
+    Raises:
+        DataError: if one is no picture.
+    """
+    pairs = [encode_pair(original, each, pictures) for each in edited]
+    return pairs[0][0], *(each for _, each in pairs)
 
 
 def _as_edited(original: Path, edited: Path) -> Pair:

@@ -143,7 +143,7 @@ def p_value(data: Grouped, bootstrap: Bootstrap) -> float:
         means = resampled_means(data, bootstrap)
         below, above = np.count_nonzero(means <= 0), np.count_nonzero(means >= 0)
         p = float(2 * (min(below, above) + 1) / (len(means) + 1))
-    elif np.ptp(data.values) < _EQUAL:
+    elif data.error < _EQUAL:  # all groups alike, whatever their values
         p = float(abs(mean) < _EQUAL)
     else:
         p = 2 * float(special.stdtr(data.count - 1, -abs(mean) / data.error))

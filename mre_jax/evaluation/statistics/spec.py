@@ -8,6 +8,7 @@ from etils import epath
 from mre_jax.errors import ConfigError
 from mre_jax.evaluation.results import Result, ResultsSpec, read_results, select
 from mre_jax.evaluation.statistics.intervals import Bootstrap
+from mre_jax.evaluation.statistics.pairs import pair_lines
 from mre_jax.evaluation.statistics.summary import (
     compare_lines,
     consistency_lines,
@@ -77,7 +78,10 @@ class StatisticsSpec(ResultsSpec):
             lines += consistency_lines([rows, *(read_results(path) for path in self.repeats)])
         if self.agreement:
             lines += reliability_lines(read_ratings(self.agreement), rows, bootstrap)
-        return lines or summary_lines(rows, bootstrap, types=self.types)
+        return lines or [
+            *summary_lines(rows, bootstrap, types=self.types),
+            *pair_lines(self.read_pairs(), bootstrap),
+        ]
 
     def _judges(self, rows: Sequence[Result]) -> tuple[Sequence[Result], Sequence[Result]]:
         """The two sides of `correlate`."""

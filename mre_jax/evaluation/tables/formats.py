@@ -128,7 +128,9 @@ def _is_control(character: str) -> bool:
 
 
 def _title(table: Table) -> str:
-    return f"{table.layout.kind} {table.layout.number}: {table.layout.title}"
+    layout = table.layout
+    name = f"{layout.kind} {layout.number}" if layout.number else layout.kind
+    return f"{name}: {layout.title}"
 
 
 def _headings(table: Table) -> list[list[str]]:

@@ -63,7 +63,7 @@ class Layout:
     """One table.
 
     Attributes:
-        number: the paper's.
+        number: the paper's; 0 for none.
         title: what it shows.
         lead: headings left of the numbers.
         columns: the others.

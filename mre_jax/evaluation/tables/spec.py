@@ -9,6 +9,7 @@ from mre_jax.evaluation.results import Result, ResultsSpec, select
 from mre_jax.evaluation.statistics.intervals import Bootstrap
 from mre_jax.evaluation.tables.fill import Source, build
 from mre_jax.evaluation.tables.layout import LAYOUTS, layout
+from mre_jax.evaluation.tables.pairs import pair_tables
 from mre_jax.evaluation.tables.people import people_table
 from mre_jax.evaluation.tables.table import Table
 
@@ -54,16 +55,19 @@ class TablesSpec(ResultsSpec):
     suite: str | None = None
 
     def build(self) -> list[Table]:
-        """The tables; where none is named, people beside the judge are the last if there are both.
+        """The tables; where none is named, the last are people beside the judge, and comparisons.
 
         Raises:
             ConfigError: for a table that the paper does not have, or without results.
             DataError: if there is nothing for any table, or for a row that is named.
         """
         sources = parse_rows(self.rows)
-        found = self.read()
-        _check_systems(sources, found)
         bootstrap = Bootstrap() if self.intervals else None
+        compared = [] if self.tables else pair_tables(self.read_pairs(), self.suite, bootstrap)
+        found = self.read()
+        if compared and not found:
+            return compared
+        _check_systems(sources, found)
         tables = [
             build(
                 number,
@@ -79,7 +83,7 @@ class TablesSpec(ResultsSpec):
         if not self.tables and comparable(select(found, people=False)):
             people = people_table(found, self.suite or "real-edit", bootstrap)
             tables += [people] if people else []
-        return tables
+        return tables + compared
 
     def _numbers(self, sources: Mapping[int, object], found: Sequence[Result]) -> list[int]:
         """The tables that the results have something for."""

@@ -24,7 +24,7 @@ from mre_jax.judges.packs.objects import (
     only,
     read_number,
 )
-from mre_jax.judges.packs.pack import Answer
+from mre_jax.judges.packs.pack import CHOSEN, Answer
 
 _YES_NO = re.compile(r"\s*(yes|no)\s*[.!]?\s*", re.IGNORECASE)
 _MARKS = f"{SPACE}*#-"  # what sets off a line, or makes its key bold
@@ -35,7 +35,8 @@ class Parsed:
     """An answer that was read.
 
     Attributes:
-        score: the number, or what the numbers combine to; an int where all are.
+        score: the number, or what the numbers combine to; an int where all are; of a choice what
+            the edit that is shown first gets.
         passed: whether the answer is "yes"; None where it was not asked for.
         text: what the judge says; "" where it was not asked for.
     """
@@ -78,6 +79,8 @@ def json_schema(answer: Answer, *, plain: bool = False) -> dict[str, Any]:
             properties[key] = {"type": "string", "enum": ["yes", "no"]}
         elif key == answer.text:
             properties[key] = {"type": "string"}
+        elif answer.choices:
+            properties[key] = {"type": "string", "enum": list(answer.choices)}
         elif answer.length:
             number = {"type": "integer" if answer.integer else "number"}
             properties[key] = {"type": "array", "items": number}
@@ -166,6 +169,8 @@ def _lines(text: str, answer: Answer) -> dict[str, Any]:
 
 
 def _score(key: str, value: Any, answer: Answer) -> int | float:
+    if answer.choices:
+        return _choice(key, value, answer.choices)
     number = read_number(value.strip()) if isinstance(value, str) else value
     if isinstance(number, bool) or not isinstance(number, int | float):
         number = math.nan
@@ -175,6 +180,15 @@ def _score(key: str, value: Any, answer: Answer) -> int | float:
     if not answer.low <= number <= answer.high:
         raise UnreadableError(f"{key!r} is {value!r:.40}, not in {answer.low} to {answer.high}")
     return int(number) if answer.integer else number
+
+
+def _choice(key: str, value: Any, choices: tuple[str, ...]) -> float:
+    """What the edit shown first gets by a choice; capitals and a full stop do not matter."""
+    said = value.strip(f"{SPACE}.!*\"'").casefold() if isinstance(value, str) else None
+    for choice, score in zip(choices, CHOSEN, strict=False):
+        if said == choice.casefold():
+            return score
+    raise UnreadableError(f"{key!r} is {value!r:.40}, none of {', '.join(choices)}")
 
 
 def _passed(key: str, value: Any) -> bool:

@@ -16,6 +16,13 @@
     [following.types.Remove]                 # optional: for one type of instruction, what differs
     user = "..."
 
+A prompt that has two edits of a picture compared shows ["original", "first", "second"], and its
+answer is a choice; without a third text it is forced:
+
+    [overall.answer]
+    scores = ["better"]
+    choices = ["first", "second"]            # and a third for neither, if that may be said
+
 A line break after an opening triple quote does not count (TOML). The hash of a prompt covers all of
 this but the description, and stands beside every score that came of it. Packs whose wording is
 ours end in "-ours"; those of a benchmark's authors are read from their files, see `official_pack`.
@@ -43,6 +50,8 @@ PACKS = (
     "imgedit-uge-ours",
     "editscore-ours",
     "ins-align-ours",
+    "genarena-ours",
+    "gedit-v2-ours",
 )
 OURS = "-ours"
 """How the name of a pack ends whose wording is ours: published numbers are of other prompts."""
@@ -55,6 +64,7 @@ _RENAMED = {
     **{name: f"{name}-ours" for name in ("viescore", "imgedit", "imgedit-uge", "editscore")},
 }
 _PICTURES = (["original", "edited"], ["edited"])
+_PAIRS = (["original", "first", "second"], ["first", "second"])
 _PLACE = "{instruction}"
 
 
@@ -73,6 +83,9 @@ class Answer:
             number where `scores` is empty.
         length: length of the list that is the value of the one key in `scores`; 0 for numbers by
             themselves.
+        choices: texts that the one key in `scores` may have: which of two edits is better, the
+            one shown first (score 1) or second (0), and, if it may be said, neither (0.5); () for
+            numbers.
     """
 
     scores: tuple[str, ...]
@@ -84,6 +97,7 @@ class Answer:
     combine: str = "min"
     form: str = "object"
     length: int = 0
+    choices: tuple[str, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -95,7 +109,9 @@ class Answer:
         )
 
 
-_LATER = {"form": "object", "length": 0}
+_LATER: dict[str, Any] = {"form": "object", "length": 0, "choices": ()}
+CHOSEN = (1.0, 0.0, 0.5)
+"""The score of each of `Answer.choices`: what the edit that is shown first gets."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +121,8 @@ class Prompt:
     Attributes:
         system: the system message; "" for none.
         user: the user message; "{instruction}" stands for the instruction.
-        pictures: pictures that are shown, in order: original and edited, or edited alone.
+        pictures: pictures that are shown, in order: original and edited, or edited alone; of a pair
+            first and second, with the original before them or without.
         answer: the form of the answer.
     """
 
@@ -151,6 +168,12 @@ class PromptPack:
     @property
     def perspectives(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys([*self.prompts, *self.types]))
+
+    @property
+    def pairwise(self) -> bool:
+        """Whether its prompts have two edits compared, and not one scored."""
+        by_type = [prompt for types in self.types.values() for prompt in types.values()]
+        return all(prompt.answer.choices for prompt in [*self.prompts.values(), *by_type])
 
     def prompt(self, perspective: str, kind: str = "") -> Prompt:
         """The prompt of one perspective.
@@ -241,7 +264,17 @@ def load_pack(name: str) -> PromptPack:
             }
         if not typed or "user" in own:
             prompts[perspective] = _prompt(own, where)
+    _check_alike(prompts, types, f"prompt pack {name}")
     return PromptPack(name, str(description), prompts, types)
+
+
+def _check_alike(
+    prompts: Mapping[str, Prompt], types: Mapping[str, Mapping[str, Prompt]], where: str
+) -> None:
+    """Refuses a pack that has some edits scored and others compared."""
+    found = [*prompts.values(), *(one for of in types.values() for one in of.values())]
+    if len({bool(prompt.answer.choices) for prompt in found}) > 1:
+        raise DataError(f"{where}: some prompts have choices and some numbers; make two packs")
 
 
 def _split(entry: Any, where: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -259,17 +292,21 @@ def _prompt(entry: Any, where: str) -> Prompt:
     _check_keys(entry, {"system", "user", "pictures", "answer"}, set(), where)
     if not isinstance(entry["system"], str) or not isinstance(entry["user"], str):
         raise DataError(f"{where}: system and user must be texts")
-    if entry["pictures"] not in _PICTURES:
-        raise DataError(f'{where}: pictures must be ["original", "edited"] or ["edited"]')
     answer = _answer(entry["answer"], f"{where}: answer")
+    known = _PAIRS if answer.choices else _PICTURES
+    if entry["pictures"] not in known:
+        raise DataError(f"{where}: pictures must be {' or '.join(map(json.dumps, known))}")
     return Prompt(entry["system"], entry["user"], tuple(entry["pictures"]), answer)
 
 
 def _answer(entry: Any, where: str) -> Answer:
     optional = {"passed", "text", "combine", *_LATER}
+    choices = _choices(entry, where)
+    if choices:
+        entry = {"integer": False, "low": 0, "high": 1, **entry}
     _check_keys(entry, {"scores", "integer", "low", "high"}, optional, where)
     scores, integer = entry["scores"], entry["integer"]
-    form, length = (entry.get(name, default) for name, default in _LATER.items())
+    form, length = (entry.get(name, _LATER[name]) for name in ("form", "length"))
     if form not in ("object", "lines"):
         raise DataError(f"{where}: form must be 'object' or 'lines'")
     named = isinstance(scores, list) and all(isinstance(score, str) for score in scores)
@@ -288,10 +325,21 @@ def _answer(entry: Any, where: str) -> Answer:
     passed, text = entry.get("passed"), entry.get("text")
     if not isinstance(passed, str | None) or not isinstance(text, str | None):
         raise DataError(f"{where}: passed and text must be keys")
-    answer = Answer(tuple(scores), integer, low, high, passed, text, combine, form, length)
+    if choices and (len(scores) != 1 or length or passed or (integer, low, high) != (False, 0, 1)):
+        raise DataError(f"{where}: of a choice want one key in scores and no range, list or passed")
+    answer = Answer(tuple(scores), integer, low, high, passed, text, combine, form, length, choices)
     if len(set(answer.keys)) < len(answer.keys):
         raise DataError(f"{where}: a key stands in it twice")
     return answer
+
+
+def _choices(entry: Any, where: str) -> tuple[str, ...]:
+    choices = entry.get("choices", []) if isinstance(entry, dict) else []
+    if not isinstance(choices, list) or not all(isinstance(one, str) and one for one in choices):
+        raise DataError(f"{where}: choices must be a list of texts")
+    if choices and not 2 <= len({one.casefold() for one in choices}) == len(choices) <= 3:
+        raise DataError(f"{where}: choices must be two or three texts that differ")
+    return tuple(choices)
 
 
 def _check_keys(entry: Any, required: set[str], optional: set[str], where: str) -> None:

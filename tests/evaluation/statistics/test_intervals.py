@@ -88,3 +88,10 @@ def test_few_groups_are_told_of():
     assert few_groups_note([80, 20]) is None
     assert few_groups_note([80, 5, 8]).startswith("Only 5 to 8 groups")
     assert few_groups_note([1, 80]).startswith("Only one group: ")  # which has no interval
+
+
+def test_few_groups_that_are_alike_though_their_values_differ_end_no_report():
+    """Two systems that differ in the same way in each of a few pictures: there is no scatter."""
+    data = grouped([1.0, 0.0, 1.0, 0.0, 1.0, 0.0], 2)
+    assert p_value(data, Bootstrap()) == 0.25  # three coins on one side
+    assert p_value(grouped([1.0, -1.0, 1.0, -1.0], 2), Bootstrap()) == 1

@@ -1,0 +1,1 @@
+"""Judges as instruments: how well they agree with people, with themselves, and with each other."""

@@ -1,0 +1,1 @@
+"""Pairs of edits before a judge."""
