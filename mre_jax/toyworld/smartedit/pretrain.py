@@ -21,12 +21,12 @@ from typing import Any
 
 import jax
 
+from mre_jax.data.batches.loader import require_data_extra
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.errors import ConfigError
 from mre_jax.io.begun_folder import begin
 from mre_jax.io.files import locked, write_atomically
 from mre_jax.io.growing_file import rows_so_far
-from mre_jax.io.json_file import read_json
 from mre_jax.smartedit.prompt import PromptSizes, PromptWriter
 from mre_jax.smartedit.templates import Templates
 from mre_jax.smartedit.tokenizer import Tokenizer
@@ -38,10 +38,10 @@ from mre_jax.toyworld.smartedit.language import DESCRIBE, REPEAT, train_speaker
 from mre_jax.toyworld.smartedit.networks import Sizes, Speaker, composed, small_files
 from mre_jax.toyworld.smartedit.recipe import SmartEditRecipe
 from mre_jax.toyworld.smartedit.sets import texts, write_sets
-from mre_jax.toyworld.smartedit.stages import Stage, stage_config, stages
+from mre_jax.toyworld.smartedit.stages import stage_config, stages
 from mre_jax.toyworld.smartedit.tokenizer import tokenizer_model
 from mre_jax.training.config import TrainConfig
-from mre_jax.training.export import EXPORT, ExportSpec, export
+from mre_jax.training.export import ExportSpec, export
 from mre_jax.training.state import Network
 from mre_jax.training.train import train
 from mre_jax.weights.load import Model, load_model
@@ -52,7 +52,6 @@ TEMPLATES = Path(__file__).parent / "templates.txt"
 """Those of all stages: a few short ones, as every token costs."""
 
 _WORK = "unfinished"
-_RESULT = "result.json"
 
 
 def pretrain(
@@ -77,6 +76,7 @@ def pretrain(
     """
     if recipe.batch % jax.device_count():
         raise ConfigError(f"batch must be a multiple of the {jax.device_count()} devices")
+    require_data_extra()
     work = out / _WORK
     work.mkdir(parents=True, exist_ok=True)
     with locked(work, ".lock"):
@@ -89,18 +89,12 @@ def pretrain(
         write_sets(recipe, model, pixels, work / "sets")
         results = {}
         for stage in stages(recipe):
-            before, model = model, work / "models" / stage.name
-            config = stage_config(
-                recipe,
-                stage,
-                before,
-                work / "sets",
-                size=pixels,
-                in_channels=start.unet.config.in_channels,
-                templates=TEMPLATES,
+            sizes = {"size": pixels, "in_channels": start.unet.config.in_channels}
+            config = stage_config(recipe, stage, model, work / "sets", **sizes, templates=TEMPLATES)
+            model = work / "models" / stage.name
+            results[stage.name] = _once(
+                work, stage.name, functools.partial(_train, config, work / "runs", model)
             )
-            train_stage = functools.partial(_train, stage, config, work, model)
-            results[stage.name] = _once(work, stage.name, train_stage)
             say(f"{stage.name}: {results[stage.name]}")
         _finish(model, work, out)
         scores = try_editor(EditPipeline.from_pretrained(out), pixels)
@@ -129,7 +123,7 @@ def _once(work: Path, name: str, do: Callable[[], Any]) -> Any:
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, json.dumps(do(), indent=1) + "\n")
-    return read_json(path)
+    return json.loads(path.read_text())
 
 
 def _speak(
@@ -152,14 +146,14 @@ def _speak(
     return fitted.curve
 
 
-def _train(stage: Stage, config: TrainConfig, work: Path, model: Path) -> dict[str, Any]:
+def _train(config: TrainConfig, runs: Path, model: Path) -> dict[str, Any]:
     """Runs a stage, or the rest of it, and writes its model; returns its last losses and scores."""
-    run = work / "runs" / stage.name
+    run = runs / config.name
     train(config, run)
     export(ExportSpec(str(run), str(model), force=True))
     last = rows_so_far(run / "metrics.jsonl")[-1]
     found = {name: round(last[name], 4) for name in last if name.endswith("_loss")}
-    if not stage.edits:
+    if config.loss.objective == "captions":  # of prompts with pictures nothing is known yet
         return found
     scores = try_editor(EditPipeline.from_pretrained(model), config.data.resolution)
     return {**found, "scores": mean_scores(scores)}
@@ -168,10 +162,8 @@ def _train(stage: Stage, config: TrainConfig, work: Path, model: Path) -> dict[s
 def _finish(model: Path, work: Path, out: Path) -> None:
     """Brings the last stage's model to its place."""
     with model_at(model) as opened:
-        files = {name: data for name, data in opened.files.items() if name != EXPORT}
         # Half the bytes; a weight's rounding is far below what another seed would change.
-        final = dataclasses.replace(opened, files=files)
-        save_model(final, work / "model", dtype="float16", force=True)
+        save_model(opened, work / "model", dtype="float16", force=True)
     for part in (work / "model").iterdir():
         place = out / part.name
         if place.is_dir():

@@ -8,7 +8,7 @@ class SmartEditRecipe:
     """Sizes and steps. The defaults are those of the editor that is meant to ship.
 
     UNet, VAE and text encoder of the toy editor take 6.6 MB in float16; with what stands before
-    the UNet, 0.66 million parameters by default, a model folder stays below 8 MB.
+    the UNet, some 0.65 million parameters by default, a model folder stays below 8 MB.
 
     Attributes:
         seed: decides scenes, initial weights and training.
@@ -66,9 +66,9 @@ class SmartEditRecipe:
     # 64,000 edits. The UNet knows them from the text encoder's states already, and has to learn
     # what is still off in the QFormer's, as the QFormer has.
     edit_steps: int = 2_000
-    # About as many flawed edits as the toy editor's own training ends with, as rewards are to
-    # tell what is wrong with them; the BIM's heads are zero before.
-    bim_steps: int = 600
+    # 32,000 flawed edits, half as many as ideal ones before: the UNet is to know flaws again, of
+    # which rewards are to tell it. The BIM's heads are zero before.
+    bim_steps: int = 1_000
     batch: int = 32
     language_rate: float = 2e-3
     alignment_rate: float = 1e-3

@@ -33,7 +33,6 @@ class Stage:
         data: of `sets`.
         steps: of the optimizer.
         rate: highest learning rate.
-        edits: whether its model is to be tried on edits, whose prompts hold pictures.
     """
 
     name: str
@@ -42,7 +41,6 @@ class Stage:
     data: str
     steps: int
     rate: float
-    edits: bool = True
 
 
 def stages(recipe: SmartEditRecipe) -> tuple[Stage, ...]:
@@ -55,7 +53,6 @@ def stages(recipe: SmartEditRecipe) -> tuple[Stage, ...]:
             CAPTIONS,
             recipe.caption_steps,
             recipe.alignment_rate,
-            edits=False,
         ),
         # What the official run does not need: see the recipe.
         Stage(

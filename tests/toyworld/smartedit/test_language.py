@@ -8,19 +8,15 @@ from PIL import Image
 from mre_jax.io.json_file import read_json
 from mre_jax.smartedit.prompt import IGNORED, PromptSizes, PromptWriter
 from mre_jax.smartedit.templates import Templates
-from mre_jax.smartedit.tokenizer import Tokenizer
 from mre_jax.toyworld.dataset import Settings, write_dataset
 from mre_jax.toyworld.smartedit.language import draw_talk
-from mre_jax.toyworld.smartedit.pretrain import TEMPLATES, tokenizer_texts
-from mre_jax.toyworld.smartedit.tokenizer import tokenizer_model
+from mre_jax.toyworld.smartedit.pretrain import TEMPLATES
 
 SIZE, PATCHES = 24, 16
 
 
 @pytest.fixture(scope="module")
-def writer():
-    pytest.importorskip("sentencepiece")
-    tokenizer = Tokenizer(tokenizer_model(tokenizer_texts(seed=1)))
+def writer(tokenizer):
     return PromptWriter(tokenizer, Templates.read(TEMPLATES), PromptSizes(80, PATCHES))
 
 

@@ -8,12 +8,10 @@ from mre_jax.models.bim import BIM
 from mre_jax.models.layers import Compute, make_rngs
 from mre_jax.models.llama import LlamaForCausalLM
 from mre_jax.models.qformer import QFormer
-from mre_jax.smartedit.tokenizer import Tokenizer
 from mre_jax.toyworld import EDITOR
 from mre_jax.toyworld.smartedit.networks import Sizes, Speaker
-from mre_jax.toyworld.smartedit.pretrain import TEMPLATES, tokenizer_texts
+from mre_jax.toyworld.smartedit.pretrain import TEMPLATES
 from mre_jax.toyworld.smartedit.recipe import SmartEditRecipe
-from mre_jax.toyworld.smartedit.tokenizer import tokenizer_model
 from mre_jax.weights.opening import model_at
 
 HEADERS = 60_000
@@ -21,17 +19,10 @@ HEADERS = 60_000
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    pytest.importorskip("sentencepiece")
-    return tokenizer_model(tokenizer_texts(SmartEditRecipe.seed))
-
-
-@pytest.fixture(scope="module")
 def sizes(tokenizer):
     with model_at(EDITOR) as editor:
         parts = {name: part.settings for name, part in editor.components.items()}
-    vocabulary = Tokenizer(tokenizer).size
-    return Sizes.of(SmartEditRecipe(), vocabulary, 24, parts["unet"], parts["text_encoder"])
+    return Sizes.of(SmartEditRecipe(), tokenizer.size, 24, parts["unet"], parts["text_encoder"])
 
 
 def build(sizes):
@@ -42,12 +33,12 @@ def build(sizes):
     return adapted, speaker.vision, speaker.projector, *joined
 
 
-def test_a_model_folder_stays_below_8_mb(sizes, tokenizer):
+def test_a_model_folder_stays_below_8_mb(sizes, model):
     modules = nnx.eval_shape(lambda: build(sizes))
     count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(modules)))
     shipped = sum(file.stat().st_size for file in EDITOR.rglob("*") if file.is_file())
     assert count < 700_000
-    assert shipped + 2 * count + len(tokenizer) + TEMPLATES.stat().st_size + HEADERS < 8_000_000
+    assert shipped + 2 * count + len(model) + TEMPLATES.stat().st_size + HEADERS < 8_000_000
 
 
 def test_the_parts_fit_each_other_and_the_toy_editor(sizes):

@@ -4,8 +4,7 @@ import pytest
 
 from mre_jax.smartedit.prompt import PromptSizes, PromptWriter
 from mre_jax.smartedit.templates import Templates
-from mre_jax.smartedit.tokenizer import Tokenizer
-from mre_jax.toyworld.smartedit.pretrain import TEMPLATES, tokenizer_texts
+from mre_jax.toyworld.smartedit.pretrain import TEMPLATES
 from mre_jax.toyworld.smartedit.recipe import SmartEditRecipe
 from mre_jax.toyworld.smartedit.sets import texts
 from mre_jax.toyworld.smartedit.tokenizer import tokenizer_model
@@ -17,12 +16,6 @@ RECIPE = SmartEditRecipe()
 def written():
     """Requests and captions of the toy world."""
     return texts(RECIPE.seed)
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    pytest.importorskip("sentencepiece")
-    return Tokenizer(tokenizer_model(tokenizer_texts(RECIPE.seed)))
 
 
 def test_every_word_of_the_toy_world_is_one_token(tokenizer, written):
@@ -51,7 +44,7 @@ def test_the_same_words_give_the_same_bytes(written):
 def test_every_request_and_caption_fits_the_window_of_training(tokenizer, written):
     templates = Templates.read(TEMPLATES)
     sizes = PromptSizes(RECIPE.text_tokens, patches=16)
-    asked = sorted(set(written[0]))
+    asked = sorted(set(written[0]), key=lambda text: len(text.split()))[-9:]
     for item in map(str, range(8)):  # every template
         prompts = PromptWriter(tokenizer, templates, sizes).edits(
             asked, [item] * len(asked), [0] * len(asked)
