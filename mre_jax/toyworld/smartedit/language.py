@@ -72,7 +72,7 @@ def draw_talk(
 def train_speaker(
     recipe: SmartEditRecipe, speaker: Speaker, writer: PromptWriter, folder: Path
 ) -> Fitted:
-    """Trains all of it by the loss of the next token; resumable.
+    """Trains all of it by the loss of the next token, on one device; resumable.
 
     Args:
         speaker: fresh.
@@ -120,6 +120,8 @@ def train_speaker(
         folder=folder,
         observe=observe,
         observe_every=_CURVE_EVERY,
+        # Over several, XLA's CPU has hung in the reductions of a plain jit.
+        devices=jax.devices()[:1],
     )
 
 
