@@ -53,15 +53,15 @@ class SmartEditRecipe:
     qformer_layers: int = 3
     qformer_inner: int = 128
     bim_inner: int = 128
-    # After 1500 steps the next token costs 0.2 nats, most of which lies in scenes of three
-    # objects; of requests, which is what an edit needs, nothing is left to be learnt.
+    # As many brought an earlier such model to 0.19 nats a token. What an edit needs of it is that a
+    # request can be said again; descriptions make it look.
     language_steps: int = 1_500
-    # As it is official: a head start for the QFormer and the image tokens, no more. States that
-    # are right under prompts without pictures are off where one stands in the prompt.
+    # As it is official: a head start for the QFormer and the image tokens, no more. After 1500 such
+    # steps (an error of 0.0165) and 300 of stage 2a that model followed at 0.57 of 5 where its UNet
+    # follows at 3.5 and more by the text encoder's states: prompts held no picture before.
     caption_steps: int = 500
-    # Therefore most of stage 1 reads the prompts of stage 2, and trains the whole language model:
-    # one that has not read as much of the world as LLaMA cannot copy a request through 32 tokens
-    # that it has never seen.
+    # Therefore most of stage 1 reads the prompts of stage 2, and trains the whole language model,
+    # which is too small to need sparing.
     instruction_steps: int = 2_000
     # 64,000 edits. The UNet knows them from the text encoder's states already, and has to learn
     # what is still off in the QFormer's, as the QFormer has.
@@ -74,7 +74,7 @@ class SmartEditRecipe:
     alignment_rate: float = 1e-3
     edit_rate: float = 5e-4
     ema_decay: float = 0.99
-    # A set for each kind of edits. The toy world has some 550 instructions, and scenes without
-    # number.
+    # Of either set an epoch is a quarter of the steps that read it: requests repeat themselves,
+    # scenes hardly do.
     examples: int = 16_000
     flawed_examples: int = 8_000

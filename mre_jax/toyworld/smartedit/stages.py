@@ -54,7 +54,7 @@ def stages(recipe: SmartEditRecipe) -> tuple[Stage, ...]:
             recipe.caption_steps,
             recipe.alignment_rate,
         ),
-        # What the official run does not need: see the recipe.
+        # The official run has no such part: see the recipe.
         Stage(
             "stage1_pictured",
             "instructions",
