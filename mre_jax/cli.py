@@ -39,6 +39,10 @@ COMMANDS = {
         "mre_jax.commands.toy_pretrain",
         "make the toy world's small editor from nothing",
     ),
+    "toy-smartedit": (
+        "mre_jax.commands.toy_smartedit",
+        "make the toy world's small SmartEdit from its small editor",
+    ),
 }
 
 

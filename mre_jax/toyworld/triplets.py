@@ -65,9 +65,9 @@ def draw_triplets(
     return Triplets(scenes, edits, severities, kinds, source, target, edited)
 
 
-def to_bytes(image: Float[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
-    """[0, 1] to 0..255, rounded."""
-    return np.rint(image * 255).astype(np.uint8)
+def to_bytes(images: Float[np.ndarray, "*b H W 3"]) -> UInt8[np.ndarray, "*b H W 3"]:
+    """[0, 1] to 0..255, rounded; of a picture or of several."""
+    return np.rint(images * 255).astype(np.uint8)
 
 
 def encode(image: Float[np.ndarray, "H W 3"], image_format: ImageFormat) -> bytes:

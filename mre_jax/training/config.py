@@ -68,8 +68,12 @@ OBJECTIVES: Mapping[str, tuple[str, ...]] = {
     "denoising": ("unet",),
     "replies_and_edits": ("unet", "llm", "vision", "projector", "qformer", "bim"),
     "captions": ("llm", "qformer"),
+    "instructions": ("llm", "vision", "projector", "qformer"),
 }
 """What `loss.objective` may be, with the networks that it can train."""
+
+ALIGNING = ("captions", "instructions")
+"""Those that bring the QFormer's states to the text encoder's."""
 
 # The description of a range is what an error says.
 Count: TypeAlias = Annotated[int, Field(ge=1, description="at least 1")]
@@ -213,7 +217,9 @@ class LossConfig:
         objective: "denoising" trains on the error of the UNet's prediction; "replies_and_edits"
             also on the language model's of SmartEdit's reply, through which the UNet's condition
             is made (stages 2a and 2b); "captions" on the language model's, and on the distance of
-            the QFormer's states from the text encoder's (stage 1).
+            the QFormer's states from the text encoder's (stage 1), of a file of captions and
+            without pictures; "instructions" on the same, of prepared edits whose pictures stand in
+            the prompts, which the official stage 1 does not do.
         language_weight: factor of the language model's loss beside the other.
         dropout: share of the examples that lose the text, share that lose the image, and share
             that lose both, for classifier-free guidance: 0 to 1/3.
@@ -495,7 +501,7 @@ def _check_stage(config: TrainConfig) -> None:
         ("data.fit=stretch", data.fit != "stretch"),  # the vision tower sees the whole picture
         ("data.resize=null", data.resize is not None),
         ("validation.every=0", validation.every > 0),
-        ("validation.loss_every=0", objective == "captions" and validation.loss_every > 0),
+        ("validation.loss_every=0", objective in ALIGNING and validation.loss_every > 0),
         ("data.min_score=null", objective == "captions" and data.min_score is not None),
     ]
     for setting, breaks in refused:

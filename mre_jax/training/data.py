@@ -21,7 +21,7 @@ from mre_jax.errors import ConfigError, DataError
 from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.reward.text import reward_parts
 from mre_jax.smartedit.prompt import Prompts, PromptWriter
-from mre_jax.training.config import TrainConfig
+from mre_jax.training.config import ALIGNING, TrainConfig
 from mre_jax.training.frozen import RequiredNetworks
 from mre_jax.training.held_out import open_held_out
 from mre_jax.training.start import Start
@@ -52,7 +52,7 @@ class RunData:
     @property
     def required(self) -> RequiredNetworks:
         """The frozen networks that these examples go through."""
-        if isinstance(self.training, CaptionLoader):
+        if isinstance(self.training, CaptionLoader) or self.config.loss.objective in ALIGNING:
             return RequiredNetworks(vae=False)
         loaders = [loader for loader in (self.training, self.held_out) if loader is not None]
         caches = [loader.reads_cache for loader in loaders]
@@ -151,7 +151,12 @@ class RunData:
             return fitted
         by_example = data.template_by == "example"
         prompts = functools.partial(_edit_prompts, start.prompts, truncation, by_example)
-        return dataclasses.replace(fitted, write_prompts=prompts, clip_side=start.clip_side)
+        return dataclasses.replace(
+            fitted,
+            tokenize=truncation if self.config.loss.objective in ALIGNING else None,
+            write_prompts=prompts,
+            clip_side=start.clip_side,
+        )
 
 
 def open_data(config: TrainConfig) -> RunData:

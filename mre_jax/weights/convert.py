@@ -11,6 +11,7 @@ from etils import epath
 from mre_jax.errors import ConfigError
 from mre_jax.io.json_file import read_object
 from mre_jax.weights import verify as verification
+from mre_jax.weights.fresh_smartedit import with_fresh_smartedit
 from mre_jax.weights.llava import llava_files, with_llava_rows
 from mre_jax.weights.locate import local_path
 from mre_jax.weights.lora import LoraLike
@@ -38,6 +39,8 @@ class ConvertSpec:
         tokenizer: refuse a model that lacks its tokenizer.
         llava: folder of the LLaVA-v1.1 that a SmartEdit was trained from, whose rows for LLaMA's
             words are taken in place of the model's own, as the official code does.
+        fresh_smartedit: folder of LLaVA-v1.1, with that of CLIP ViT-L/14 and vicuna's
+            tokenizer.model in it, of which an editor becomes a SmartEdit before its stage 1.
         format: layout of the weights; orbax is our own, smartedit that of SmartEdit's official
             release, for its code.
         dtype: dtype of the weights.
@@ -53,6 +56,9 @@ class ConvertSpec:
     base: epath.PathLike | None = dataclasses.field(default=None, metadata={"metavar": "MODEL"})
     lora: tuple[LoraLike, ...] = dataclasses.field(default=(), metadata={"metavar": "FILE[:SCALE]"})
     llava: epath.PathLike | None = dataclasses.field(default=None, metadata={"metavar": "FOLDER"})
+    fresh_smartedit: epath.PathLike | None = dataclasses.field(
+        default=None, metadata={"metavar": "FOLDER"}
+    )
     tokenizer: bool = True
     format: Literal["diffusers", "orbax", "smartedit"] = "diffusers"
     dtype: Literal["same", "float32", "float16", "bfloat16"] = "same"
@@ -118,6 +124,9 @@ def convert(spec: ConvertSpec) -> ConvertReport:
         if spec.llava is not None:
             llava = places.enter_context(local_path(spec.llava, llava_files))
             model = with_llava_rows(model, llava, str(spec.llava))
+        if spec.fresh_smartedit is not None:
+            folder = Path(spec.fresh_smartedit)
+            model = with_fresh_smartedit(model, folder, str(folder))
         if "text_encoder" in model.components and any(map(is_tokenizer_file, model.files)):
             model.tokenizer()  # one that does not fit its encoder is found here, not in training
         files = save_model(

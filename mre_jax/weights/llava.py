@@ -20,7 +20,7 @@ from mre_jax.weights.llm_tokenizer import require_llm_tokenizer
 from mre_jax.weights.model import PretrainedModel
 
 TABLES = ("model.embed_tokens.weight", "lm_head.weight")
-_REMEDY = (
+REMEDY = (
     "give LLaVA-v1.1 of the same size (7B or 13B), its delta applied to LLaMA's weights; "
     "LLaVA-1.5 and later are other models"
 )
@@ -51,18 +51,18 @@ def with_llava_rows(model: PretrainedModel, llava: Path, origin: str) -> Pretrai
     part = model.components["llm"]
     rows = require_llm_tokenizer(model.files, part.settings.llama.vocab_size, model.origin)
     if not llava.is_dir():
-        raise DataError(f"{origin} is no folder; {_REMEDY}")
+        raise DataError(f"{origin} is no folder; {REMEDY}")
     taken, _ = require_weights(sorted(path.name for path in llava.iterdir()), origin)
     source = open_tensors(llava / taken.entry)
     changes = {}
     for name in TABLES:
         info, wanted = source.tensors.get(name), part.source.tensors[name].shape
         if info is None or len(info.shape) != 2:
-            raise DataError(f"{origin} lacks {name}; {_REMEDY}")
+            raise DataError(f"{origin} lacks {name}; {REMEDY}")
         if info.shape[0] < rows or info.shape[1] != wanted[1]:
             raise DataError(
                 f"{origin}: {name} is {list(info.shape)}, and {rows} rows of {wanted[1]} are "
-                f"wanted; {_REMEDY}"
+                f"wanted; {REMEDY}"
             )
         changes[name] = Change(wanted, functools.partial(_overlaid, source, name, rows, origin))
     view = View(part.source, {name: name for name in part.source.tensors}, changes)
@@ -81,5 +81,5 @@ def _overlaid(
     change = np.abs(found - table[:rows]).mean(dtype=np.float64)
     # A delta, or another model, is as far away as it is large; a step of training is not.
     if not change <= _NEAR * np.abs(table[:rows]).mean(dtype=np.float64):
-        raise DataError(f"{origin}: {name} is not what this model was trained from; {_REMEDY}")
+        raise DataError(f"{origin}: {name} is not what this model was trained from; {REMEDY}")
     return np.concatenate([found, table[rows:]])

@@ -78,8 +78,8 @@ def open_release(path: Path) -> Release:
     components = {
         name: dataclasses.replace(part, source=Joined(views[name])) for name, part in made.items()
     }
-    components["vision"], said = _vision(path)
-    files = _tokenizer(path)
+    components["vision"], said = vision_beside(path)
+    files = tokenizer_beside(path)
     vocabulary = configs["llm"]["vocab_size"]
     require_llm_tokenizer(files, vocabulary, str(path), added=official.ADDED_TOKENS)
     return Release(components, files, (*notes, *said))
@@ -201,7 +201,12 @@ def _check(
     return tuple(notes)
 
 
-def _vision(path: Path) -> tuple[Component, list[str]]:
+def vision_beside(path: Path) -> tuple[Component, list[str]]:
+    """The image encoder of CLIP's folder in a folder, and notes on what was left out.
+
+    Raises:
+        DataError: when there is none, or it is damaged.
+    """
     for place in sorted(path.glob("*/config.json")):
         config = read_object(place)
         kind = config.get("model_type")
@@ -228,7 +233,12 @@ def _vision(path: Path) -> tuple[Component, list[str]]:
     )
 
 
-def _tokenizer(path: Path) -> dict[str, bytes]:
+def tokenizer_beside(path: Path) -> dict[str, bytes]:
+    """The language model's tokenizer in a folder, by its place in a model folder.
+
+    Raises:
+        DataError: when there is none.
+    """
     places = [path / "tokenizer.model", *sorted(path.glob("*/tokenizer.model"))]
     for place in places:
         if place.is_file():

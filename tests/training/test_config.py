@@ -371,6 +371,14 @@ def _hint(key):
         (["model.trained=[unet,bim]"], "model.trained=['unet', 'bim'] must be of what"),
         (["loss.objective=captions"], "model.trained=['unet'] must be of what"),
         (
+            ["loss.objective=captions", "model.trained=[vision]"],
+            "loss.objective=captions trains, qformer, adapters, new_tokens, llm",
+        ),
+        (
+            ["loss.objective=instructions", "model.trained=[vision,qformer]"],
+            "loss.objective=instructions wants data.flip=0",
+        ),
+        (
             ["loss.objective=replies_and_edits"],
             "loss.objective=replies_and_edits wants data.flip=0",
         ),

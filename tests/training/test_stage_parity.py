@@ -136,17 +136,25 @@ class Theirs:
         )
         return loss, torch.stack([states[row, POSITIONS[row]] for row in range(2)])
 
-    def edits(self, is_edit, drop):
-        """Both losses of stage 2b."""
+    def words(self):
+        return self.llama.model.embed_tokens(torch.from_numpy(IDS))
+
+    def patches(self):
         pixels = torch.tensor(np.asarray(normalised(jnp.asarray(PIXELS))).transpose(0, 3, 1, 2))
-        patches = self.clip(pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
-        words = self.llama.model.embed_tokens(torch.from_numpy(IDS))
-        picture = self.project(patches)
+        return self.clip(pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
+
+    def spliced(self, patches):
+        """The embeddings of prompts that hold the pictures."""
         rows = [
             torch.cat([text[:at], shown, text[at + PATCHES :]])
-            for text, shown, at in zip(words, picture, START, strict=True)
+            for text, shown, at in zip(self.words(), self.project(patches), START, strict=True)
         ]
-        language, taken = self.language(torch.stack(rows))
+        return torch.stack(rows)
+
+    def edits(self, is_edit, drop):
+        """Both losses of stage 2b."""
+        patches = self.patches()
+        language, taken = self.language(self.spliced(patches))
         text = self.qformer(taken)
         change, features = self.bim(text, patches, 4, 4)
         text = text + 0.5 * change
@@ -238,23 +246,29 @@ def test_stage_2b_is_pytorchs(theirs, ours, is_edit, drop):
     compare(grads, theirs.gradients(), networks)
 
 
-def test_stage_1_is_pytorchs(theirs, ours):
+@pytest.mark.parametrize("pictured", [False, True])
+def test_stage_1_is_pytorchs(theirs, ours, pictured):
     for module in vars(theirs).values():
         module.zero_grad()
-    language, taken = theirs.language(theirs.llama.model.embed_tokens(torch.from_numpy(IDS)))
+    embeddings = theirs.spliced(theirs.patches()) if pictured else theirs.words()
+    language, taken = theirs.language(embeddings)
     aligned = ((theirs.qformer(taken) - torch.from_numpy(STATES)) ** 2).mean()
     (language + aligned).backward()
 
     networks, params, frozen = ours
-    chosen = {name: networks.networks[name] for name in ("llm", "qformer")}
+    seeing = ("vision", "projector") if pictured else ()
+    chosen = {name: networks.networks[name] for name in ("llm", "qformer", *seeing)}
     networks = dataclasses.replace(networks, networks=chosen, parts=("qformer", "new_tokens"))
     params = {name: params[name] for name in networks.abstract}
     whole = {**ours[1], **{f"llm.{path}": x for path, x in frozen.networks["llm"].items()}}
     names = networks.frozen_names("llm")
-    frozen = frozen._replace(networks={"llm": {n: whole[f"llm.{n}"] for n in names}})
+    kept = {name: frozen.networks[name] for name in seeing}
+    kept["llm"] = {name: whole[f"llm.{name}"] for name in names}
+    frozen = frozen._replace(networks=kept)
     objective = Captions(networks, Encoders(None, None, 1.0), LossConfig())
     given = prompts(np.ones(2, bool))
-    inputs = CaptionInputs(given, jnp.asarray(STATES), token_weight(given), None)
+    pixels = jnp.asarray(PIXELS) if pictured else None
+    inputs = CaptionInputs(given, jnp.asarray(STATES), token_weight(given), None, pixels)
     gradient = jax.jit(jax.value_and_grad(objective.loss, has_aux=True))
     (value, measured), grads = gradient(params, inputs, frozen)
     assert relative_error(measured.parts["language_loss"], language.detach()) < 1e-4

@@ -178,3 +178,26 @@ def test_stage_1_reads_captions_and_is_stage_2s_start(model, shards, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert train(write(tmp_path, tmp_path / "model", [shards]), tmp_path / "next") == 0
+
+
+def test_stage_1_also_learns_instructions_beside_their_pictures(model, shards, tmp_path):
+    config = write(
+        tmp_path,
+        model,
+        [shards],
+        model={"trained": ["llm", "qformer", "vision"], "ema_decay": None},
+        loss={"objective": "instructions"},
+    )
+    run = tmp_path / "run"
+    assert train(config, run, "steps=2") == 0
+    assert train(config, run) == 0  # what it goes on from has the frozen projector alone
+    rows = rows_so_far(run / "metrics.jsonl")
+    assert rows[-1]["alignment_loss"] < rows[0]["alignment_loss"]
+    before, after = tensors(model), exported(run, tmp_path / "model")
+    moved = {
+        component
+        for component, stored in before.items()
+        for name, array in stored.items()
+        if not np.array_equal(array, after[component][name])
+    }
+    assert moved == {"llm", "qformer", "vision"}

@@ -65,7 +65,7 @@ class Batch(NamedTuple):
         cached: what the encoders said of the same examples, mirrored where `flip` says so; None
             if they are to be asked.
         prompts: what SmartEdit's language model reads, where a step encodes instructions; their
-            texts are then in it alone.
+            texts are then in it alone, unless the text encoder's states of them are learnt from.
         clip_pixels: the pictures before the edit as its vision tower sees them, squashed to its
             square.
         token_weight: the examples of the global batch over its predicted tokens, the same for each:

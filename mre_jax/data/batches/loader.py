@@ -108,8 +108,8 @@ class Loader:
             The two edits of a pair are neighbours, the preferred one first, and meet the same
             chance. None reads records.
         clip_side: side of the squares that SmartEdit's vision tower sees; None makes none.
-        write_prompts: makes prompts of the instructions, in the place of token ids; where it is
-            None, there are none.
+        write_prompts: makes prompts of the instructions; None makes none. Their token ids are there
+            too if `tokenize` is, and else no texts of theirs.
 
     Raises:
         ConfigError: if a value is out of range, or the cache does not fit the augmentation.
@@ -274,15 +274,14 @@ class Loader:
             batch = self._with_rewards(batch, [tuple(parts) for parts in batch.reward_text])
         if self.write_prompts is not None:
             prompts = self.write_prompts(texts, batch.key_data)
-            return batch._replace(instruction=None, prompts=prompts)
+            batch = batch._replace(instruction=None, prompts=prompts)
         return batch if self.tokenize is None else batch._replace(instruction=self.tokenize(texts))
 
     def _with_rewards(self, batch: Batch, rewards: Sequence[Parts]) -> Batch:
+        if self.tokenize_rewards is not None:
+            return batch._replace(reward_text=self.tokenize_rewards(rewards))
         joined = [SEPARATOR.join(parts) for parts in rewards]
-        if self.tokenize is None:
-            return batch._replace(reward_text=joined)
-        write = self.tokenize_rewards
-        return batch._replace(reward_text=write(rewards) if write else self.tokenize(joined))
+        return batch._replace(reward_text=self.tokenize(joined) if self.tokenize else joined)
 
 
 class Place(NamedTuple):

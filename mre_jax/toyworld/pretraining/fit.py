@@ -1,7 +1,7 @@
-"""The loop that both stages share: steps over all devices, with progress, resumable."""
+"""The loop that small trainings share: steps over devices, with progress, resumable."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +54,7 @@ def fit(
     folder: Path,
     observe: Callable[[int, Parameters], Observed] | None = None,
     observe_every: int = 1000,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Fitted:
     """Minimises a loss by Adam, the rate rising over 300 steps and falling to a twentieth.
 
@@ -63,8 +64,9 @@ def fit(
         folder: for checkpoints; a fit that was killed goes on from there.
         observe: looks at (steps done, moving average of the parameters).
         observe_every: steps between two looks.
+        devices: those that divide a batch; None is all.
     """
-    layout = Layout(Mesh(np.asarray(jax.devices()).reshape(-1, 1), AXES), ())
+    layout = Layout(Mesh(np.asarray(devices or jax.devices()).reshape(-1, 1), AXES), ())
     optimizer = _optimizer(rate, steps)
 
     def step(state: State, batch: Any, number: Array) -> tuple[State, Array]:

@@ -10,18 +10,14 @@ after a kill it goes on where it was.
 """
 
 import dataclasses
-import datetime
 import io
 import json
-import platform
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
 from mre_jax.editing.pipeline import EditPipeline
 from mre_jax.errors import ConfigError
@@ -32,7 +28,6 @@ from mre_jax.models.clip_text import CLIPTextModel
 from mre_jax.models.unet import UNet
 from mre_jax.models.vae import AutoencoderKL
 from mre_jax.reward.edit_types import EDIT_TYPES
-from mre_jax.reward.scores import PERSPECTIVES
 from mre_jax.toyworld.pretraining.autoencoder import encode, train_autoencoder
 from mre_jax.toyworld.pretraining.editor import (
     Latents,
@@ -43,13 +38,13 @@ from mre_jax.toyworld.pretraining.editor import (
 from mre_jax.toyworld.pretraining.examples import Examples, all_texts, draw_examples
 from mre_jax.toyworld.pretraining.fit import Observed
 from mre_jax.toyworld.pretraining.recipe import Recipe
+from mre_jax.toyworld.pretraining.record import RECIPE, mean_scores, write_record
 from mre_jax.toyworld.pretraining.tokenizer import tokenizer_files
 from mre_jax.toyworld.pretraining.trial import try_editor
 from mre_jax.weights.load import Model
 from mre_jax.weights.save import save_model
 from mre_jax.weights.tokens import Tokenizer
 
-RECIPE = "recipe.json"
 _WORK = "unfinished"
 
 
@@ -92,7 +87,7 @@ def pretrain(recipe: Recipe, out: Path) -> dict[str, float]:
             pipeline = EditPipeline(model_of(unet, text_encoder))
             scores = try_editor(pipeline, recipe.size)
             following = dict(zip(EDIT_TYPES, scores[:, 0].round(2).tolist(), strict=True))
-            return {**_by_perspective(scores), "following_by_type": following}
+            return {**mean_scores(scores), "following_by_type": following}
 
         unet, text_encoder, curve = train_editor(
             recipe,
@@ -111,9 +106,11 @@ def pretrain(recipe: Recipe, out: Path) -> dict[str, float]:
         save_model(model, work / "model", dtype="float16", force=True)
         for part in (work / "model").iterdir():
             part.rename(out / part.name)
-        scores = _report(recipe, out, curve, time.monotonic() - began)
+        scores = try_editor(EditPipeline.from_pretrained(out), recipe.size)
+        seconds = time.monotonic() - began
+        write_record(out, "mre toy-pretrain", recipe, seconds, scores, curve=curve)
     shutil.rmtree(work)
-    return scores
+    return mean_scores(scores)
 
 
 def _encoded(vae: AutoencoderKL, examples: Examples, work: Path) -> Latents:
@@ -133,29 +130,3 @@ def _scheduler(recipe: Recipe) -> dict[str, bytes]:
     schedule = noise_schedule(recipe).to_dict()
     config = {"_class_name": "EulerAncestralDiscreteScheduler", **schedule}
     return {"scheduler/scheduler_config.json": (json.dumps(config, indent=2) + "\n").encode()}
-
-
-def _by_perspective(scores: Float[np.ndarray, "7 3"]) -> dict[str, float]:
-    """The means over the types."""
-    return dict(zip(PERSPECTIVES, scores.mean(0).round(2).tolist(), strict=True))
-
-
-def _report(recipe: Recipe, out: Path, curve: list[Observed], seconds: float) -> dict[str, float]:
-    """Scores the folder as it was written, and says what made it."""
-    scores = try_editor(EditPipeline.from_pretrained(out), recipe.size)
-    by_type = {
-        kind: dict(zip(PERSPECTIVES, row.round(2).tolist(), strict=True))
-        for kind, row in zip(EDIT_TYPES, scores, strict=True)
-    }
-    mean = _by_perspective(scores)
-    record: dict[str, Any] = {
-        "command": "mre toy-pretrain",
-        "recipe": dataclasses.asdict(recipe),
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {len(jax.devices())} {jax.devices()[0].device_kind}",
-        "minutes_of_last_start": round(seconds / 60, 1),
-        "scores": {"mean": mean, **by_type},
-        "curve": curve,
-    }
-    write_atomically(out / RECIPE, json.dumps(record, indent=1) + "\n")
-    return mean

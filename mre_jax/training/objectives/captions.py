@@ -1,7 +1,9 @@
 """SmartEdit's stage 1: captions are replied to, and the QFormer learns the text encoder's states.
 
-No picture is seen. The states of the reply's image tokens become what the CLIP text encoder makes
-of the caption, so that a UNet which knows that encoder's states can be conditioned on them.
+The states of the reply's image tokens become what the CLIP text encoder makes of the caption, so
+that a UNet which knows that encoder's states can be conditioned on them. No picture is seen, as in
+the official stage 1; or the captions are instructions, and each prompt holds the picture that is to
+be edited, as the prompts of the stages that follow.
 """
 
 import dataclasses
@@ -9,14 +11,16 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Float32, Key
+from jaxtyping import Array, Float, Float32, Key, UInt8
 
 from mre_jax.data.batches.batch import Batch
 from mre_jax.models.clip_text import CLIPTextModel
+from mre_jax.models.clip_vision import CLIPPatchEncoder, normalised
 from mre_jax.models.dropout import folded
 from mre_jax.models.llama import LlamaForCausalLM
+from mre_jax.models.projector import Projector
 from mre_jax.models.qformer import QFormer
-from mre_jax.models.splice import image_token_states
+from mre_jax.models.splice import image_token_states, splice_image
 from mre_jax.smartedit.losses import token_losses
 from mre_jax.training.config import LossConfig
 from mre_jax.training.inputs import Draw, Encoders, Frozen, OnDevice, example_keys
@@ -34,12 +38,14 @@ class CaptionInputs(NamedTuple):
         target: the text encoder's states of the caption.
         token_weight: see `Batch`.
         keys: one per example, for dropout; None drops nothing.
+        clip_pixels: of the vision tower; None where the prompts hold no picture.
     """
 
     prompts: OnDevice
     target: Float[Array, "b t d"]
     token_weight: Float32[Array, " b"]
     keys: Key[Array, " b"] | None
+    clip_pixels: UInt8[Array, "b s s 3"] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,7 +53,7 @@ class Captions:
     """The mean error of the predicted tokens, and that of the states.
 
     Attributes:
-        networks: language model and QFormer.
+        networks: language model and QFormer, and what sees the pictures.
         encoders: of the captions.
         settings: the run's.
         training: whether the networks drop out.
@@ -71,6 +77,7 @@ class Captions:
             text_encoder(jnp.asarray(batch.instruction)).last_hidden_state.astype(jnp.float32),
             jnp.asarray(batch.token_weight),
             example_keys(batch) if self.training else None,
+            None if batch.clip_pixels is None else jnp.asarray(batch.clip_pixels),
         )
 
     def loss(
@@ -89,7 +96,11 @@ class Captions:
         prompts = inputs.prompts
         # What is frozen drops nothing.
         of_llm = folded(inputs.keys, Draw.ADAPTERS) if self.networks.trains("llm") else None
-        states = llm.model(llm.model.embed_tokens(prompts.input_ids), of_llm)
+        embeddings = llm.model.embed_tokens(prompts.input_ids)
+        if inputs.clip_pixels is not None:
+            seen = self._seen(params, inputs.clip_pixels, frozen)
+            embeddings = splice_image(embeddings, seen, prompts.image_start)
+        states = llm.model(embeddings, of_llm)
         taken = image_token_states(states, prompts.state_positions)
         of_qformer = folded(inputs.keys, Draw.QFORMER) if self.networks.trains("qformer") else None
         text = qformer(taken, None, of_qformer).astype(jnp.float32)
@@ -105,3 +116,11 @@ class Captions:
             language=language,
             parts={"alignment_loss": jnp.mean(errors), "language_loss": jnp.mean(language)},
         )
+
+    def _seen(
+        self, params: Parameters, clip_pixels: UInt8[Array, "b s s 3"], frozen: Frozen
+    ) -> Float[Array, "b n d"]:
+        """The pictures' patches, as the language model reads them."""
+        vision: CLIPPatchEncoder = self.networks.module("vision", params, frozen.networks)
+        projector: Projector = self.networks.module("projector", params, frozen.networks)
+        return projector(vision(normalised(clip_pixels)))

@@ -3,7 +3,7 @@
 import dataclasses
 
 from mre_jax.diffusion.schedule import NoiseSchedule
-from mre_jax.training.config import TrainConfig
+from mre_jax.training.config import ALIGNING, TrainConfig
 from mre_jax.training.inputs import Encoders
 from mre_jax.training.objectives.captions import Captions
 from mre_jax.training.objectives.denoising import Denoising
@@ -31,6 +31,6 @@ def make_objective(
     rewards = config.model.takes_reward
     if settings.objective == "denoising":
         return Denoising(networks, encoders, schedule, settings, rewards)
-    if settings.objective == "captions":
+    if settings.objective in ALIGNING:
         return Captions(networks, encoders, settings, training)
     return RepliesAndEdits(networks, encoders, schedule, settings, rewards, training)

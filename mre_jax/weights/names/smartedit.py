@@ -35,8 +35,10 @@ STRAY = BASE + "embed_tokens.weight"
 """May be in the file of the QFormer too."""
 LORA_A = ".lora_A.default.weight"
 
+HEAD_WIDTH = 64
+"""Of BERT, on which the QFormer is built."""
+
 _HEAD = "lm_head.weight"
-_HEAD_WIDTH = 64  # of BERT, on which the QFormer is built
 
 
 def releases(names: Iterable[str]) -> set[str]:
@@ -126,7 +128,7 @@ def qformer_config(source: TensorSource) -> dict[str, Any]:
         "hidden_size": width,
         "intermediate_size": shape(layer + "0.intermediate_query.dense.weight", 2)[0],
         "num_hidden_layers": layers,
-        "num_attention_heads": max(1, width // _HEAD_WIDTH),
+        "num_attention_heads": max(1, width // HEAD_WIDTH),
         "cross_attention_freq": attending[1] if len(attending) > 1 else layers,
         "encoder_width": shape(layer + "0.crossattention.self.key.weight", 2)[1],
     }
