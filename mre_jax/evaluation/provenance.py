@@ -25,10 +25,13 @@ ORIGIN = ("best_of", "best_of_judge", "templates", "reply")
 """How a system's edits were picked of several, and what SmartEdit read and wrote to make them: what
 was measured, and not how it was."""
 
-_NOT_COMPARED = ("pack", "max_tokens_field", "human", "judged", "replay", *ORIGIN)
+_OF_ITEM = ("sizes",)
+"""What each item has of its own: width and height of the pictures that were sent for it."""
+
+_NOT_COMPARED = ("pack", "max_tokens_field", "human", "judged", "replay", *_OF_ITEM, *ORIGIN)
 """Said and not compared: what a pack is called (its prompts' hashes are), a field that has one
-meaning under two names, hashes of files that may have grown (`measure` says whose scores), and
-whose edits people's scores are sought for."""
+meaning under two names, hashes of files that may have grown (`measure` says whose scores), whose
+edits people's scores are sought for, and what differs from item to item."""
 
 _USUAL = {"api": "chat", "system": "system", "base_url": OPENAI}
 """What goes without saying where settings stand in a line."""
@@ -133,7 +136,7 @@ def describe(row: "Result") -> str:
     if row.people:  # whom no settings are sent to
         return measure
     first = ("pack", "pictures")
-    edits_own = ("templates", "reply")
+    edits_own = ("templates", "reply", *_OF_ITEM)
     known = {name: row.provenance.get(name) for name in [*first, *row.provenance]}
     unsaid = {**_USUAL, "model": row.measure, "max_tokens_field": known.get("max_tokens_field")}
     parts = [

@@ -165,6 +165,24 @@ def test_the_pictures_are_sent_as_asked_for(toy, annotate, server, tmp_path):
         compact(tmp_path / "j")
 
 
+def test_a_model_is_sent_jpegs_unless_a_journal_has_begun_otherwise(
+    toy, annotate, server, tmp_path, capsys
+):
+    """PNG files of 20,000 triplets are 15 GB; those that were paid for are not asked for again."""
+    words = [toy, "--judge", JUDGE, "--base-url", server.url, "--max-examples", 1]
+    annotate(*words, "--out", tmp_path / "new")
+    assert "pictures are sent as to-jpeg:95" in capsys.readouterr().out
+    assert {verdict.settings["pictures"] for verdict in read_verdicts(tmp_path / "new")} == {
+        "to-jpeg:95"
+    }
+    assert all("data:image/jpeg;base64" in json.dumps(body) for body in server.bodies)
+    annotate(*words, "--out", tmp_path / "old", "--picture", "as-is")
+    annotate(*words, "--out", tmp_path / "old", "--dry-run")
+    assert "0 requests, 3 answered before" in capsys.readouterr().out
+    annotate(*words, "--out", tmp_path / "old")
+    assert server.requests.total() == 6
+
+
 def test_a_finished_journal_is_summed_up_without_decoding_a_picture(
     toy, annotate, server, tmp_path, monkeypatch
 ):
@@ -178,6 +196,7 @@ def test_a_finished_journal_is_summed_up_without_decoding_a_picture(
 
     monkeypatch.setattr(Encoding, "encode", encode)
     annotate(*words, "--max-examples", 2)
+    annotate(*words, "--max-examples", 2, "--dry-run")
     assert server.requests.total() == 6
 
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from mre_jax.errors import BusyError, ConfigError, DataError
+from mre_jax.evaluation.edits import sent_pictures
 from mre_jax.evaluation.edits.sent_pictures import check_pictures, encode_pair
 from mre_jax.evaluation.results import read_results, select
 from mre_jax.evaluation.suite import check_complete
@@ -20,6 +21,7 @@ from mre_jax.evaluation.suites.real_edit import read_real_edit
 from mre_jax.evaluation.system import parse_rewards
 from mre_jax.io.files import locked
 from mre_jax.io.image import read_image
+from mre_jax.judges import picture
 from mre_jax.judges.others.toy import ToyJudge
 from mre_jax.judges.packs.pack import load_pack
 from mre_jax.reward.scores import PERSPECTIVES
@@ -246,6 +248,28 @@ def test_an_old_folder_goes_on_and_learns_its_settings(toy, copies, tmp_path):
         (out / name).write_text("".join(json.dumps(row) + "\n" for row in old[:-1]))
     evaluate(toy / "benchmark", *options)
     assert (out / "results.jsonl").read_text() == expected
+
+
+@pytest.mark.parametrize("pictures", ["as-edited", "as-released", "as-original", "jpeg:75:64"])
+def test_an_original_of_seven_instructions_is_decoded_once(tmp_path, monkeypatch, pictures):
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (90, 60)).save(photo)
+    decoded = []
+
+    def count(read, name):
+        decoded.append(str(name))
+        return read(name)
+
+    monkeypatch.setattr(sent_pictures, "read_image", lambda path: count(read_image, path))
+    decode = picture.decode_image
+    monkeypatch.setattr(
+        picture, "decode_image", lambda data, name: count(lambda name: decode(data, name), name)
+    )
+    for number in range(7):
+        edited = tmp_path / f"{number}.png"
+        Image.new("RGB", (48, 32), (number, 0, 0)).save(edited)
+        encode_pair(photo, edited, pictures)
+    assert decoded.count(str(photo)) == 1
 
 
 def sent_sizes(photo, edited, pictures):
