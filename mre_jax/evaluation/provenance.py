@@ -25,8 +25,9 @@ ORIGIN = ("best_of", "best_of_judge", "templates", "reply")
 """How a system's edits were picked of several, and what SmartEdit read and wrote to make them: what
 was measured, and not how it was."""
 
-_OF_ITEM = ("sizes",)
-"""What each item has of its own: width and height of the pictures that were sent for it."""
+_OF_ITEM = ("sizes", "annotators")
+"""What each item has of its own: width and height of the pictures that were sent for it, and the
+score of each person of whose scores it is the mean."""
 
 _NOT_COMPARED = ("pack", "max_tokens_field", "human", "judged", "replay", *_OF_ITEM, *ORIGIN)
 """Said and not compared: what a pack is called (its prompts' hashes are), a field that has one

@@ -48,6 +48,7 @@ class Result:
         original, edited: pictures, relative to the folder of the file the row is in; "" if none.
         provenance: what else decided the value, JSON values by name; see `provenance`.
         people: whether people gave the value, and no model or network.
+        subsets: parts of the suite that have numbers of their own; see `Case.subsets`.
     """
 
     system: str
@@ -69,6 +70,7 @@ class Result:
     edited: str = ""
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
     people: bool = False
+    subsets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self)
@@ -85,7 +87,10 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """The row as a JSON object."""
-        return dataclasses.asdict(self)
+        row = dataclasses.asdict(self)
+        if not self.subsets:  # most suites have none
+            del row["subsets"]
+        return row
 
     @classmethod
     def from_json(cls, row: Any) -> "Result":
@@ -107,11 +112,13 @@ class Result:
         value = row["value"]
         if isinstance(value, int) and not isinstance(value, bool):
             row = {**row, "value": float(value)}
+        if isinstance(row.get("subsets"), list):
+            row = {**row, "subsets": tuple(row["subsets"])}
         return cls(**row)
 
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Result)}
-_OTHERS = ("value", "passed", "provenance", "people")
+_OTHERS = ("value", "passed", "provenance", "people", "subsets")
 _TEXTS = tuple(name for name in _FIELDS if name not in _OTHERS)
 
 
@@ -127,6 +134,8 @@ def _check(row: Result) -> None:
         raise DataError(f"field 'passed': want true, false or null, got {row.passed!r}")
     if not isinstance(row.people, bool):
         raise DataError(f"field 'people': want true or false, got {row.people!r}")
+    if not isinstance(row.subsets, tuple) or not all(isinstance(s, str) for s in row.subsets):
+        raise DataError(f"field 'subsets': want a list of texts, got {row.subsets!r}")
     if row.status != "ok":
         if row.value is not None or row.passed is not None:
             raise DataError(f"an item of status {row.status!r} has a value; it must have none")

@@ -76,11 +76,16 @@ class MacroMean:
         mean: over the types; None if there is no value.
         kinds: types that have a value.
         coverage: what the means are taken over.
+        interval: confidence interval of `mean`; None with fewer than two groups, or if none was
+            asked for.
+        groups: number of groups that the items are of.
     """
 
     mean: float | None
     kinds: int
     coverage: Coverage
+    interval: Interval | None = None
+    groups: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,19 +166,30 @@ def summarize(rows: Sequence[Result], bootstrap: Bootstrap | None = None) -> Sum
     )
 
 
-def macro_mean(rows: Sequence[Result]) -> MacroMean:
+def macro_mean(rows: Sequence[Result], bootstrap: Bootstrap | None = None) -> MacroMean:
     """The mean over the types of instruction of their means; a type counts as much as another.
+
+    Args:
+        bootstrap: settings of the interval; None leaves it out.
 
     Raises:
         DataError: as `summarize`.
     """
     check_one_series(rows)
-    kinds: dict[str, list[float]] = {}
-    for row in rows:
-        if row.value is not None:
-            kinds.setdefault(row.kind, []).append(row.value)
-    means = [float(np.mean(values)) for values in kinds.values()]
-    return MacroMean(float(np.mean(means)) if means else None, len(kinds), coverage(rows))
+    found = [row for row in rows if row.value is not None]
+    if not found:
+        return MacroMean(None, 0, coverage(rows))
+    names, index, counts = np.unique(
+        [row.kind for row in found], return_inverse=True, return_counts=True
+    )
+    values = _values(found)
+    means = np.bincount(index, values) / counts
+    mean = float(means.mean())
+    # What an item moves the mean by, on the scale of a plain mean of all.
+    share = len(found) / (len(names) * counts[index])
+    moved = _grouped(mean + share * (values - means[index]), found)
+    interval = None if bootstrap is None else mean_interval(moved, bootstrap, _bounds(rows))
+    return MacroMean(mean, len(names), coverage(rows), interval, moved.count)
 
 
 def compare(

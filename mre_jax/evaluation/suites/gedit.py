@@ -100,8 +100,8 @@ class GEdit(JudgedSuite):
             for own, count in self._benchmark.left_out.items()
         ]
         lines += summary_lines(rows)
-        for name, items in self._benchmark.subsets.items():
-            found = macro_lines([row for row in rows if row.item in items])
+        for name in dict.fromkeys(name for row in rows for name in row.subsets):
+            found = macro_lines([row for row in rows if name in row.subsets])
             lines += [f"{name}, {line}" for line in found]
         return lines
 
@@ -109,7 +109,8 @@ class GEdit(JudgedSuite):
     def _benchmark(self) -> "_Benchmark":
         found = _Benchmark()
         rows = found.in_language(read_rows(self.data, self.split), self.language)
-        found.cases += read_cases(rows, self.data, COLUMNS, Path(self.out, "originals", SUITE))
+        cases = read_cases(rows, self.data, COLUMNS, Path(self.out, "originals", SUITE))
+        found.cases += [dataclasses.replace(c, subsets=found.subsets[c.id]) for c in cases]
         return found
 
 
@@ -119,12 +120,12 @@ class _Benchmark:
 
     Attributes:
         cases: cases in the language that is asked for.
-        subsets: items of each language and of its intersection, by what lines call it.
+        subsets: by id, the language of a case, and its intersection if it is in that.
         left_out: number of instructions in other languages.
     """
 
     cases: list[Case] = dataclasses.field(default_factory=list)
-    subsets: dict[str, set[str]] = dataclasses.field(default_factory=dict)
+    subsets: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     left_out: Counter[str] = dataclasses.field(default_factory=Counter)
 
     def in_language(self, rows: Iterable[Where], language: str) -> Iterator[Where]:
@@ -134,9 +135,8 @@ class _Benchmark:
                 self.left_out[own] += 1
                 continue
             name = safe_name(str(first_cell(row, COLUMNS.id)))
-            self.subsets.setdefault(own, set()).add(name)
-            if row.get("Intersection_exist"):
-                self.subsets.setdefault(f"{own} intersection", set()).add(name)
+            shared = (f"{own} intersection",) if row.get("Intersection_exist") else ()
+            self.subsets[name] = own, *shared
             yield where, row
 
 

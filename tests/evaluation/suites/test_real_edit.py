@@ -309,10 +309,18 @@ def judged_by(server, toy, copies, out, *options):
     return evaluate(toy / "benchmark", "--system", "copy", "--images", copies, *model, *options)
 
 
+def pictures_shown(bodies):
+    return {json.dumps(body).count('"image_url": {') for body in bodies}
+
+
 def test_presets_ask_as_they_say(server, toy, copies, tmp_path, capsys):
     judged_by(server, toy, copies, tmp_path / "paper")
     paper = server.bodies.pop()
     assert paper["temperature"] == 0 and "response_format" in paper
+    assert pictures_shown(server.bodies) == {1, 2}
+    server.bodies.clear()
+    judged_by(server, toy, copies, tmp_path / "ours", "--preset", "ours")
+    assert pictures_shown(server.bodies) == {2}  # quality, too, is asked beside the original
     server.bodies.clear()
     judged_by(server, toy, copies, tmp_path / "released", "--preset", "released_code")
     assert "give --pack official:FOLDER" in capsys.readouterr().err
