@@ -5,7 +5,7 @@
 | size | shorter side 512 | longer side about 512, InstructPix2Pix's rule | as paper |
 | pictures for the judge | as edited | `sent_pictures.AS_RELEASED` | as edited |
 | prompts | Fig. 16 | the script's own, of the user's copy; or Fig. 16 | `paired-quality-ours` |
-| request | JSON schema, temperature 0 | no schema, no temperature, 50 tokens | as paper |
+| request | JSON schema, temperature 0 | no schema, no temperature, `max_tokens` 50 | as paper |
 
 The paper calls quality relative to the input and shows the judge the edited picture alone; ours
 shows both. The script's prompts differ from Fig. 16 in headings, blanks and the example's score,
@@ -44,7 +44,12 @@ PRESETS: dict[str, Preset] = {
         "released_code",
         AS_RELEASED,
         "paper-evaluation",
-        {"form": "text", "temperature": None, "max_tokens": 50},
+        {
+            "form": "text",
+            "temperature": None,
+            "max_tokens": 50,
+            "max_tokens_field": "max_tokens",
+        },
         "released_code: the prompts are those of Fig. 16; for the script's own give --pack "
         "official:FOLDER, where FOLDER is gpt_eval of your copy of the released code",
     ),

@@ -326,12 +326,12 @@ def test_presets_ask_as_they_say(server, toy, copies, tmp_path, capsys):
     assert "give --pack official:FOLDER" in capsys.readouterr().err
     assert len(server.bodies) == 42
     for body in server.bodies:
-        assert body["max_completion_tokens"] == 50
+        assert body["max_tokens"] == 50 and "max_completion_tokens" not in body
         assert "temperature" not in body and "response_format" not in body
     # What the user says goes before.
     option = ("--judge-option", "max_tokens=60", "--preset", "released_code")
     judged_by(server, toy, copies, tmp_path / "more", *option)
-    assert server.bodies[-1]["max_completion_tokens"] == 60
+    assert server.bodies[-1]["max_tokens"] == 60
 
 
 def test_a_perspective_without_any_value_is_no_success():
