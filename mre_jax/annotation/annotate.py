@@ -2,13 +2,13 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 from tqdm import tqdm
 
-from mre_jax.annotation.compaction import Compaction, compact
+from mre_jax.annotation.compaction import MAY_CHANGE, Compaction, compact
 from mre_jax.annotation.items import AUTO, Items, open_items
 from mre_jax.annotation.questions import ask_about
 from mre_jax.annotation.statistics import Statistics, collect
@@ -21,7 +21,7 @@ from mre_jax.data.bad_examples import (
 )
 from mre_jax.data.sources.selection import parse_shard
 from mre_jax.data.stats_charts import write_charts
-from mre_jax.errors import ConfigError, MreError
+from mre_jax.errors import ConfigError, DataError, MreError
 from mre_jax.io.growing_file import read_growing
 from mre_jax.judges import estimate as estimates
 from mre_jax.judges.asking import run_all
@@ -32,8 +32,9 @@ from mre_jax.judges.outcome import Outcome
 from mre_jax.judges.packs.pack import PACKS, load_pack
 from mre_jax.judges.picture import AS_IS, PictureIndex, parse_encoding
 from mre_jax.judges.question import Question
+from mre_jax.judges.settings import difference
 from mre_jax.judges.spec import JudgeSpec
-from mre_jax.judges.verdict import Verdict
+from mre_jax.judges.verdict import FINAL, Verdict
 from mre_jax.reward.file import Reward, write_rewards
 from mre_jax.reward.stats import RewardStats
 
@@ -244,17 +245,38 @@ class _Set:
 
 def _usual_picture(judge: Judge, journal: epath.PathLike) -> str:
     """The encoding where none is asked for; other pictures would be paid for once more."""
-    lines = read_growing(journal) if epath.Path(journal).exists() else ()
-    for line in lines:
-        if line.row.get("kind") == "verdict":
-            return str(line.row.get("settings", {}).get("pictures", AS_IS))
+    begun = _begun(journal)
+    if begun is not None:
+        return str(begun.get("pictures", AS_IS))
     return MODEL_PICTURE if isinstance(judge, ModelJudge) else AS_IS
+
+
+def _begun(journal: epath.PathLike) -> Mapping[str, Any] | None:
+    """The settings of a journal's first answer; None if it has none."""
+    for line in read_growing(journal) if epath.Path(journal).exists() else ():
+        if line.row.get("kind") == "verdict" and line.row.get("status") in FINAL:
+            return dict(line.row.get("settings", {}))
+    return None
+
+
+def _check_begun(asked: _Set, journal: epath.PathLike) -> None:
+    """Refuses to ask for more in another way than the journal began: it would make no rewards."""
+    planned = {**asked.judge.used, "pictures": str(asked.encoding)}
+    begun = {name: value for name, value in (_begun(journal) or {}).items() if name in planned}
+    known = {name: v for name, v in planned.items() if name in begun and v != "auto"}
+    found = difference({name: begun[name] for name in known}, known, MAY_CHANGE)
+    if found:
+        raise DataError(
+            f"{journal}: it began with {found.field} {found.one!r}, not {found.other!r}; go on "
+            "with the same, or take another --out"
+        )
 
 
 def _ask(asked: _Set, spec: AnnotateSpec, log: Log) -> None:
     """Fills the journal, and raises what keeps it from being full."""
     for note in asked.notes():
         log(note)
+    _check_begun(asked, spec.out)
     outcome = Outcome()
     with (
         Journal(spec.out) as journal,

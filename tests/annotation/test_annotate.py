@@ -159,10 +159,30 @@ def test_a_set_without_folders_finds_its_rewards_again(annotate, server, tmp_pat
 def test_the_pictures_are_sent_as_asked_for(toy, annotate, server, tmp_path):
     words = [toy, "--judge", JUDGE, "--base-url", server.url, "--max-examples", 1]
     annotate(*words, "--out", tmp_path / "j")
-    annotate(*words, "--out", tmp_path / "j", "--picture", "jpeg:75:64")
+    annotate(*words, "--out", tmp_path / "small", "--picture", "jpeg:75:64")
     assert server.requests.total() == 6  # other bytes are another question
-    with pytest.raises(DataError, match="asked about with two instructions or pictures"):
-        compact(tmp_path / "j")
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (("--picture", "jpeg:75:64"), "pictures 'to-jpeg:95', not 'jpeg:75:64'"),
+        (("--judge-option", "temperature=1.7"), "temperature 0.0, not 1.7"),
+        (("--judge-option", "detail=low"), "detail None, not 'low'"),
+    ],
+)
+def test_a_journal_goes_on_as_it_began(toy, annotate, server, tmp_path, other, message):
+    """Half a set in one way and half in another made one set of rewards, without a word."""
+    words = [toy, "--judge", JUDGE, "--base-url", server.url]
+    annotate(*words, "--out", tmp_path / "j", "--max-examples", 1)
+    with pytest.raises(DataError, match=f"it began with {message}; go on with the same"):
+        annotate(*words, "--out", tmp_path / "j", "--max-examples", 2, *other)
+    assert server.requests.total() == 3  # nothing was paid for it
+    annotate(*words, "--out", tmp_path / "rest", "--max-examples", 2, *other)
+    both = [(tmp_path / name).read_text() for name in ("j", "rest")]
+    (tmp_path / "both").write_text("".join(both))
+    with pytest.raises(DataError, match=r"were judged with .*; keep one journal a way to judge"):
+        compact(tmp_path / "both")
 
 
 def test_a_model_is_sent_jpegs_unless_a_journal_has_begun_otherwise(

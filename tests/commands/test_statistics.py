@@ -30,6 +30,27 @@ def test_means_by_type(results, capsys):
     assert lines[-1].startswith("Only 2 groups: intervals of fewer than 20 are Student's t")
 
 
+def test_parts_of_a_benchmark_have_numbers_of_their_own(tmp_path, capsys):
+    """A mean over both languages of GEdit-Bench is no number of it."""
+    path = tmp_path / "results.jsonl"
+    for language, scores in (("en", (2, 4, 9)), ("cn", (7, 7, 1))):
+        rows = series(scores, per_group=1, suite="gedit", metric="overall", passed=None)
+        append_results(
+            path,
+            [
+                dataclasses.replace(
+                    row, item=f"{language}{n}", subsets=(language,), kind="ab"[n == 2]
+                )
+                for n, row in enumerate(rows)
+            ],
+        )
+    assert run(statistics_command, path, "--draws", 50) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2].startswith("en, gedit a: overall 6 [")
+    assert lines[-1].startswith("cn, gedit a: overall 4 [")
+    assert lines[-1].endswith("], mean of the means of 2 types (3/3)")
+
+
 def test_a_comparison(results, capsys):
     assert run(statistics_command, results, "--compare", "new@5,5,5", "old", "--draws", 50) == 0
     score, accuracy, holm, few = capsys.readouterr().out.splitlines()

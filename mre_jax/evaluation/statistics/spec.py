@@ -15,6 +15,7 @@ from mre_jax.evaluation.statistics.summary import (
     correlation_lines,
     ranking_lines,
     reliability_lines,
+    subset_lines,
     summary_lines,
 )
 from mre_jax.judges.others.ratings import Rating, read_ratings
@@ -87,7 +88,11 @@ class StatisticsSpec(ResultsSpec):
         if self.agreement is not None:
             ratings = read_ratings(self.agreement) if self.agreement else self._ratings(rows)
             lines += reliability_lines(ratings, rows, bootstrap)
-        return lines or summary_lines(rows, bootstrap, types=self.types)
+        if lines:
+            return lines
+        return [
+            *summary_lines(rows, bootstrap, types=self.types), *subset_lines(rows, bootstrap)
+        ]  # fmt: skip
 
     def _ratings(self, rows: Sequence[Result]) -> list[Rating]:
         """What the annotators in the results said."""

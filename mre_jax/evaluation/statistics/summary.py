@@ -54,16 +54,27 @@ def rank(name: str) -> tuple[int, str]:
     return (known.index(name) if name in known else len(known)), name
 
 
-def macro_lines(rows: Sequence[Result]) -> list[str]:
+def macro_lines(rows: Sequence[Result], bootstrap: Bootstrap | None = None) -> list[str]:
     """A line of the mean over the types of instruction for every metric of every system."""
     lines = []
     for name, metric, series in _all_series(rows):
-        found = macro_mean(series)
+        found = macro_mean(series, bootstrap)
         value = "no value" if found.mean is None else f"{found.mean:.4g}"
+        value += f" {_range(found.interval)}" if found.interval else ""
         lines.append(
             f"{name}: {metric} {value}, mean of the means of {found.kinds} types ({found.coverage})"
         )
     return lines
+
+
+def subset_lines(rows: Sequence[Result], bootstrap: Bootstrap | None = None) -> list[str]:
+    """`macro_lines` of every part of a benchmark that has numbers of its own, behind its name."""
+    names = dict.fromkeys(name for row in rows for name in row.subsets)
+    return [
+        f"{name}, {line}"
+        for name in names
+        for line in macro_lines([row for row in rows if name in row.subsets], bootstrap)
+    ]
 
 
 def compare_lines(

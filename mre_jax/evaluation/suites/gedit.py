@@ -26,7 +26,7 @@ from mre_jax.evaluation.edits.sent_pictures import AS_ORIGINAL
 from mre_jax.evaluation.judging import JudgedSuite
 from mre_jax.evaluation.results import Result, select
 from mre_jax.evaluation.results_file import opened
-from mre_jax.evaluation.statistics.summary import macro_lines, summary_lines
+from mre_jax.evaluation.statistics.summary import subset_lines, summary_lines
 from mre_jax.evaluation.suites.case_table import Columns, Where, first_cell, read_cases, read_rows
 
 SUITE = "gedit"
@@ -99,11 +99,7 @@ class GEdit(JudgedSuite):
             f"{SUITE}: {count} instructions in {own!r} are left out; --language {own} takes them"
             for own, count in self._benchmark.left_out.items()
         ]
-        lines += summary_lines(rows)
-        for name in dict.fromkeys(name for row in rows for name in row.subsets):
-            found = macro_lines([row for row in rows if name in row.subsets])
-            lines += [f"{name}, {line}" for line in found]
-        return lines
+        return [*lines, *summary_lines(rows), *subset_lines(rows)]
 
     @functools.cached_property
     def _benchmark(self) -> "_Benchmark":

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.evaluation.provenance import UNKNOWN, check_comparable, describe
+from mre_jax.evaluation.provenance import check_comparable, describe
 from mre_jax.evaluation.results import WHOLE_SET, Result, select
 from mre_jax.evaluation.statistics.compare import (
     Coverage,
@@ -26,6 +26,7 @@ from mre_jax.evaluation.tables import formats as table_formats
 from mre_jax.evaluation.tables.layout import PAPER_JUDGE, Column, Layout, Lead, PaperRow, layout
 from mre_jax.evaluation.tables.people import agreement_notes
 from mre_jax.evaluation.tables.table import Cell, Table, TableRow
+from mre_jax.judges.settings import UNKNOWN
 
 _LISTED = (1, 2, 3, 7, 12, 13, 14, 15, 16, 17, 18)
 """Tables that list systems: any other system we have is a further row."""
