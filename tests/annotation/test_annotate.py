@@ -302,8 +302,14 @@ def test_a_perspective_without_any_score_is_no_success(toy, annotate, server, tm
 def test_answers_of_two_models_make_no_rewards(toy, annotate, server, tmp_path):
     words = ["--base-url", server.url, "--out", tmp_path / "j", "--max-examples", 2]
     annotate(toy, "--judge", JUDGE, *words)
-    annotate(toy, "--judge", "toy", "--out", tmp_path / "j", "--max-examples", 3)
-    with pytest.raises(DataError, match=rf"several models \({MODEL}, toy-1\)"):
+    with pytest.raises(DataError, match=f"it began with model '{MODEL}', not 'toy-1'"):
+        annotate(toy, "--judge", "toy", "--out", tmp_path / "j", "--max-examples", 3)
+    # Models of one name at the server, of two snapshots.
+    text = (tmp_path / "j").read_text()
+    other = text.replace(f'"model": "{MODEL}", "prompt', '"model": "other", "prompt', 1)
+    assert other != text
+    (tmp_path / "j").write_text(other)
+    with pytest.raises(DataError, match=rf"several models \({MODEL}, other\)"):
         compact(tmp_path / "j")
 
 

@@ -351,7 +351,7 @@ def test_other_settings_of_a_model_are_refused_before_anything_is_asked(
     assert row.provenance | {"base_url": "", "max_tokens_field": "", "system": ""} == {
         "model": MODEL, "base_url": "", "api": "chat", "form": "schema", "temperature": 0.0,
         "max_tokens": 300, "max_tokens_field": "", "seed": None, "detail": None, "system": "",
-        "pictures": "as-edited", "pack": "paper-evaluation",
+        "pictures": "as-edited", "pack": "paper-evaluation", "sizes": [[16, 16], [16, 16]],
     }  # fmt: skip
     assert row.provenance["base_url"].startswith("http://127.0.0.1:")
     server.bodies.clear()
