@@ -18,6 +18,7 @@ from mre_jax.evaluation.statistics.intervals import (
     Bootstrap,
     Grouped,
     Interval,
+    bounded_interval,
     mean_interval,
     percentiles,
     resampled_means,
@@ -52,9 +53,9 @@ class Benchmark:
         agreement = coefficient(spearman, self.scores, self.again, data.index, bootstrap)
         return (
             percentiles(resampled_means(data, bootstrap), bootstrap),
-            mean_interval(data, bootstrap, (0, 5)),
+            bounded_interval(data, bootstrap, (0, 5)),
             mean_interval(Grouped.of(self.scores - self.others, ids), bootstrap, (-5, 5)),
-            mean_interval(Grouped.of(self.won, ids), bootstrap, (0, 1)),
+            bounded_interval(Grouped.of(self.won, ids), bootstrap, (0, 1)),
             share_interval(Grouped.of(self.yes, ids), bootstrap),
             agreement.interval,
         )

@@ -19,6 +19,7 @@ from mre_jax.evaluation.statistics.intervals import (
     Bootstrap,
     Grouped,
     Interval,
+    bounded_interval,
     mean_interval,
     p_value,
     share_interval,
@@ -154,7 +155,7 @@ def summarize(rows: Sequence[Result], bootstrap: Bootstrap | None = None) -> Sum
     if not found:
         return Summary(None, None, None, None, cover)
     values = _grouped(_values(found), found)
-    interval = None if bootstrap is None else mean_interval(values, bootstrap, _bounds(rows))
+    interval = None if bootstrap is None else bounded_interval(values, bootstrap, _bounds(rows))
     summary = Summary(float(values.values.mean()), interval, None, None, cover, values.count)
     if any(row.passed is None for row in found):
         return summary
@@ -261,7 +262,7 @@ def win_rate(
     wins, losses = difference > margin, difference < -margin
     points = (1.0 + wins - losses) / 2
     rates = _grouped(points, [a for a, _ in pairs])
-    interval = mean_interval(rates, bootstrap or Bootstrap(), (0.0, 1.0))
+    interval = bounded_interval(rates, bootstrap or Bootstrap(), (0.0, 1.0))
     ties = len(pairs) - int(wins.sum()) - int(losses.sum())
     return WinRate(int(wins.sum()), ties, int(losses.sum()), float(points.mean()), interval)
 

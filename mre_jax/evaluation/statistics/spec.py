@@ -48,7 +48,7 @@ class StatisticsSpec(ResultsSpec):
         >>> for line in StatisticsSpec(("results.jsonl",), draws=100).lines():
         ...     print(line)
         real-edit ours 5,5,5: quality 3.5 [0, 5] (2/2)
-        Only 2 groups: intervals of fewer than 20 are Student's t over the groups, and say little.
+        Only 2 groups: intervals of fewer than 20 are Student's t over the groups, or that ...
     """
 
     types: bool = False

@@ -352,7 +352,10 @@ def _note(groups: Sequence[int]) -> list[str]:
 
 
 def _range(interval: Interval) -> str:
-    return f"[{interval.low:.3g}, {interval.high:.3g}]"
+    ends = interval.low, interval.high
+    least = 1e-4 * (interval.high - interval.low)  # of an end at a bound is left 1e-9
+    low, high = (end if abs(end) > least else 0.0 for end in ends)
+    return f"[{low:.3g}, {high:.3g}]"
 
 
 def _coefficient(found: Coefficient) -> str:
