@@ -209,7 +209,8 @@ def _imgedit(number: int) -> Layout:
         _SYSTEM,
         (*types, Column("", "Overall", "overall", macro=True)),
         suite="imgedit",
-        note="Scores from 1 to 5; overall is the mean of the types' means.",
+        note="Scores from 1 to 5; overall is the mean of the types' means, from which the "
+        "leaderboard's is up to 0.05 away.",
         kind="Further table",
         published="the leaderboard in ImgEdit's repository, as of 2025-07-27 (judge: GPT-4.1)",
         protocol={"judge": "gpt-4.1", "pack": "imgedit-official", "pictures": "as-is"},
