@@ -95,7 +95,8 @@ def compare_lines(
     found: list[tuple[str, Difference, str]] = []
     for other in others:
         against = f"{first} less {other}, " if len(others) > 1 else ""
-        found += [(against + name, *of) for name, *of in _compared(rows, first, other, bootstrap)]
+        for name, difference, wins in _compared(rows, first, other, bootstrap):
+            found.append((against + name, difference, wins))
     corrected = holm([difference.p for _, difference, _ in found])
     lines = [
         f"{name} {_difference(difference, 100 if 'accuracy' in name else 1)}, p "

@@ -85,7 +85,7 @@ def build(
         systems: by the row's label, whose results fill it. If given, only these rows are shown, and
             with `paper` the paper's too. By default every row of the paper is shown and filled by
             the system of that name.
-        paper: whether the paper's numbers stand beside ours.
+        paper: whether published numbers stand beside ours: the paper's, or the table's own.
         intervals: settings of confidence intervals; None leaves them out.
         suite: the benchmark to take rows of, instead of the table's own.
         apart: systems may have been judged in different ways; see `provenance.side_by_side`.
@@ -298,7 +298,7 @@ def _notes(
     if paper:
         judge = f" (its judge: {PAPER_JUDGE})" if plan.columns[0].metric == "following" else ""
         judge = " (people)" if plan.human else judge
-        published = plan.published or f"the paper's numbers{judge}"
+        published = plan.published or f"the paper's numbers, ICLR 2025{judge}"
         notes.append(f"In round brackets: {published}.")
         notes += _other_protocol(plan, used)
     notes += agreement_notes(used, intervals)

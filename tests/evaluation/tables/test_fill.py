@@ -55,7 +55,7 @@ def test_table_9_as_latex_with_the_papers_numbers():
         "Ours & 3.00 (2.92) & 3.00 (4.10) & - (3.68) & 2/2 \\\\\n"
         "\\bottomrule\n\\end{tabular}\n"
         "\\par\\footnotesize Measured by toy-1.\n"
-        "\\par\\footnotesize In round brackets: the paper's numbers (its judge: "
+        "\\par\\footnotesize In round brackets: the paper's numbers, ICLR 2025 (its judge: "
         "gpt-4o-2024-08-06).\n"
         "\\par\\footnotesize Not the protocol of the published numbers: judge toy-1 (theirs "
         "gpt-4o-2024-08-06); pack not recorded (theirs paper-evaluation).\n"
