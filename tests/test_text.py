@@ -108,7 +108,8 @@ def _tell(rows: list[Result], system: str) -> None:
     for format in WRITERS:
         told, usual = render(1, rows, format), render(1, harmless, format)
         assert len(told.splitlines()) == len(usual.splitlines())
-    for lines in (summary_lines(rows), compare_lines(rows, system, OTHER, BOOTSTRAP)):
+    compared = compare_lines(rows, system, OTHER, bootstrap=BOOTSTRAP)
+    for lines in (summary_lines(rows), compared):
         assert lines and all(len(plain(line).splitlines()) == 1 for line in lines)
 
 

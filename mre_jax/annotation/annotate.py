@@ -2,13 +2,13 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 from tqdm import tqdm
 
-from mre_jax.annotation.compaction import Compaction, compact
+from mre_jax.annotation.compaction import MAY_CHANGE, Compaction, compact
 from mre_jax.annotation.items import AUTO, Items, open_items
 from mre_jax.annotation.questions import ask_about
 from mre_jax.annotation.statistics import Statistics, collect
@@ -21,19 +21,25 @@ from mre_jax.data.bad_examples import (
 )
 from mre_jax.data.sources.selection import parse_shard
 from mre_jax.data.stats_charts import write_charts
-from mre_jax.errors import ConfigError, MreError
+from mre_jax.errors import ConfigError, DataError, MreError
+from mre_jax.io.growing_file import read_growing
 from mre_jax.judges import estimate as estimates
 from mre_jax.judges.asking import run_all
 from mre_jax.judges.journal import BudgetError, Journal
 from mre_jax.judges.judge import Judge
+from mre_jax.judges.openai.judge import ModelJudge
 from mre_jax.judges.outcome import Outcome
 from mre_jax.judges.packs.pack import PACKS, load_pack
-from mre_jax.judges.picture import PictureIndex, parse_encoding
+from mre_jax.judges.picture import AS_IS, PictureIndex, parse_encoding
 from mre_jax.judges.question import Question
+from mre_jax.judges.settings import difference
 from mre_jax.judges.spec import JudgeSpec
-from mre_jax.judges.verdict import Verdict
+from mre_jax.judges.verdict import FINAL, Verdict
 from mre_jax.reward.file import Reward, write_rewards
 from mre_jax.reward.stats import RewardStats
+
+MODEL_PICTURE = "to-jpeg:95"
+"""How pictures are sent to a model by default: a quarter of a PNG's bytes, a JPEG without loss."""
 
 Log = Callable[[object], object]
 
@@ -58,7 +64,9 @@ class AnnotateSpec:
             are listed, and nothing is asked behind the first.
         pack: prompts: paper-annotation, paper-evaluation, paired-quality-ours, viescore-ours,
             imgedit-ours, imgedit-uge-ours, editscore-ours, ins-align-ours, or a .toml file.
-        picture: encoding of the pictures: as-is, jpeg:QUALITY or jpeg:QUALITY:HEIGHT.
+        picture: encoding of the pictures: as-is, to-jpeg:QUALITY (of all but JPEG files),
+            jpeg:QUALITY or jpeg:QUALITY:HEIGHT; by default that of a journal that has begun, or
+            to-jpeg:95 for a model and as-is for others.
         self_consistency: number of triplets to ask about twice.
         scenes: triplets of `mre toy` for the toy judge, if `data` has no scenes beside them.
         judge: who is asked.
@@ -76,7 +84,7 @@ class AnnotateSpec:
         default=0, metadata={"metavar": "N", "parse": parse_skip_bad}
     )
     pack: str = PACKS[0]
-    picture: str = "as-is"
+    picture: str | None = None
     self_consistency: int = dataclasses.field(default=0, metadata={"metavar": "N"})
     scenes: epath.PathLike | None = dataclasses.field(default=None, metadata={"metavar": "DIR"})
     judge: JudgeSpec = dataclasses.field(default=JudgeSpec())
@@ -169,10 +177,11 @@ def estimate(spec: AnnotateSpec, log: Log = lambda line: None) -> estimates.Esti
     if spec.data is None:
         raise _no_data()
     asked = _Set(spec, offline=True)
-    for note in asked.items.notes:
+    for note in asked.notes():
         log(note)
     known = estimates.answered_keys(spec.out)
-    found = estimates.estimate(asked.judge, asked.questions(allowed=asked.items.count), known)
+    questions = asked.questions(index=PictureIndex.read(spec.out), allowed=asked.items.count)
+    found = estimates.estimate(asked.judge, questions, known)
     log(found)
     asked.report_bad(spec.out, log)
     return found
@@ -184,6 +193,7 @@ class _Set:
     Attributes:
         judge: who is asked.
         items: what is asked about.
+        encoding: of the pictures that are sent.
         bad: items that nothing can be asked about, as far as they are read.
         allowed: how many of these are left out.
         questions: asks about all; see `ask_about`.
@@ -192,8 +202,9 @@ class _Set:
 
     def __init__(self, spec: AnnotateSpec, *, offline: bool = False):
         assert spec.data is not None  # noqa: S101 (the caller has looked)
-        pack, encoding = load_pack(spec.pack), parse_encoding(spec.picture)
+        pack = load_pack(spec.pack)
         self.judge: Judge = spec.judge.make(offline=offline)
+        self.encoding = parse_encoding(spec.picture or _usual_picture(self.judge, spec.out))
         self.items: Items = open_items(
             spec.data, spec.source, spec.options, spec.max_examples, parse_shard(spec.shard)
         )
@@ -209,12 +220,18 @@ class _Set:
             ask_about,
             self.items,
             pack,
-            encoding,
+            self.encoding,
             toy=self.judge.name == "toy",
             twice=spec.self_consistency,
             bad=self.bad,
             scenes=spec.scenes,
         )
+
+    def notes(self) -> Iterator[str]:
+        """What is to be said before anything is asked."""
+        yield from self.items.notes
+        if isinstance(self.judge, ModelJudge):
+            yield f"pictures are sent as {self.encoding}"
 
     def report_bad(self, out: str, log: Log) -> None:
         """Lists what was left out; an error if that is more than may be, or all there is."""
@@ -226,10 +243,40 @@ class _Set:
                 log(line)
 
 
+def _usual_picture(judge: Judge, journal: epath.PathLike) -> str:
+    """The encoding where none is asked for; other pictures would be paid for once more."""
+    begun = _begun(journal)
+    if begun is not None:
+        return str(begun.get("pictures", AS_IS))
+    return MODEL_PICTURE if isinstance(judge, ModelJudge) else AS_IS
+
+
+def _begun(journal: epath.PathLike) -> Mapping[str, Any] | None:
+    """The settings of a journal's first answer; None if it has none."""
+    for line in read_growing(journal) if epath.Path(journal).exists() else ():
+        if line.row.get("kind") == "verdict" and line.row.get("status") in FINAL:
+            return dict(line.row.get("settings", {}))
+    return None
+
+
+def _check_begun(asked: _Set, journal: epath.PathLike) -> None:
+    """Refuses to ask for more in another way than the journal began: it would make no rewards."""
+    planned = {**asked.judge.used, "pictures": str(asked.encoding)}
+    begun = {name: value for name, value in (_begun(journal) or {}).items() if name in planned}
+    known = {name: v for name, v in planned.items() if name in begun and v != "auto"}
+    found = difference({name: begun[name] for name in known}, known, MAY_CHANGE)
+    if found:
+        raise DataError(
+            f"{journal}: it began with {found.field} {found.one!r}, not {found.other!r}; go on "
+            "with the same, or take another --out"
+        )
+
+
 def _ask(asked: _Set, spec: AnnotateSpec, log: Log) -> None:
     """Fills the journal, and raises what keeps it from being full."""
-    for note in asked.items.notes:
+    for note in asked.notes():
         log(note)
+    _check_begun(asked, spec.out)
     outcome = Outcome()
     with (
         Journal(spec.out) as journal,

@@ -6,9 +6,13 @@ from collections import Counter
 
 from mre_jax.errors import DataError
 from mre_jax.judges.journal import read_verdicts
+from mre_jax.judges.settings import difference
 from mre_jax.judges.verdict import Verdict
 from mre_jax.reward.file import Reward
 from mre_jax.reward.scores import PERSPECTIVES
+
+MAY_CHANGE = ("base_url",)
+"""What may change while a journal grows: a model's server may move to another port."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +36,10 @@ def compact(journal: str | os.PathLike[str]) -> Compaction:
     """Brings the answers about one item together.
 
     Raises:
-        DataError: if the journal is missing or damaged, holds answers of several models or
-            prompts, or none that makes a reward.
+        DataError: if the journal is missing or damaged, holds answers of several models, prompts
+            or settings, or none that makes a reward.
     """
+    first: Verdict | None = None
     found: dict[str, dict[str, Verdict]] = {}
     prompts: dict[str, str] = {}
     models: dict[str, str] = {}
@@ -43,6 +48,9 @@ def compact(journal: str | os.PathLike[str]) -> Compaction:
             continue
         if verdict.status == "ok":
             models.setdefault(verdict.model, verdict.item)
+            if verdict.settings:  # journals of before have none
+                first = first or verdict
+                _check_settings(first, verdict, str(journal))
             prompt = prompts.setdefault(verdict.perspective, verdict.prompt_hash)
             if prompt != verdict.prompt_hash:
                 raise DataError(
@@ -71,6 +79,16 @@ def compact(journal: str | os.PathLike[str]) -> Compaction:
             f"{journal}: no item with scores in {', '.join(PERSPECTIVES)} in it; finish it first"
         )
     return Compaction(rewards, len(found) - len(rewards), failed, next(iter(models)))
+
+
+def _check_settings(first: Verdict, verdict: Verdict, journal: str) -> None:
+    """Scores that were asked for in different ways do not go together."""
+    found = difference(first.settings, verdict.settings, (*MAY_CHANGE, "model"))
+    if found:
+        raise DataError(
+            f"{journal}: items {first.item!r} and {verdict.item!r} were judged with {found.field} "
+            f"{found.one!r} and {found.other!r}; keep one journal a way to judge"
+        )
 
 
 def _check_same(known: Verdict | None, verdict: Verdict, journal: str) -> None:

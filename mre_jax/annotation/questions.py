@@ -97,9 +97,10 @@ def _about(
 def _encode(encoding: Encoding, files: Sequence[bytes], where: str) -> list[bytes]:
     sent = []
     for file, name in zip(files, ("original", "edited"), strict=True):
-        if encoding == Encoding():  # as they are: nobody is to be paid for half a picture
+        made = encoding.encode(file, f"{where}: {name} picture")
+        if made is file:  # as it is: nobody is to be paid for half a picture
             decode_image(file, f"{where}: {name} picture")
-        sent.append(encoding.encode(file, f"{where}: {name} picture"))
+        sent.append(made)
     return sent
 
 

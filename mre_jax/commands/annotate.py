@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `mre annotate`."""
     add_options(parser, AnnotateSpec)
     parser.add_argument(
-        "--dry-run", action="store_true", help="print requests, tokens, batches and price"
+        "--dry-run", action="store_true", help="print requests, tokens, bytes, batches and price"
     )
 
 

@@ -180,5 +180,5 @@ def _build(name: str, parser: argparse.ArgumentParser, options: list[str]) -> in
 
 def _add_dry_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--dry-run", action="store_true", help="print requests, tokens, batches and price"
+        "--dry-run", action="store_true", help="print requests, tokens, bytes, price"
     )

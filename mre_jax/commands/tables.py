@@ -32,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
         write_atomically(args.out, text)
     else:
         print(text, end="")
-    empty = [str(number) for number in LAYOUTS if number not in {t.layout.number for t in tables}]
+    shown = {table.layout.number for table in tables}
+    empty = [str(n) for n, plan in LAYOUTS.items() if plan.kind == "Table" and n not in shown]
     if not spec.tables and empty and args.format == "text":
         print(f"\nNo results for Tables {', '.join(empty)}.")
     return 0

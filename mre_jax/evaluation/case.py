@@ -25,6 +25,7 @@ class Case:
         masks: files that show what was to be edited; see `metrics.pixel.read_masks`.
         captions: what pictures show, by "original", "edited" and "edited_local".
         extra: what an exact judge needs; see `judges.question.Question`.
+        subsets: parts of the benchmark that have numbers of their own, as "en intersection".
     """
 
     id: str
@@ -36,6 +37,7 @@ class Case:
     masks: tuple[Path, ...] = ()
     captions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    subsets: tuple[str, ...] = ()
 
 
 def check_cases(cases: Sequence[Case], path: epath.PathLike) -> list[Case]:

@@ -87,6 +87,7 @@ class EditSet:
             item=case.id,
             group=case.group,
             kind=case.kind,
+            subsets=case.subsets,
             metric=metric,
             value=value,
             checkpoint=self.checkpoint,

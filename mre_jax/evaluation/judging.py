@@ -144,6 +144,8 @@ class JudgedSuite(Suite):
         """
         pack, pictures = self._prompts(), self._pictures()
         judge = self._judge(pack, offline=True)
+        journal = Path(self.out) / "judge.jsonl"
+        index = PictureIndex.read(journal)
         if (folder := self.system.folder(Path(self.out))) is not None:
             edited = self.found(folder)
         else:
@@ -159,9 +161,10 @@ class JudgedSuite(Suite):
                 edited[part],
                 pack,
                 pictures,
+                index,
             )
         )
-        return estimate(judge, questions, answered_keys(Path(self.out) / "judge.jsonl"))
+        return estimate(judge, questions, answered_keys(journal))
 
     def notes(self) -> list[str]:
         """See `Suite.notes`."""

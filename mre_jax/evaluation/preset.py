@@ -1,14 +1,15 @@
-"""What the paper says of an evaluation, and what its released code does.
+"""What the paper says of an evaluation, what its released code does, and what we would do.
 
-| | paper | released_code |
-| --- | --- | --- |
-| size | shorter side 512 | longer side about 512, InstructPix2Pix's rule |
-| pictures for the judge | as edited | `sent_pictures.AS_RELEASED`: height 512, JPEG 75 |
-| prompts | Fig. 16 | the script's own, of the user's copy; Fig. 16 without one |
-| request | JSON schema, temperature 0 | no schema, no temperature, 50 tokens |
+| | paper | released_code | ours |
+| --- | --- | --- | --- |
+| size | shorter side 512 | longer side about 512, InstructPix2Pix's rule | as paper |
+| pictures for the judge | as edited | `sent_pictures.AS_RELEASED` | as edited |
+| prompts | Fig. 16 | the script's own, of the user's copy; or Fig. 16 | `paired-quality-ours` |
+| request | JSON schema, temperature 0 | no schema, no temperature, `max_tokens` 50 | as paper |
 
-The script's prompts differ from Fig. 16 in headings, blanks and the example's score, and its judge
-was gpt-4o-2024-05-13.
+The paper calls quality relative to the input and shows the judge the edited picture alone; ours
+shows both. The script's prompts differ from Fig. 16 in headings, blanks and the example's score,
+and its judge was gpt-4o-2024-05-13.
 """
 
 import dataclasses
@@ -37,14 +38,20 @@ class Preset:
     note: str = ""
 
 
-PRESETS = {
+PRESETS: dict[str, Preset] = {
     "paper": Preset("paper", AS_EDITED, "paper-evaluation"),
     "released_code": Preset(
         "released_code",
         AS_RELEASED,
         "paper-evaluation",
-        {"form": "text", "temperature": None, "max_tokens": 50},
+        {
+            "form": "text",
+            "temperature": None,
+            "max_tokens": 50,
+            "max_tokens_field": "max_tokens",
+        },
         "released_code: the prompts are those of Fig. 16; for the script's own give --pack "
         "official:FOLDER, where FOLDER is gpt_eval of your copy of the released code",
     ),
+    "ours": Preset("paper", AS_EDITED, "paired-quality-ours"),
 }

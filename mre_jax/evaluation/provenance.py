@@ -9,26 +9,22 @@ rows of old files, which say nothing, agree with each other and with no others.
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mre_jax.errors import DataError
+from mre_jax.judges import settings
 from mre_jax.judges.openai.client import OPENAI
 from mre_jax.judges.packs.pack import packs_of
+from mre_jax.judges.settings import NOT_COMPARED, OF_ITEM, UNKNOWN, Difference
 
 if TYPE_CHECKING:
     from mre_jax.evaluation.results import Result
-
-UNKNOWN = "not recorded"
-"""What stands for a setting that a row does not have."""
 
 ORIGIN = ("best_of", "best_of_judge", "templates", "reply")
 """How a system's edits were picked of several, and what SmartEdit read and wrote to make them: what
 was measured, and not how it was."""
 
-_NOT_COMPARED = ("pack", "max_tokens_field", "human", "judged", "replay", *ORIGIN)
-"""Said and not compared: what a pack is called (its prompts' hashes are), a field that has one
-meaning under two names, hashes of files that may have grown (`measure` says whose scores), and
-whose edits people's scores are sought for."""
+_NOT_COMPARED = (*NOT_COMPARED, *ORIGIN)
 
 _USUAL = {"api": "chat", "system": "system", "base_url": OPENAI}
 """What goes without saying where settings stand in a line."""
@@ -36,17 +32,9 @@ _USUAL = {"api": "chat", "system": "system", "base_url": OPENAI}
 _PLURALS = {"measure": "judges or networks,", "prompt_hash": "prompts,"}
 
 
-class Difference(NamedTuple):
-    """A setting in which two rows differ, and what it is in each."""
-
-    field: str
-    one: Any
-    other: Any
-
-    @property
-    def shown(self) -> tuple[str, str]:
-        """Both values for a message; prompts with the packs that have them."""
-        return _shown(self.field, self.one), _shown(self.field, self.other)
+def shown(found: Difference) -> tuple[str, str]:
+    """Both values for a message; prompts with the packs that have them."""
+    return _shown(found.field, found.one), _shown(found.field, found.other)
 
 
 def _shown(field: str, value: Any) -> str:
@@ -60,12 +48,7 @@ def difference(one: "Result", other: "Result", but: Collection[str] = ()) -> Dif
     Args:
         but: settings that may differ.
     """
-    ours, theirs = _settings(one), _settings(other)
-    for field in dict.fromkeys([*ours, *theirs]):
-        values = ours.get(field, UNKNOWN), theirs.get(field, UNKNOWN)
-        if field not in but and values[0] != values[1]:
-            return Difference(field, *values)
-    return None
+    return settings.difference(_settings(one), _settings(other), but)
 
 
 def check_comparable(
@@ -89,9 +72,10 @@ def check_comparable(
             continue
         if found := difference(seen, row, but):
             what = _PLURALS.get(found.field, f"settings, {found.field}")
+            one, other = shown(found)
             raise DataError(
-                f"{row.metric}: measured by different {what} {found.shown[0]} (item {seen.item} of "
-                f"{seen.system}) and {found.shown[1]} (item {row.item} of {row.system}); keep them "
+                f"{row.metric}: measured by different {what} {one} (item {seen.item} of "
+                f"{seen.system}) and {other} (item {row.item} of {row.system}); keep them "
                 "apart, or show them under different names with --side-by-side"
             )
 
@@ -133,7 +117,7 @@ def describe(row: "Result") -> str:
     if row.people:  # whom no settings are sent to
         return measure
     first = ("pack", "pictures")
-    edits_own = ("templates", "reply")
+    edits_own = ("templates", "reply", *OF_ITEM)
     known = {name: row.provenance.get(name) for name in [*first, *row.provenance]}
     unsaid = {**_USUAL, "model": row.measure, "max_tokens_field": known.get("max_tokens_field")}
     parts = [

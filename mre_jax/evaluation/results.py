@@ -54,6 +54,7 @@ class Result:
         against: of a pair of edits, whose edit was shown second, as `side` has it; the value is 1
             if the first, this system's, was chosen, 0 if the second, 0.5 for neither. "" for a
             value of one edit.
+        subsets: parts of the suite that have numbers of their own; see `Case.subsets`.
     """
 
     system: str
@@ -76,6 +77,7 @@ class Result:
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
     people: bool = False
     against: str = ""
+    subsets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self)
@@ -96,9 +98,9 @@ class Result:
         return self.system, self.condition, self.suite, self.item, self.metric
 
     def to_json(self) -> dict[str, Any]:
-        """The row as a JSON object; `against` stands in rows of pairs alone."""
+        """The row as a JSON object; what most rows have none of stands where there is some."""
         row = dataclasses.asdict(self)
-        return row if self.against else {k: v for k, v in row.items() if k != "against"}
+        return {k: v for k, v in row.items() if v or k not in ("against", "subsets")}
 
     @classmethod
     def from_json(cls, row: Any) -> "Result":
@@ -121,11 +123,13 @@ class Result:
         value = row["value"]
         if isinstance(value, int) and not isinstance(value, bool):
             row = {**row, "value": float(value)}
+        if isinstance(row.get("subsets"), list):
+            row = {**row, "subsets": tuple(row["subsets"])}
         return cls(**row)
 
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Result)}
-_OTHERS = ("value", "passed", "provenance", "people")
+_OTHERS = ("value", "passed", "provenance", "people", "subsets")
 _TEXTS = tuple(name for name in _FIELDS if name not in _OTHERS)
 
 
@@ -141,6 +145,8 @@ def _check(row: Result) -> None:
         raise DataError(f"field 'passed': want true, false or null, got {row.passed!r}")
     if not isinstance(row.people, bool):
         raise DataError(f"field 'people': want true or false, got {row.people!r}")
+    if not isinstance(row.subsets, tuple) or not all(isinstance(s, str) for s in row.subsets):
+        raise DataError(f"field 'subsets': want a list of texts, got {row.subsets!r}")
     if row.status != "ok":
         if row.value is not None or row.passed is not None:
             raise DataError(f"an item of status {row.status!r} has a value; it must have none")

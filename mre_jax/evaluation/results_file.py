@@ -8,7 +8,7 @@ from typing import Self
 from etils import epath
 
 from mre_jax.errors import DataError
-from mre_jax.evaluation.provenance import ORIGIN, Difference, difference
+from mre_jax.evaluation.provenance import ORIGIN, difference, shown
 from mre_jax.evaluation.results import (
     FILE,
     WHOLE_SET,
@@ -19,6 +19,7 @@ from mre_jax.evaluation.results import (
 )
 from mre_jax.io.files import locked, write_atomically
 from mre_jax.io.json_file import to_line
+from mre_jax.judges.settings import Difference
 
 
 class ResultsFile:
@@ -97,9 +98,10 @@ class ResultsFile:
 
     def _refuse(self, old: Result, new: Result, found: Difference | None) -> None:
         if found:
+            there, here = shown(found)
             raise DataError(
                 f"{self.path}: item {old.item}, {new.metric} of {new.system} is there with "
-                f"{found.field} {found.shown[0]}, not {found.shown[1]}; measure it with the same, "
+                f"{found.field} {there}, not {here}; measure it with the same, "
                 "or take another --out, or another --system name"
             )
 

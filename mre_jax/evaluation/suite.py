@@ -41,7 +41,8 @@ class Suite(abc.ABC):
     Attributes:
         data: benchmark.
         out: folder of results.jsonl and of the edits.
-        preset: sizes, pictures and prompts as the paper says or the released code does.
+        preset: sizes, pictures and prompts as the paper says, as the released code does, or ours,
+            which asks of quality with both pictures.
         system: whose edits are evaluated.
 
     Raises:
@@ -50,7 +51,7 @@ class Suite(abc.ABC):
 
     data: epath.PathLike = dataclasses.field(metadata={"positional": True})
     out: epath.PathLike
-    preset: Literal["paper", "released_code"] = "paper"
+    preset: Literal["paper", "released_code", "ours"] = "paper"
     system: SystemSpec
 
     def __post_init__(self) -> None:

@@ -30,8 +30,9 @@ class Estimate:
         model: name of the model at the server.
         answered: questions that the journal answers.
         requests: one a question that it does not.
-        prompt_tokens: input tokens of the requests, about.
+        prompt_tokens: input tokens of the requests, about, pictures at the detail asked for.
         completion_tokens, most_completion_tokens: output tokens, about and at most.
+        bytes: length of the requests, about; a picture in one is a third longer than its file.
         batches: files that the Batch API would take them in.
         usd, batch_usd: about, each request by itself and in batches; None without a price.
         most_usd: the most, as it is reserved, in the way the judge asks; None without a price.
@@ -46,6 +47,7 @@ class Estimate:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     most_completion_tokens: int = 0
+    bytes: int = 0
     batches: int = 0
     usd: float | None = None
     batch_usd: float | None = None
@@ -62,6 +64,8 @@ class Estimate:
             f"input about {self.prompt_tokens / 1e6:.3f} million tokens, output about "
             f"{self.completion_tokens / 1e6:.3f}, at most {self.most_completion_tokens / 1e6:.3f}"
         )
+        each = self.bytes / max(self.requests, 1)
+        yield f"to send about {self.bytes / 1e6:.1f} MB, {each / 1e3:.0f} kB a request"
         yield (
             f"in batches: {self.batches}, of at most {MAX_LINES} requests and "
             f"{MAX_BYTES // 10**6} MB"
@@ -106,6 +110,7 @@ def estimate(
         found.prompt_tokens += model.tokens(Message.of(question))
         most += judge.worst_usd(question)
         length = _line_bytes(question)
+        found.bytes += length
         lines, size = lines + 1, size + length
         if lines > MAX_LINES or size > MAX_BYTES or found.batches == 0:
             lines, size = 1, length
@@ -126,7 +131,8 @@ def estimate(
 def _notes(model: Model, each: int) -> Iterator[str]:
     facts, detail = model.facts, model.request.detail
     thinking = ", thinking included" if facts.thinks else ""
-    yield f"assumed: {each} tokens an answer{thinking}"
+    shown = f", pictures at detail {detail}" if detail else ""
+    yield f"assumed: {each} tokens an answer{thinking}{shown}"
     if detail == "low" and facts.tiles is None:
         yield "assumed: a picture of low detail counts as one of full detail"
     if warning := facts.warning(datetime.datetime.now(datetime.UTC).date()):

@@ -1,6 +1,7 @@
 """Making pictures ready to be sent to a judge, in a way that can be written down.
 
 as-is               the file itself; converted to PNG if no judge would read it
+to-jpeg:95          the file itself if it is an upright JPEG; all else as a JPEG of this quality
 jpeg:95             JPEG of this quality
 jpeg:75:512         the same, resized to this height, as the released evaluation does
 
@@ -25,11 +26,12 @@ from typing import Self
 from PIL import Image
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.io.growing_file import GrowingFile, Line
+from mre_jax.io.growing_file import GrowingFile, Line, read_growing
 from mre_jax.io.image import decode_image
 
 AS_IS = "as-is"
 _ENDING = ".pictures.jsonl"
+_ORIENTATION = 0x0112  # of EXIF
 _MIME = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 
 
@@ -40,15 +42,18 @@ class Encoding:
     Attributes:
         quality: quality of the JPEG, from 1 to 100; None sends the files as they are.
         height: pixels to resize to, keeping the shape; None keeps the size.
+        keep: send a JPEG that stands upright as it is.
     """
 
     quality: int | None = None
     height: int | None = None
+    keep: bool = False
 
     def __str__(self) -> str:
         if self.quality is None:
             return AS_IS
-        return f"jpeg:{self.quality}" + (f":{self.height}" if self.height else "")
+        height = f":{self.height}" if self.height else ""
+        return f"{'to-' * self.keep}jpeg:{self.quality}{height}"
 
     def encode(self, data: bytes, name: str) -> bytes:
         """The file to send; `name` is what errors call it.
@@ -60,6 +65,8 @@ class Encoding:
             if picture_format(data, name) in _MIME:
                 return data
             return _save(decode_image(data, name), "PNG")
+        if self.keep and _upright_jpeg(data, name):
+            return data
         image = decode_image(data, name)
         if self.height is not None:
             width = max(1, round(image.width * self.height / image.height))
@@ -75,8 +82,7 @@ def at_height(path: Path, height: int) -> bytes:
     Raises:
         DataError: if it is no picture.
     """
-    stat = path.stat()
-    return _at_height(path, height, stat.st_mtime_ns, stat.st_size)
+    return _at_height(path, height, *state_of(path))
 
 
 @functools.lru_cache(maxsize=8)
@@ -89,18 +95,26 @@ def _at_height(path: Path, height: int, modified: int, size: int) -> bytes:
     return _save(image.resize((width, height), Image.Resampling.LANCZOS), "PNG")
 
 
+def state_of(path: Path) -> tuple[int, int]:
+    """When a file was written and how long it is: another picture under its name has another."""
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
 def parse_encoding(text: str) -> Encoding:
-    """Reads "as-is", "jpeg:75" or "jpeg:75:512".
+    """Reads "as-is", "to-jpeg:95", "jpeg:75" or "jpeg:75:512".
 
     Raises:
         ConfigError: if it is something else.
     """
     if text == AS_IS:
         return Encoding()
-    match = re.fullmatch(r"jpeg:(\d{1,3})(?::(\d{1,4}))?", text)
-    if not match or not 1 <= int(match[1]) <= 100 or (match[2] and int(match[2]) < 16):
-        raise ConfigError(f"picture {text!r}: want as-is, jpeg:QUALITY or jpeg:QUALITY:HEIGHT")
-    return Encoding(int(match[1]), int(match[2]) if match[2] else None)
+    match = re.fullmatch(r"(?:(to-)jpeg:(\d{1,3})|jpeg:(\d{1,3})(?::(\d{1,4}))?)", text)
+    keep, quality, height = (match[1], match[2] or match[3], match[4]) if match else ("", "0", "")
+    if not 1 <= int(quality) <= 100 or (height and int(height) < 16):
+        want = "as-is, to-jpeg:QUALITY, jpeg:QUALITY or jpeg:QUALITY:HEIGHT"
+        raise ConfigError(f"picture {text!r}: want {want}")
+    return Encoding(int(quality), int(height) if height else None, bool(keep))
 
 
 def picture_format(data: bytes, name: str) -> str:
@@ -163,6 +177,19 @@ class PictureIndex:
         self._log = None if journal is None else GrowingFile(f"{journal}{_ENDING}", self._read)
         self._known: dict[bytes, list[str]] = {}
 
+    @classmethod
+    def read(cls, journal: str | os.PathLike[str]) -> Self:
+        """What is known beside a journal, for a reader of it; nothing is written.
+
+        Raises:
+            DataError: if the file is damaged.
+        """
+        index, path = cls(), Path(f"{journal}{_ENDING}")
+        if path.exists():
+            for line in read_growing(path):
+                index._read(line)
+        return index
+
     def __enter__(self) -> Self:
         if self._log is not None:
             self._log.__enter__()
@@ -217,6 +244,14 @@ def _header(data: bytes, name: str) -> tuple[str, tuple[int, int]]:
             return str(image.format), image.size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         raise DataError(f"{name}: not a picture") from None
+
+
+def _upright_jpeg(data: bytes, name: str) -> bool:
+    """Whether a file is a JPEG in grey or RGB that shows the same with and without its EXIF."""
+    if picture_format(data, name) != "JPEG":
+        return False
+    with Image.open(io.BytesIO(data)) as image:
+        return image.mode in ("L", "RGB") and image.getexif().get(_ORIENTATION, 1) == 1
 
 
 def _save(image: Image.Image, kind: str, **options: int) -> bytes:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from mre_jax.evaluation.results import Result
+from mre_jax.evaluation.statistics.ranking import lower_is_better
 from mre_jax.report.html import Markup
-from mre_jax.report.scores import Scores, Variant, is_one_edit, lower_is_better
+from mre_jax.report.scores import Scores, Variant, is_one_edit
 
 NO_PICTURE = -1
 

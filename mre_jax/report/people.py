@@ -6,13 +6,20 @@ from typing import Any
 
 from mre_jax.evaluation.provenance import comparable
 from mre_jax.evaluation.results import Result
-from mre_jax.evaluation.statistics.agreement import correlate, correlate_systems, pair_edits
+from mre_jax.evaluation.statistics.agreement import (
+    correlate,
+    correlate_systems,
+    largest_differences,
+    pair_edits,
+    reliability_in,
+)
 from mre_jax.evaluation.statistics.intervals import Bootstrap
 from mre_jax.report.charts import scatter_chart
 from mre_jax.report.html import Markup, render
 from mre_jax.report.scores import Scores, Variant
 
 _STEP = 4  # discs of the scatter stand at quarters of a score
+_LISTED = 5  # edits that both see most differently
 
 
 def people_against_judge(
@@ -24,7 +31,8 @@ def people_against_judge(
         for metric in people.perspectives
         if (one := _perspective(metric, _rows(people, metric), _rows(judge, metric), bootstrap))
     ]
-    return [render("people.html", perspectives=found)] if found else []
+    among = reliability_in(people.rows, bootstrap)
+    return [render("people.html", perspectives=found, among=among)] if found else []
 
 
 def _perspective(
@@ -51,7 +59,11 @@ def _perspective(
         y_label="judge",
     )
     whole = correlate(people, judge, bootstrap)
-    return {"metric": metric, "all": whole, "systems": systems, "chart": chart}
+    apart = [
+        (Variant(a.system, a.condition), a, b)
+        for a, b in largest_differences(people, judge, _LISTED)
+    ]
+    return {"metric": metric, "all": whole, "systems": systems, "chart": chart, "apart": apart}
 
 
 def _rows(scores: Scores, metric: str) -> list[Result]:

@@ -22,9 +22,6 @@ from mre_jax.evaluation.statistics.summary import rank
 from mre_jax.evaluation.tables.fill import WHOLE_SET
 from mre_jax.reward.scores import PERSPECTIVES
 
-LOWER_IS_BETTER = ("l1", "l2", "mse", "lpips", "fid", "kid", "error")
-"""How the names of metrics begin of which less is better."""
-
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Variant:
@@ -195,11 +192,6 @@ def find_variant(variants: Sequence[Variant], name: str) -> Variant:
 def is_one_edit(row: Result) -> bool:
     """Whether a row is of one edit, and not of a whole set as an FID is."""
     return row.item != WHOLE_SET
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether less is better, by the metric's name."""
-    return metric.lower().startswith(LOWER_IS_BETTER)
 
 
 def _variants(rows: Sequence[Result]) -> list[Variant]:

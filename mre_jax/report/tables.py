@@ -5,9 +5,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from mre_jax.evaluation.statistics.compare import Difference, Summary, summarize
 from mre_jax.evaluation.statistics.intervals import Interval, holm
+from mre_jax.evaluation.statistics.ranking import lower_is_better
 from mre_jax.report.charts import heat_class
 from mre_jax.report.html import Markup, render
-from mre_jax.report.scores import Scores, Variant, lower_is_better
+from mre_jax.report.scores import Scores, Variant
 
 TOP = 5.0
 _ANSWER, _SCORE = "Yes", "Score"

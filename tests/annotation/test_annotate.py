@@ -159,10 +159,48 @@ def test_a_set_without_folders_finds_its_rewards_again(annotate, server, tmp_pat
 def test_the_pictures_are_sent_as_asked_for(toy, annotate, server, tmp_path):
     words = [toy, "--judge", JUDGE, "--base-url", server.url, "--max-examples", 1]
     annotate(*words, "--out", tmp_path / "j")
-    annotate(*words, "--out", tmp_path / "j", "--picture", "jpeg:75:64")
+    annotate(*words, "--out", tmp_path / "small", "--picture", "jpeg:75:64")
     assert server.requests.total() == 6  # other bytes are another question
-    with pytest.raises(DataError, match="asked about with two instructions or pictures"):
-        compact(tmp_path / "j")
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (("--picture", "jpeg:75:64"), "pictures 'to-jpeg:95', not 'jpeg:75:64'"),
+        (("--judge-option", "temperature=1.7"), "temperature 0.0, not 1.7"),
+        (("--judge-option", "detail=low"), "detail None, not 'low'"),
+    ],
+)
+def test_a_journal_goes_on_as_it_began(toy, annotate, server, tmp_path, other, message):
+    """Half a set in one way and half in another made one set of rewards, without a word."""
+    words = [toy, "--judge", JUDGE, "--base-url", server.url]
+    annotate(*words, "--out", tmp_path / "j", "--max-examples", 1)
+    with pytest.raises(DataError, match=f"it began with {message}; go on with the same"):
+        annotate(*words, "--out", tmp_path / "j", "--max-examples", 2, *other)
+    assert server.requests.total() == 3  # nothing was paid for it
+    annotate(*words, "--out", tmp_path / "rest", "--max-examples", 2, *other)
+    both = [(tmp_path / name).read_text() for name in ("j", "rest")]
+    (tmp_path / "both").write_text("".join(both))
+    with pytest.raises(DataError, match=r"were judged with .*; keep one journal a way to judge"):
+        compact(tmp_path / "both")
+
+
+def test_a_model_is_sent_jpegs_unless_a_journal_has_begun_otherwise(
+    toy, annotate, server, tmp_path, capsys
+):
+    """PNG files of 20,000 triplets are 15 GB; those that were paid for are not asked for again."""
+    words = [toy, "--judge", JUDGE, "--base-url", server.url, "--max-examples", 1]
+    annotate(*words, "--out", tmp_path / "new")
+    assert "pictures are sent as to-jpeg:95" in capsys.readouterr().out
+    assert {verdict.settings["pictures"] for verdict in read_verdicts(tmp_path / "new")} == {
+        "to-jpeg:95"
+    }
+    assert all("data:image/jpeg;base64" in json.dumps(body) for body in server.bodies)
+    annotate(*words, "--out", tmp_path / "old", "--picture", "as-is")
+    annotate(*words, "--out", tmp_path / "old", "--dry-run")
+    assert "0 requests, 3 answered before" in capsys.readouterr().out
+    annotate(*words, "--out", tmp_path / "old")
+    assert server.requests.total() == 6
 
 
 def test_a_finished_journal_is_summed_up_without_decoding_a_picture(
@@ -178,6 +216,7 @@ def test_a_finished_journal_is_summed_up_without_decoding_a_picture(
 
     monkeypatch.setattr(Encoding, "encode", encode)
     annotate(*words, "--max-examples", 2)
+    annotate(*words, "--max-examples", 2, "--dry-run")
     assert server.requests.total() == 6
 
 
@@ -263,8 +302,14 @@ def test_a_perspective_without_any_score_is_no_success(toy, annotate, server, tm
 def test_answers_of_two_models_make_no_rewards(toy, annotate, server, tmp_path):
     words = ["--base-url", server.url, "--out", tmp_path / "j", "--max-examples", 2]
     annotate(toy, "--judge", JUDGE, *words)
-    annotate(toy, "--judge", "toy", "--out", tmp_path / "j", "--max-examples", 3)
-    with pytest.raises(DataError, match=rf"several models \({MODEL}, toy-1\)"):
+    with pytest.raises(DataError, match=f"it began with model '{MODEL}', not 'toy-1'"):
+        annotate(toy, "--judge", "toy", "--out", tmp_path / "j", "--max-examples", 3)
+    # Models of one name at the server, of two snapshots.
+    text = (tmp_path / "j").read_text()
+    other = text.replace(f'"model": "{MODEL}", "prompt', '"model": "other", "prompt', 1)
+    assert other != text
+    (tmp_path / "j").write_text(other)
+    with pytest.raises(DataError, match=rf"several models \({MODEL}, other\)"):
         compact(tmp_path / "j")
 
 

@@ -201,6 +201,7 @@ def test_each_system_has_the_mean_of_its_own_annotators(tmp_path):
     two = ask(judge, asked)
     assert (one.score, one.passed, one.text) == (pytest.approx(8 / 3), True, "ann: nice; cyd: meh")
     assert (two.score, two.people, one.people) == (5, True, True)
+    assert one.settings["annotators"] == {"ann": 4, "bob": 1, "cyd": 3}
     assert one.key != two.key  # or a journal would give one system the other's score
     with pytest.raises(DataError, match="no scores of 'Reward'; it has SmartEdit, Reward@5"):
         judge.judging("Reward", "")

@@ -73,6 +73,29 @@ def test_an_original_is_decoded_once_for_all_its_edits(tmp_path, monkeypatch):
     assert decode_image(at_height(path, 10), "second").size == (20, 10)
 
 
+def test_a_jpeg_is_sent_as_it_is_unless_it_lies_on_its_side():
+    to_jpeg = parse_encoding("to-jpeg:95")
+    assert str(to_jpeg) == "to-jpeg:95"
+    photo = to_jpeg.encode(picture(size=(40, 20)), "photo")
+    assert mime_type(photo) == "image/jpeg" and to_jpeg.encode(photo, "photo") is photo
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    turned, printed = io.BytesIO(), io.BytesIO()
+    Image.open(io.BytesIO(photo)).save(turned, "JPEG", exif=exif)
+    Image.new("CMYK", (4, 4)).save(printed, "JPEG")
+    assert picture_size(to_jpeg.encode(turned.getvalue(), "turned"), "sent") == (20, 40)
+    assert Image.open(io.BytesIO(to_jpeg.encode(printed.getvalue(), "printed"))).mode == "RGB"
+
+
+def test_what_an_index_knows_is_read_without_a_lock(tmp_path):
+    with PictureIndex(tmp_path / "j") as index:
+        made = [p.sha256 for p in index.pictures([b"1"], "jpeg:75", lambda: [b"a"])]
+        known = PictureIndex.read(tmp_path / "j")  # while a run is under way
+    assert [p.sha256 for p in known.pictures([b"1"], "jpeg:75", never)] == made
+    PictureIndex.read(tmp_path / "none")
+    assert not (tmp_path / "none.pictures.jsonl").exists()
+
+
 def never():
     raise AssertionError("a picture was decoded")
 

@@ -47,6 +47,22 @@ def test_a_page_has_both_and_mixes_nothing(rows, tmp_path):
     assert '{"name":"following (people)","lower":false,"people":true}' in page
 
 
+def test_annotators_and_the_edits_that_are_seen_most_differently_are_listed(rows, tmp_path):
+    several = [
+        dataclasses.replace(row, provenance={"annotators": {"a": row.value, "b": row.value - 0.5}})
+        if row.people
+        else row
+        for row in rows
+    ]
+    write_report(tmp_path / "r.html", several, root=tmp_path, title="T")
+    page = (tmp_path / "r.html").read_text()
+    assert "Krippendorff&#39;s alpha, ordinal" in page or "Krippendorff's alpha, ordinal" in page
+    assert "Furthest apart: following" in page
+    assert page.count("people : judge") == 3 * 5
+    write_report(tmp_path / "one.html", rows, root=tmp_path, title="T")
+    assert "Krippendorff" not in (tmp_path / "one.html").read_text()
+
+
 def test_people_alone_need_no_mark(rows, tmp_path):
     people = [row for row in rows if row.people]
     write_report(tmp_path / "r.html", people, root=tmp_path, title="T")

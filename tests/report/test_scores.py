@@ -1,7 +1,8 @@
 import pytest
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.report.scores import Scores, Variant, by_suite, find_variant, lower_is_better
+from mre_jax.evaluation.statistics.ranking import lower_is_better
+from mre_jax.report.scores import Scores, Variant, by_suite, find_variant
 from tests.report.rows import make_row, make_world
 
 

@@ -8,18 +8,20 @@ as-original      as GEdit-Bench's script: the edit at the original's size, bicub
 as-is, jpeg:...  each by itself; see `judges.picture`
 """
 
+import functools
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
 from mre_jax.editing.size import fit, target_size
 from mre_jax.errors import ConfigError
 from mre_jax.io.image import read_image
-from mre_jax.judges.picture import Encoding, at_height, parse_encoding
+from mre_jax.judges.picture import Encoding, at_height, parse_encoding, state_of
 
-AS_EDITED, AS_RELEASED, AS_ORIGINAL = "as-edited", "as-released", "as-original"
+AS_EDITED, AS_RELEASED, AS_ORIGINAL = _WAYS = "as-edited", "as-released", "as-original"
 
 _HEIGHT = 512
 _QUALITY = 75  # what Pillow takes where a script names none
@@ -33,16 +35,18 @@ def check_pictures(pictures: str) -> str:
     Raises:
         ConfigError: if it is not.
     """
-    if pictures in _PAIRS:
+    if pictures in _WAYS:
         return pictures
     try:
         return str(parse_encoding(pictures))
     except ConfigError as error:
-        raise ConfigError(f"{error}, or {', '.join(_PAIRS)}") from None
+        raise ConfigError(f"{error}, or {', '.join(_WAYS)}") from None
 
 
 def encode_pair(original: Path, edited: Path, pictures: str) -> Pair:
     """The files of original and edited picture as they are sent.
+
+    Many instructions share an original: the last few are not decoded and encoded again.
 
     Args:
         pictures: one of the ways above.
@@ -50,10 +54,12 @@ def encode_pair(original: Path, edited: Path, pictures: str) -> Pair:
     Raises:
         DataError: if one is no picture.
     """
-    if pictures in _PAIRS:
-        return _PAIRS[pictures](original, edited)
-    encoding = parse_encoding(pictures)
-    return _as_is(original, encoding), _as_is(edited, encoding)
+    if pictures == AS_EDITED:
+        return at_height(original, read_image(edited).height), _as_is(edited)
+    before = _original(original, pictures, *state_of(original))
+    if before.size is None:
+        return before.data, _as_is(edited, parse_encoding(pictures))
+    return before.data, _jpeg(read_image(edited), before.size)
 
 
 def encode_edits(original: Path, edited: Sequence[Path], pictures: str) -> tuple[bytes, ...]:
@@ -66,20 +72,23 @@ def encode_edits(original: Path, edited: Sequence[Path], pictures: str) -> tuple
     return pairs[0][0], *(each for _, each in pairs)
 
 
-def _as_edited(original: Path, edited: Path) -> Pair:
-    return at_height(original, read_image(edited).height), _as_is(edited)
+class _Original(NamedTuple):
+    """An original as it is sent, and the size that its edits are brought to, if to one."""
+
+    data: bytes
+    size: tuple[int, int] | None
 
 
-def _as_released(original: Path, edited: Path) -> Pair:
-    before = read_image(original)
-    size = max(1, int(_HEIGHT * before.width / before.height)), _HEIGHT
-    fitted = fit(before, target_size(before.size, "released_code", _HEIGHT))
-    return _jpeg(fitted, size), _jpeg(read_image(edited), size)
-
-
-def _as_original(original: Path, edited: Path) -> Pair:
-    before = read_image(original)
-    return _jpeg(before, before.size), _jpeg(read_image(edited), before.size)
+@functools.lru_cache(maxsize=8)
+def _original(path: Path, pictures: str, modified: int, length: int) -> _Original:
+    if pictures not in (AS_RELEASED, AS_ORIGINAL):
+        return _Original(_as_is(path, parse_encoding(pictures)), None)
+    image = read_image(path)
+    size = image.size
+    if pictures == AS_RELEASED:
+        size = max(1, int(_HEIGHT * image.width / image.height)), _HEIGHT
+        image = fit(image, target_size(image.size, "released_code", _HEIGHT))
+    return _Original(_jpeg(image, size), size)
 
 
 def _as_is(path: Path, encoding: Encoding | None = None) -> bytes:
@@ -87,17 +96,6 @@ def _as_is(path: Path, encoding: Encoding | None = None) -> bytes:
 
 
 def _jpeg(image: Image.Image, size: tuple[int, int]) -> bytes:
-    return _saved(image.resize(size, Image.Resampling.BICUBIC), "JPEG", quality=_QUALITY)
-
-
-def _saved(image: Image.Image, kind: str, **options: int) -> bytes:
     file = io.BytesIO()
-    image.save(file, kind, **options)
+    image.resize(size, Image.Resampling.BICUBIC).save(file, "JPEG", quality=_QUALITY)
     return file.getvalue()
-
-
-_PAIRS: dict[str, Callable[[Path, Path], Pair]] = {
-    AS_EDITED: _as_edited,
-    AS_RELEASED: _as_released,
-    AS_ORIGINAL: _as_original,
-}

@@ -227,6 +227,57 @@ def reliability(
     )
 
 
+def ratings_in(rows: Sequence[Result]) -> list[Rating]:
+    """What each annotator said, as far as rows of people's scores record it."""
+    return [
+        Rating(
+            row.item,
+            row.metric,
+            score,
+            system=f"{row.system}@{row.condition}" if row.condition else row.system,
+            annotator=name,
+        )
+        for row in rows
+        if row.people and row.status == "ok"
+        for name, score in row.provenance.get("annotators", {}).items()
+    ]
+
+
+def reliability_in(
+    rows: Sequence[Result], bootstrap: Bootstrap | None = None
+) -> dict[str, Reliability]:
+    """`reliability` by metric, of those in which rows of people have several annotators.
+
+    Args:
+        rows: of one suite; a judge's are passed over.
+    """
+    groups = {row.item: row.group for row in rows}
+    by_metric: dict[str, list[Rating]] = collections.defaultdict(list)
+    for one in ratings_in(rows):
+        by_metric[one.perspective].append(one)
+    return {
+        metric: reliability(ratings, groups, bootstrap)
+        for metric, ratings in by_metric.items()
+        if max(collections.Counter(one.edit for one in ratings).values()) > 1
+    }
+
+
+def largest_differences(
+    first: Sequence[Result], second: Sequence[Result], count: int
+) -> list[tuple[Result, Result]]:
+    """The rows of two judges about the edits of which they differ most, of one metric.
+
+    Raises:
+        DataError: as `pair_edits`.
+    """
+    pairs = [pair for pair in pair_edits(first, second) if pair[0].value != pair[1].value]
+    return sorted(pairs, key=lambda pair: -abs(_difference(*pair)))[:count]
+
+
+def _difference(one: Result, other: Result) -> float:
+    return (one.value or 0.0) - (other.value or 0.0)
+
+
 def self_consistency(runs: Sequence[Sequence[Result]]) -> Consistency:
     """How much one judge's scores of the same edits vary from run to run.
 

@@ -19,6 +19,7 @@ from mre_jax.evaluation.statistics.intervals import (
     Bootstrap,
     Grouped,
     Interval,
+    bounded_interval,
     mean_interval,
     p_value,
     share_interval,
@@ -76,11 +77,16 @@ class MacroMean:
         mean: over the types; None if there is no value.
         kinds: types that have a value.
         coverage: what the means are taken over.
+        interval: confidence interval of `mean`; None with fewer than two groups, or if none was
+            asked for.
+        groups: number of groups that the items are of.
     """
 
     mean: float | None
     kinds: int
     coverage: Coverage
+    interval: Interval | None = None
+    groups: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +155,7 @@ def summarize(rows: Sequence[Result], bootstrap: Bootstrap | None = None) -> Sum
     if not found:
         return Summary(None, None, None, None, cover)
     values = _grouped(_values(found), found)
-    interval = None if bootstrap is None else mean_interval(values, bootstrap, _bounds(rows))
+    interval = None if bootstrap is None else bounded_interval(values, bootstrap, _bounds(rows))
     summary = Summary(float(values.values.mean()), interval, None, None, cover, values.count)
     if any(row.passed is None for row in found):
         return summary
@@ -161,19 +167,30 @@ def summarize(rows: Sequence[Result], bootstrap: Bootstrap | None = None) -> Sum
     )
 
 
-def macro_mean(rows: Sequence[Result]) -> MacroMean:
+def macro_mean(rows: Sequence[Result], bootstrap: Bootstrap | None = None) -> MacroMean:
     """The mean over the types of instruction of their means; a type counts as much as another.
+
+    Args:
+        bootstrap: settings of the interval; None leaves it out.
 
     Raises:
         DataError: as `summarize`.
     """
     check_one_series(rows)
-    kinds: dict[str, list[float]] = {}
-    for row in rows:
-        if row.value is not None:
-            kinds.setdefault(row.kind, []).append(row.value)
-    means = [float(np.mean(values)) for values in kinds.values()]
-    return MacroMean(float(np.mean(means)) if means else None, len(kinds), coverage(rows))
+    found = [row for row in rows if row.value is not None]
+    if not found:
+        return MacroMean(None, 0, coverage(rows))
+    names, index, counts = np.unique(
+        [row.kind for row in found], return_inverse=True, return_counts=True
+    )
+    values = _values(found)
+    means = np.bincount(index, values) / counts
+    mean = float(means.mean())
+    # What an item moves the mean by, on the scale of a plain mean of all.
+    share = len(found) / (len(names) * counts[index])
+    moved = _grouped(mean + share * (values - means[index]), found)
+    interval = None if bootstrap is None else mean_interval(moved, bootstrap, _bounds(rows))
+    return MacroMean(mean, len(names), coverage(rows), interval, moved.count)
 
 
 def compare(
@@ -245,7 +262,7 @@ def win_rate(
     wins, losses = difference > margin, difference < -margin
     points = (1.0 + wins - losses) / 2
     rates = _grouped(points, [a for a, _ in pairs])
-    interval = mean_interval(rates, bootstrap or Bootstrap(), (0.0, 1.0))
+    interval = bounded_interval(rates, bootstrap or Bootstrap(), (0.0, 1.0))
     ties = len(pairs) - int(wins.sum()) - int(losses.sum())
     return WinRate(int(wins.sum()), ties, int(losses.sum()), float(points.mean()), interval)
 

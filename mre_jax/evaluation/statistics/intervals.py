@@ -4,7 +4,8 @@ Groups, not values, are taken to be drawn independently. Twenty groups or more a
 replacement (a bootstrap, its percentiles expanded); of fewer, whose bootstrap is too narrow, the
 interval is Student's t over the groups. Shares have the exact interval of Clopper and Pearson for
 the number of independent answers that their groups are worth (Korn and Graubard, 1998), so that a
-share of all is never certain.
+share of all is never certain. So have means of few groups between known bounds, as the share that
+they are of the way from one to the other: near a bound Student's t is too short on the far side.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from scipy import special
 from mre_jax.errors import ConfigError
 
 FEW = 20
-"""Fewer groups than this have intervals of Student's t."""
+"""Fewer groups than this have intervals of Student's t, or between bounds that of a share."""
 
 _CHUNK = 1 << 22  # numbers of one block of draws: 32 MB
 _EQUAL = 1e-9  # what sums of equal scores may differ by
@@ -119,17 +120,34 @@ def mean_interval(
     return Interval(float(low), float(high))
 
 
+def bounded_interval(
+    data: Grouped, bootstrap: Bootstrap, bounds: tuple[float, float]
+) -> Interval | None:
+    """The interval of the mean of values that are within bounds, which few groups may be close to.
+
+    Returns:
+        None with fewer than two groups.
+    """
+    differ = data.count > 1 and np.ptp(data.values) >= _EQUAL
+    if data.count >= FEW or not differ or not np.all(np.isfinite(bounds)):
+        return mean_interval(data, bootstrap, bounds)
+    low, width = bounds[0], bounds[1] - bounds[0]
+    inside = dataclasses.replace(data, values=(data.values - low) / width)
+    normal = float(special.ndtri(1 - bootstrap.outside))
+    found = _as_share(inside, bootstrap, normal / _student(data.count, bootstrap))
+    return Interval(low + width * found.low, low + width * found.high)
+
+
 def share_interval(data: Grouped, bootstrap: Bootstrap) -> Interval | None:
     """The interval of the share of ones among zeros and ones; None with fewer than two groups."""
     if data.count < 2:
         return None
-    share, items = float(data.values.mean()), len(data.values)
+    share = float(data.values.mean())
     if not 0 < share < 1:
         return _clopper_pearson(share * data.count, data.count, bootstrap)
-    worth = float(items) if data.error == 0 else share * (1 - share) / data.error**2
+    items = len(data.values)
     few = _student(items, bootstrap) / _student(data.count, bootstrap)
-    worth = min(items, worth * few**2)
-    return _clopper_pearson(share * worth, worth, bootstrap)
+    return _as_share(data, bootstrap, few, most=items)
 
 
 def p_value(data: Grouped, bootstrap: Bootstrap) -> float:
@@ -200,8 +218,8 @@ def few_groups_note(counts: Iterable[int]) -> str | None:
         return "Only one group: nothing is known of how another would differ."
     said = f"{few[0]}" if len(few) == 1 else f"{few[0]} to {few[-1]}"
     return (
-        f"Only {said} groups: intervals of fewer than {FEW} are Student's t over the groups, and "
-        "say little."
+        f"Only {said} groups: intervals of fewer than {FEW} are Student's t over the groups, or "
+        "that of a share, and say little."
     )
 
 
@@ -254,6 +272,20 @@ def _draw(rng: np.random.Generator, count: int, draws: int) -> Float[np.ndarray,
 def _student(count: int, bootstrap: Bootstrap) -> float:
     """The quantile of Student's t of so many groups."""
     return float(special.stdtrit(count - 1, 1 - bootstrap.outside))
+
+
+def _as_share(data: Grouped, bootstrap: Bootstrap, few: float, most: float = np.inf) -> Interval:
+    """The interval of a mean from 0 to 1, as if it were a share of independent answers.
+
+    Args:
+        few: what makes the interval wider where the groups' scatter is known of few; below 1.
+        most: as many answers as all values can be worth.
+    """
+    share = float(data.values.mean())
+    alike = data.error < _EQUAL  # the groups' means, by chance
+    worth = float(len(data.values)) if alike else share * (1 - share) / data.error**2
+    worth = min(most, worth * few**2)
+    return _clopper_pearson(share * worth, worth, bootstrap)
 
 
 def _clopper_pearson(hits: float, trials: float, bootstrap: Bootstrap) -> Interval:

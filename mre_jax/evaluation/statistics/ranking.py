@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mre_jax.evaluation.provenance import check_comparable
 from mre_jax.evaluation.results import Result
 from mre_jax.evaluation.statistics.compare import Summary, summarize
 from mre_jax.evaluation.statistics.intervals import Bootstrap, draw_groups
@@ -15,6 +16,10 @@ OVERALL = "overall"
 """The metric of `overall`: the mean of the perspectives of an edit."""
 
 
+_LOWER_IS_BETTER = ("l1", "l2", "mse", "lpips", "fid", "kid", "error")
+"""How the names of metrics begin of which less is better."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Ranked:
     """A system's place among others.
@@ -22,7 +27,7 @@ class Ranked:
     Attributes:
         system, condition: editor and its reward, as in the results.
         summary: its mean, with interval and coverage.
-        rank: 1 for the highest mean; equal means share the better rank.
+        rank: 1 for the best mean; equal means share the better rank.
         ranks: the lowest and the highest rank that it has in most draws of the groups.
     """
 
@@ -40,24 +45,34 @@ def rank_systems(rows: Sequence[Result], bootstrap: Bootstrap | None = None) -> 
     systems.
 
     Args:
-        rows: results of one suite and judge, in one metric of which more is better.
+        rows: results of one suite and judge, in one metric.
+
+    Raises:
+        DataError: if they are of different judges, prompts or settings.
     """
+    check_comparable(rows)
     bootstrap = bootstrap or Bootstrap()
+    sign = -1.0 if rows and lower_is_better(rows[0].metric) else 1.0
     series: dict[tuple[str, str], list[Result]] = collections.defaultdict(list)
     for row in rows:
         series[row.system, row.condition].append(row)
     drawn = _drawn_means(list(series.values()), bootstrap)
     outside = [bootstrap.outside, 1 - bootstrap.outside]
-    spans = np.quantile(_ranks(drawn), outside, axis=0, method="nearest").astype(int)
+    spans = np.quantile(_ranks(sign * drawn), outside, axis=0, method="nearest").astype(int)
     summaries = [summarize(of, bootstrap) for of in series.values()]
     means = np.asarray([[np.nan if one.mean is None else one.mean for one in summaries]])
     ranked = [
         Ranked(system, condition, summary, int(rank), (int(low), int(high)))
         for (system, condition), summary, rank, low, high in zip(
-            series, summaries, _ranks(means)[0], *spans, strict=True
+            series, summaries, _ranks(sign * means)[0], *spans, strict=True
         )
     ]
     return sorted(ranked, key=lambda one: one.rank)
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether less is better, by the metric's name."""
+    return metric.lower().startswith(_LOWER_IS_BETTER)
 
 
 def overall(rows: Sequence[Result]) -> list[Result]:

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 from mre_jax.errors import ConfigError, DataError
-from mre_jax.evaluation.results import Result, select
+from mre_jax.evaluation.results import WHOLE_SET, Result, select
 from mre_jax.evaluation.statistics.agreement import (
     correlate,
     correlate_systems,
+    largest_differences,
     pair_edits,
     reliability,
     self_consistency,
@@ -22,7 +23,7 @@ from mre_jax.evaluation.statistics.compare import (
     win_rate,
 )
 from mre_jax.evaluation.statistics.intervals import Bootstrap, Interval, few_groups_note, holm
-from mre_jax.evaluation.statistics.ranking import Ranked, rank_systems
+from mre_jax.evaluation.statistics.ranking import Ranked, overall, rank_systems
 from mre_jax.judges.others.ratings import Rating
 from mre_jax.reward.edit_types import EDIT_TYPES
 from mre_jax.reward.scores import PERSPECTIVES
@@ -53,29 +54,64 @@ def rank(name: str) -> tuple[int, str]:
     return (known.index(name) if name in known else len(known)), name
 
 
-def macro_lines(rows: Sequence[Result]) -> list[str]:
+def macro_lines(rows: Sequence[Result], bootstrap: Bootstrap | None = None) -> list[str]:
     """A line of the mean over the types of instruction for every metric of every system."""
     lines = []
     for name, metric, series in _all_series(rows):
-        found = macro_mean(series)
+        found = macro_mean(series, bootstrap)
         value = "no value" if found.mean is None else f"{found.mean:.4g}"
+        value += f" {_range(found.interval)}" if found.interval else ""
         lines.append(
             f"{name}: {metric} {value}, mean of the means of {found.kinds} types ({found.coverage})"
         )
     return lines
 
 
+def subset_lines(rows: Sequence[Result], bootstrap: Bootstrap | None = None) -> list[str]:
+    """`macro_lines` of every part of a benchmark that has numbers of its own, behind its name."""
+    names = dict.fromkeys(name for row in rows for name in row.subsets)
+    return [
+        f"{name}, {line}"
+        for name in names
+        for line in macro_lines([row for row in rows if name in row.subsets], bootstrap)
+    ]
+
+
 def compare_lines(
-    rows: Sequence[Result], first: str, second: str, bootstrap: Bootstrap
+    rows: Sequence[Result], first: str, *others: str, bootstrap: Bootstrap | None = None
 ) -> list[str]:
-    """For every metric that both systems have: differences of score and accuracy, and win rate.
+    """For every metric that two systems have: differences of score and accuracy, and win rate.
 
     Args:
-        first, second: "SYSTEM", or "SYSTEM@REWARD" if the system has several.
+        first, others: "SYSTEM", or "SYSTEM@REWARD" if the system has several; the first less each
+            of the others.
 
     Raises:
-        DataError: if one of them has no results, or they share no metric.
+        ConfigError: without others.
+        DataError: if one of them has no results, or shares no metric with the first.
     """
+    if not others:
+        raise ConfigError(f"--compare {first}: with what? Name two systems or more")
+    found: list[tuple[str, Difference, str]] = []
+    for other in others:
+        against = f"{first} less {other}, " if len(others) > 1 else ""
+        for name, difference, wins in _compared(rows, first, other, bootstrap):
+            found.append((against + name, difference, wins))
+    corrected = holm([difference.p for _, difference, _ in found])
+    lines = [
+        f"{name} {_difference(difference, 100 if 'accuracy' in name else 1)}, p "
+        f"{difference.p:.4f} (Holm {p:.4f}){wins}"
+        for (name, difference, wins), p in zip(found, corrected, strict=True)
+    ]
+    if len(found) > 1:
+        lines.append(f"Holm: p corrected for the {len(found)} differences above.")
+    return lines + _note([difference.groups for _, difference, _ in found])
+
+
+def _compared(
+    rows: Sequence[Result], first: str, second: str, bootstrap: Bootstrap | None
+) -> list[tuple[str, Difference, str]]:
+    """What is compared, by how much, and the win rate in words."""
     sides = [_side(rows, name) for name in (first, second)]
     found: list[tuple[str, Difference, str]] = []
     for row in _firsts(sides[0], "suite", "people", "metric"):
@@ -91,15 +127,30 @@ def compare_lines(
             found.append((f"{name} accuracy", compare(one, other, bootstrap, accuracy=True), ""))
     if not found:
         raise DataError(f"{first} and {second} share no metric of two groups or more")
-    corrected = holm([difference.p for _, difference, _ in found])
-    lines = [
-        f"{name} {_difference(difference, 100 if 'accuracy' in name else 1)}, p "
-        f"{difference.p:.4f} (Holm {p:.4f}){wins}"
-        for (name, difference, wins), p in zip(found, corrected, strict=True)
-    ]
-    if len(found) > 1:
-        lines.append(f"Holm: p corrected for the {len(found)} differences above.")
-    return lines + _note([difference.groups for _, difference, _ in found])
+    return found
+
+
+def ranking_lines(rows: Sequence[Result], bootstrap: Bootstrap | None = None) -> list[str]:
+    """A line for every metric of every suite: the systems, best first, with their possible ranks.
+
+    Where a judge has several perspectives, their mean comes first.
+
+    Raises:
+        DataError: if there is no suite with two systems.
+    """
+    lines, groups = [], []
+    for row in _firsts(rows, "suite", "people"):
+        of = select(rows, suite=row.suite, people=row.people)
+        by_metric = [select(of, metric=first.metric) for first in _firsts(of, "metric")]
+        for series in (overall(of), *by_metric):
+            several = len({(one.system, one.condition) for one in series}) > 1
+            if several and series[0].item != WHOLE_SET:
+                ranked = ", ".join(map(_place, rank_systems(series, bootstrap)))
+                lines.append(f"{row.suite}{_PEOPLE * row.people}: {series[0].metric}: {ranked}")
+                groups.append(len({one.group for one in series}))
+    if not lines:
+        raise DataError("no two systems have results in the same suite; there is nothing to rank")
+    return lines + _note(groups)
 
 
 def _difference(found: Difference, scale: int) -> str:
@@ -168,6 +219,11 @@ def correlation_lines(
                 f"    {_system(one.system, one.condition)}: {one.first:.3f} against "
                 f"{one.second:.3f}, Spearman {_coefficient(value)}"
             )
+        lines += [
+            f"    furthest apart: item {a.item} of {_system(a.system, a.condition)}, {a.value:g} "
+            f"against {b.value:g}"
+            for a, b in largest_differences(ours, theirs, _FURTHEST)
+        ]
         if len(systems) > 1:
             first, second = zip(*pair_edits(ours, theirs), strict=True)
             lines += [_ranking("first", first, bootstrap), _ranking("second", second, bootstrap)]
@@ -253,6 +309,7 @@ def _all_series(rows: Sequence[Result]) -> Iterator[tuple[str, str, list[Result]
 
 
 _PEOPLE = " (people)"
+_FURTHEST = 3  # edits that two judges see most differently
 
 
 def _firsts(rows: Sequence[Result], *names: str) -> list[Result]:
@@ -296,7 +353,10 @@ def _note(groups: Sequence[int]) -> list[str]:
 
 
 def _range(interval: Interval) -> str:
-    return f"[{interval.low:.3g}, {interval.high:.3g}]"
+    ends = interval.low, interval.high
+    least = 1e-4 * (interval.high - interval.low)  # of an end at a bound is left 1e-9
+    low, high = (end if abs(end) > least else 0.0 for end in ends)
+    return f"[{low:.3g}, {high:.3g}]"
 
 
 def _coefficient(found: Coefficient) -> str:

@@ -26,7 +26,7 @@ from mre_jax.evaluation.edits.sent_pictures import AS_ORIGINAL
 from mre_jax.evaluation.judging import JudgedSuite
 from mre_jax.evaluation.results import Result, select
 from mre_jax.evaluation.results_file import opened
-from mre_jax.evaluation.statistics.summary import macro_lines, summary_lines
+from mre_jax.evaluation.statistics.summary import subset_lines, summary_lines
 from mre_jax.evaluation.suites.case_table import Columns, Where, first_cell, read_cases, read_rows
 
 SUITE = "gedit"
@@ -99,17 +99,14 @@ class GEdit(JudgedSuite):
             f"{SUITE}: {count} instructions in {own!r} are left out; --language {own} takes them"
             for own, count in self._benchmark.left_out.items()
         ]
-        lines += summary_lines(rows)
-        for name, items in self._benchmark.subsets.items():
-            found = macro_lines([row for row in rows if row.item in items])
-            lines += [f"{name}, {line}" for line in found]
-        return lines
+        return [*lines, *summary_lines(rows), *subset_lines(rows)]
 
     @functools.cached_property
     def _benchmark(self) -> "_Benchmark":
         found = _Benchmark()
         rows = found.in_language(read_rows(self.data, self.split), self.language)
-        found.cases += read_cases(rows, self.data, COLUMNS, Path(self.out, "originals", SUITE))
+        cases = read_cases(rows, self.data, COLUMNS, Path(self.out, "originals", SUITE))
+        found.cases += [dataclasses.replace(c, subsets=found.subsets[c.id]) for c in cases]
         return found
 
 
@@ -119,12 +116,12 @@ class _Benchmark:
 
     Attributes:
         cases: cases in the language that is asked for.
-        subsets: items of each language and of its intersection, by what lines call it.
+        subsets: by id, the language of a case, and its intersection if it is in that.
         left_out: number of instructions in other languages.
     """
 
     cases: list[Case] = dataclasses.field(default_factory=list)
-    subsets: dict[str, set[str]] = dataclasses.field(default_factory=dict)
+    subsets: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     left_out: Counter[str] = dataclasses.field(default_factory=Counter)
 
     def in_language(self, rows: Iterable[Where], language: str) -> Iterator[Where]:
@@ -134,9 +131,8 @@ class _Benchmark:
                 self.left_out[own] += 1
                 continue
             name = safe_name(str(first_cell(row, COLUMNS.id)))
-            self.subsets.setdefault(own, set()).add(name)
-            if row.get("Intersection_exist"):
-                self.subsets.setdefault(f"{own} intersection", set()).add(name)
+            shared = (f"{own} intersection",) if row.get("Intersection_exist") else ()
+            self.subsets[name] = own, *shared
             yield where, row
 
 

@@ -8,19 +8,27 @@ by a `Source`. Rows that the paper does not have may be added in the same way.
 import collections
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.provenance import check_comparable, describe
 from mre_jax.evaluation.results import WHOLE_SET, Result, select
-from mre_jax.evaluation.statistics.compare import Coverage, Summary, coverage, summarize
+from mre_jax.evaluation.statistics.compare import (
+    Coverage,
+    Summary,
+    coverage,
+    macro_mean,
+    summarize,
+)
 from mre_jax.evaluation.statistics.intervals import Bootstrap, Interval, few_groups_note
 from mre_jax.evaluation.tables import formats as table_formats
 from mre_jax.evaluation.tables.layout import PAPER_JUDGE, Column, Layout, Lead, PaperRow, layout
+from mre_jax.evaluation.tables.people import agreement_notes
 from mre_jax.evaluation.tables.table import Cell, Table, TableRow
+from mre_jax.judges.settings import UNKNOWN
 
-_LISTED = (1, 2, 3, 7, 12, 13)
+_LISTED = (1, 2, 3, 7, 12, 13, 14, 15, 16, 17, 18)
 """Tables that list systems: any other system we have is a further row."""
 
 Measured = tuple[str, bool]
@@ -77,7 +85,7 @@ def build(
         systems: by the row's label, whose results fill it. If given, only these rows are shown, and
             with `paper` the paper's too. By default every row of the paper is shown and filled by
             the system of that name.
-        paper: whether the paper's numbers stand beside ours.
+        paper: whether published numbers stand beside ours: the paper's, or the table's own.
         intervals: settings of confidence intervals; None leaves them out.
         suite: the benchmark to take rows of, instead of the table's own.
         apart: systems may have been judged in different ways; see `provenance.side_by_side`.
@@ -102,8 +110,9 @@ def build(
         source = sources.get(entry.label)
         mine = _series(ours, source, plan, entry.label)
         used += [row for series in mine.values() for row in series]
-        summaries = {name: summarize(series, intervals) for name, series in mine.items()}
-        groups += [one.groups for one in summaries.values() if one.mean is not None]
+        parts = {_part(column): column for column in plan.columns}
+        summaries = {part: _summary(column, mine, intervals) for part, column in parts.items()}
+        groups += [one.groups for one in summaries.values() if one and one.mean is not None]
         row = _fill(entry, source, summaries, plan, coverage=_coverage(mine), paper=paper)
         filled.append(row)
         if source is not None:
@@ -116,14 +125,45 @@ def build(
 
 def _ours(rows: Sequence[Result], plan: Layout, suite: str) -> list[Result]:
     wanted = {(column.metric, column.people) for column in plan.columns}
-    return [row for row in rows if row.suite == suite and (row.metric, row.people) in wanted]
+    return [
+        row
+        for row in rows
+        if row.suite == suite and (row.metric, row.people) in wanted
+        if not plan.subset or plan.subset in row.subsets
+    ]
+
+
+def _part(column: Column) -> Hashable:
+    """What a column's numbers are taken over, and how; accuracy and score share it."""
+    return column.metric, column.people, column.kind, column.subset, column.macro
+
+
+def _summary(
+    column: Column, mine: Mapping[Measured, Sequence[Result]], intervals: Bootstrap | None
+) -> Summary | None:
+    """What a column shows of one row's results; None if it has none of them."""
+    rows = [
+        row
+        for row in mine.get((column.metric, column.people), ())
+        if column.kind in ("", row.kind)
+        if not column.subset or column.subset in row.subsets
+    ]
+    if not rows:
+        return None
+    if not column.macro:
+        return summarize(rows, intervals)
+    found = macro_mean(rows, intervals)
+    return Summary(found.mean, found.interval, None, None, found.coverage, found.groups)
 
 
 def _default_sources(plan: Layout, ours: Sequence[Result]) -> dict[str, Source]:
     series = dict.fromkeys((row.system, row.condition) for row in ours)
     if plan.number == 6:
         return _sweep_sources(plan, series)
-    sources = {row.label: Source(row.label) for row in plan.rows}
+    names = {system for system, _ in series}
+    further = plan.kind == "Further table"  # ours to fill are only those that we have
+    labels = [row.label for row in plan.rows if not further or row.label in names]
+    sources = {label: Source(label) for label in labels}
     others = [pair for pair in series if pair[0] not in sources]
     if plan.number == 9 and len(others) == 1:
         sources["Ours"] = Source(*others[0])
@@ -186,7 +226,7 @@ def _further_lead(plan: Layout, label: str, index: int) -> tuple[Lead, ...]:
 def _fill(
     entry: PaperRow,
     source: Source | None,
-    summaries: Mapping[Measured, Summary],
+    summaries: Mapping[Hashable, Summary | None],
     plan: Layout,
     *,
     coverage: str,
@@ -200,7 +240,7 @@ def _fill(
         )
     theirs = entry.values if paper else ()
     cells = [
-        _cell(column, summaries.get((column.metric, column.people)), number)
+        _cell(column, summaries[_part(column)], number)
         for column, number in itertools.zip_longest(plan.columns, theirs)
     ]
     return TableRow(entry.label, lead, tuple(cells), coverage)
@@ -258,11 +298,34 @@ def _notes(
     if paper:
         judge = f" (its judge: {PAPER_JUDGE})" if plan.columns[0].metric == "following" else ""
         judge = " (people)" if plan.human else judge
-        published = plan.published or f"the paper's numbers{judge}"
+        published = plan.published or f"the paper's numbers, ICLR 2025{judge}"
         notes.append(f"In round brackets: {published}.")
+        notes += _other_protocol(plan, used)
+    notes += agreement_notes(used, intervals)
     if intervals is not None:
         notes.append(f"In square brackets: {intervals.confidence:.0%} intervals over groups.")
         notes += [note for note in [few_groups_note(groups)] if note]
     if missing:
         notes.append(f"Missing: {'; '.join(missing)}.")
     return notes
+
+
+def _other_protocol(plan: Layout, used: Sequence[Result]) -> list[str]:
+    """In what a judge came to our numbers otherwise than to the published ones."""
+    judged = [row for row in used if row.status == "ok" and not row.people]
+    said = []
+    for field, theirs in plan.protocol.items():
+        ours = dict.fromkeys(_setting(row, field) for row in judged)
+        others = [value for value in ours if not _is_snapshot(value, theirs)]
+        if others:
+            said.append(f"{field} {', '.join(others)} (theirs {theirs})")
+    return [f"Not the protocol of the published numbers: {'; '.join(said)}."] if said else []
+
+
+def _setting(row: Result, field: str) -> str:
+    return row.measure if field == "judge" else str(row.provenance.get(field, UNKNOWN))
+
+
+def _is_snapshot(value: str, name: str) -> bool:
+    """Whether a judge is the one of a name, or a dated snapshot of it."""
+    return value == name or value.startswith(f"{name}-20")

@@ -1,5 +1,9 @@
-"""People against a judge: what the paper's Fig. 13 shows by examples, for every system."""
+"""People against a judge, and among each other.
 
+What the paper's Fig. 13 shows by examples is listed for every system, and edit by edit.
+"""
+
+import collections
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,8 +15,9 @@ from mre_jax.evaluation.statistics.agreement import (
     correlate,
     correlate_systems,
     pair_edits,
+    reliability_in,
 )
-from mre_jax.evaluation.statistics.coefficients import spearman
+from mre_jax.evaluation.statistics.coefficients import Coefficient, spearman
 from mre_jax.evaluation.statistics.intervals import Bootstrap, few_groups_note
 from mre_jax.evaluation.tables.layout import Column, Layout
 from mre_jax.evaluation.tables.table import Cell, Table, TableRow
@@ -37,14 +42,7 @@ def people_table(
     Raises:
         DataError: if either side mixes judges.
     """
-    rows = select(rows, suite=suite)
-    sides = {
-        metric: (
-            select(rows, metric=metric, people=True),
-            select(rows, metric=metric, people=False),
-        )
-        for metric in PERSPECTIVES
-    }
+    sides = _sides(rows, suite)
     metrics = [metric for metric, both in sides.items() if len(pair_edits(*both)) > 1]
     if not metrics:
         return None
@@ -63,11 +61,85 @@ def people_table(
         Column(metric.capitalize(), name, metric) for metric in metrics for name in _COLUMNS
     )
     notes = [_measured_by(sides, metrics), *_order_note(found, metrics)]
+    notes += agreement_notes([row for metric in metrics for row in sides[metric][0]], intervals)
     if intervals is not None:
         notes.append(f"In square brackets: {intervals.confidence:.0%} intervals over groups.")
         notes += [note for note in [few_groups_note([one.groups for one in whole])] if note]
     plan = Layout(FIGURE, "People against the judge", ("Method",), columns, suite, kind="Figure")
     return Table(plan, tuple(lines), tuple(notes), ())
+
+
+def items_table(rows: Sequence[Result], suite: str = "real-edit") -> Table | None:
+    """Both scores of every edit, those first of which people and judge think most differently.
+
+    Args:
+        rows: results of people and of a judge; those of other suites are passed over.
+
+    Returns:
+        None if people and judge have scored no edit in common.
+
+    Raises:
+        DataError: if either side mixes judges.
+    """
+    sides = _sides(rows, suite)
+    pairs = {metric: pair_edits(*both) for metric, both in sides.items()}
+    metrics = [metric for metric, found in pairs.items() if found]
+    if not metrics:
+        return None
+    edits: dict[tuple[str, ...], dict[str, tuple[float, float]]] = collections.defaultdict(dict)
+    for metric in metrics:
+        for one, other in pairs[metric]:
+            name = " ".join((one.system, one.condition)).strip()
+            edits[name, one.item][metric] = one.value or 0.0, other.value or 0.0
+
+    def apart(edit: tuple[str, ...]) -> float:
+        return -float(np.mean([abs(one - other) for one, other in edits[edit].values()]))
+
+    lines = []
+    for edit in sorted(edits, key=apart):
+        both = [edits[edit].get(metric, (None, None)) for metric in metrics]
+        cells = tuple(Cell(value) for pair in both for value in pair)
+        lines.append(TableRow(" ".join(edit), edit, cells, ""))
+    columns = tuple(
+        Column(metric.capitalize(), name, metric) for metric in metrics for name in _COLUMNS[:2]
+    )
+    title = "People against the judge, edit by edit"
+    plan = Layout(FIGURE, title, ("Method", "Edit"), columns, suite, kind="Figure")
+    return Table(plan, tuple(lines), (_measured_by(sides, metrics),), ())
+
+
+def agreement_notes(rows: Sequence[Result], intervals: Bootstrap | None) -> list[str]:
+    """How the annotators of people's scores agree; nothing where each edit has but one."""
+    found = reliability_in(rows, intervals)
+    if not found:
+        return []
+    people = max(one.annotators for one in found.values())
+    alpha = [_said(metric, one.ordinal, intervals) for metric, one in found.items()]
+    kappa = [_said(metric, one.kappa, intervals) for metric, one in found.items()]
+    return [
+        f"Agreement of {people} annotators: Krippendorff's alpha (ordinal) {', '.join(alpha)}; "
+        f"Cohen's quadratic kappa{' (mean of all pairs)' * (people > 2)} {', '.join(kappa)}."
+    ]
+
+
+def _said(metric: str, found: Coefficient, intervals: Bootstrap | None) -> str:
+    if found.value is None:
+        return f"{metric} undefined"
+    bounds = found.interval if intervals else None
+    between = f" [{bounds.low:.2f}, {bounds.high:.2f}]" if bounds else ""
+    return f"{metric} {found.value:.2f}{between}"
+
+
+def _sides(rows: Sequence[Result], suite: str) -> dict[str, tuple[list[Result], list[Result]]]:
+    """The rows of people and of the judge, by perspective."""
+    rows = select(rows, suite=suite)
+    return {
+        metric: (
+            select(rows, metric=metric, people=True),
+            select(rows, metric=metric, people=False),
+        )
+        for metric in PERSPECTIVES
+    }
 
 
 def _line(

@@ -10,7 +10,7 @@ from mre_jax.evaluation.statistics.intervals import Bootstrap
 from mre_jax.evaluation.tables.fill import Source, build
 from mre_jax.evaluation.tables.layout import LAYOUTS, layout
 from mre_jax.evaluation.tables.pairs import pair_tables
-from mre_jax.evaluation.tables.people import people_table
+from mre_jax.evaluation.tables.people import items_table, people_table
 from mre_jax.evaluation.tables.table import Table
 
 
@@ -19,13 +19,17 @@ class TablesSpec(ResultsSpec):
     """Which of the paper's tables are filled, and with whose results.
 
     Attributes:
-        tables: which, 1 to 11 of the paper, 12 and 13 of Reason-Edit; may be repeated (default: all
-            that the results have something for).
-        paper: the paper's numbers beside ours.
+        tables: which, 1 to 11 of the paper, 12 and 13 of Reason-Edit, 14 and 15 of GEdit-Bench, 16
+            of ImgEdit-Bench, 17 and 18 of MagicBrush; may be repeated (default: all that the
+            results have something for).
+        paper: published numbers beside ours, whose and of when they are, and in what their judge's
+            protocol is another.
         intervals: confidence intervals beside the numbers.
         rows: what fills a row, as "4:score+text=reward@5,5,5"; then only rows so named are shown.
             Labels of the rows: see --labels.
         suite: the suite to take instead of each table's own.
+        items: after the tables, both scores of every edit that people and a judge have scored, the
+            furthest apart first.
 
     Raises:
         ConfigError: if a row is of another form, or named twice.
@@ -53,13 +57,15 @@ class TablesSpec(ResultsSpec):
         default=(), metadata={"flag": "--row", "metavar": "N:LABEL=SYSTEM[@REWARD]"}
     )
     suite: str | None = None
+    items: bool = False
 
     def build(self) -> list[Table]:
         """The tables; where none is named, the last are people beside the judge, and comparisons.
 
         Raises:
             ConfigError: for a table that the paper does not have, or without results.
-            DataError: if there is nothing for any table, or for a row that is named.
+            DataError: if there is nothing for any table, or for a row that is named; or if no edit
+                has both people's scores and a judge's, where these are asked for.
         """
         sources = parse_rows(self.rows)
         bootstrap = Bootstrap() if self.intervals else None
@@ -83,6 +89,11 @@ class TablesSpec(ResultsSpec):
         if not self.tables and comparable(select(found, people=False)):
             people = people_table(found, self.suite or "real-edit", bootstrap)
             tables += [people] if people else []
+        if self.items:
+            listed = items_table(found, self.suite or "real-edit")
+            if listed is None:
+                raise DataError("--items: no edit has both people's scores and a judge's")
+            tables.append(listed)
         return tables + compared
 
     def _numbers(self, sources: Mapping[int, object], found: Sequence[Result]) -> list[int]:

@@ -10,6 +10,7 @@ from mre_jax.judges.judge import DirectJudge, Judge
 from mre_jax.judges.openai.model import ATTEMPTS, Model
 from mre_jax.judges.openai.reply import read_reply
 from mre_jax.judges.openai.request import Message
+from mre_jax.judges.picture import picture_size
 from mre_jax.judges.question import Question
 from mre_jax.judges.verdict import Verdict
 
@@ -34,6 +35,11 @@ class ModelJudge(Judge):
     @property
     def used(self) -> Mapping[str, Any]:
         return self.model.recorded()
+
+    def recorded(self, question: Question, used: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """See `Judge.recorded`; with "sizes", width and height of each picture that is sent."""
+        sizes = [list(picture_size(file, "picture")) for file in question.pictures]
+        return {**super().recorded(question, used), "sizes": sizes}
 
     @property
     def price_known(self) -> bool:

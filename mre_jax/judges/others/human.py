@@ -18,8 +18,9 @@ from mre_jax.judges.verdict import Verdict
 class HumanJudge(DirectJudge):
     """Answers by system, item and perspective.
 
-    The yes or no is that of more than half of the annotators, if all of them gave one. A table
-    without systems holds the scores of one, whichever is judged.
+    What each annotator gave is recorded beside the mean, as "annotators". The yes or no is that of
+    more than half of them, if all gave one. A table without systems holds the scores of one,
+    whichever is judged.
 
     Args:
         path: file that `read_ratings` reads.
@@ -88,9 +89,11 @@ class HumanJudge(DirectJudge):
             return self.verdict(question, "missing", text=text, people=True)
         self._check_range(ratings, question)
         score = float(np.mean([rating.score for rating in ratings]))
+        said = {one.annotator: one.score for one in ratings if one.annotator}
         return self.verdict(
             question,
             "ok",
+            used={**self.settings, **({"annotators": said} if said else {})},
             score=int(score) if score.is_integer() else score,
             passed=_majority(ratings) if question.prompt.answer.passed else None,
             text="; ".join(_said(rating) for rating in ratings if rating.text),

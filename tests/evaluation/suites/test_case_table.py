@@ -248,6 +248,7 @@ def test_gedit_has_a_number_a_language_and_one_of_the_intersection(tmp_path, cap
     (row,) = (r for r in read_results(tmp_path / "en") if (r.item, r.metric) == ("k0", "sc"))
     assert row.provenance["pictures"] == "as-original"
     assert row.provenance["pack"] == "viescore-ours"
+    assert row.subsets == ("en", "en intersection")  # rows say it, so that tables can tell
 
 
 def test_imgedit_is_judged_by_its_authors_prompt_of_each_type(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from mre_jax.errors import BusyError, ConfigError, DataError
+from mre_jax.evaluation.edits import sent_pictures
 from mre_jax.evaluation.edits.sent_pictures import check_pictures, encode_pair
 from mre_jax.evaluation.results import read_results, select
 from mre_jax.evaluation.suite import check_complete
@@ -20,6 +21,7 @@ from mre_jax.evaluation.suites.real_edit import read_real_edit
 from mre_jax.evaluation.system import parse_rewards
 from mre_jax.io.files import locked
 from mre_jax.io.image import read_image
+from mre_jax.judges import picture
 from mre_jax.judges.others.toy import ToyJudge
 from mre_jax.judges.packs.pack import load_pack
 from mre_jax.reward.scores import PERSPECTIVES
@@ -248,6 +250,28 @@ def test_an_old_folder_goes_on_and_learns_its_settings(toy, copies, tmp_path):
     assert (out / "results.jsonl").read_text() == expected
 
 
+@pytest.mark.parametrize("pictures", ["as-edited", "as-released", "as-original", "jpeg:75:64"])
+def test_an_original_of_seven_instructions_is_decoded_once(tmp_path, monkeypatch, pictures):
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (90, 60)).save(photo)
+    decoded = []
+
+    def count(read, name):
+        decoded.append(str(name))
+        return read(name)
+
+    monkeypatch.setattr(sent_pictures, "read_image", lambda path: count(read_image, path))
+    decode = picture.decode_image
+    monkeypatch.setattr(
+        picture, "decode_image", lambda data, name: count(lambda name: decode(data, name), name)
+    )
+    for number in range(7):
+        edited = tmp_path / f"{number}.png"
+        Image.new("RGB", (48, 32), (number, 0, 0)).save(edited)
+        encode_pair(photo, edited, pictures)
+    assert decoded.count(str(photo)) == 1
+
+
 def sent_sizes(photo, edited, pictures):
     pair = encode_pair(photo, edited, pictures)
     return [(file.format, file.size) for file in map(Image.open, map(io.BytesIO, pair))]
@@ -285,21 +309,29 @@ def judged_by(server, toy, copies, out, *options):
     return evaluate(toy / "benchmark", "--system", "copy", "--images", copies, *model, *options)
 
 
+def pictures_shown(bodies):
+    return {json.dumps(body).count('"image_url": {') for body in bodies}
+
+
 def test_presets_ask_as_they_say(server, toy, copies, tmp_path, capsys):
     judged_by(server, toy, copies, tmp_path / "paper")
     paper = server.bodies.pop()
     assert paper["temperature"] == 0 and "response_format" in paper
+    assert pictures_shown(server.bodies) == {1, 2}
+    server.bodies.clear()
+    judged_by(server, toy, copies, tmp_path / "ours", "--preset", "ours")
+    assert pictures_shown(server.bodies) == {2}  # quality, too, is asked beside the original
     server.bodies.clear()
     judged_by(server, toy, copies, tmp_path / "released", "--preset", "released_code")
     assert "give --pack official:FOLDER" in capsys.readouterr().err
     assert len(server.bodies) == 42
     for body in server.bodies:
-        assert body["max_completion_tokens"] == 50
+        assert body["max_tokens"] == 50 and "max_completion_tokens" not in body
         assert "temperature" not in body and "response_format" not in body
     # What the user says goes before.
     option = ("--judge-option", "max_tokens=60", "--preset", "released_code")
     judged_by(server, toy, copies, tmp_path / "more", *option)
-    assert server.bodies[-1]["max_completion_tokens"] == 60
+    assert server.bodies[-1]["max_tokens"] == 60
 
 
 def test_a_perspective_without_any_value_is_no_success():
@@ -319,7 +351,7 @@ def test_other_settings_of_a_model_are_refused_before_anything_is_asked(
     assert row.provenance | {"base_url": "", "max_tokens_field": "", "system": ""} == {
         "model": MODEL, "base_url": "", "api": "chat", "form": "schema", "temperature": 0.0,
         "max_tokens": 300, "max_tokens_field": "", "seed": None, "detail": None, "system": "",
-        "pictures": "as-edited", "pack": "paper-evaluation",
+        "pictures": "as-edited", "pack": "paper-evaluation", "sizes": [[16, 16], [16, 16]],
     }  # fmt: skip
     assert row.provenance["base_url"].startswith("http://127.0.0.1:")
     server.bodies.clear()

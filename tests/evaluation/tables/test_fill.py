@@ -1,14 +1,17 @@
 import csv
+import dataclasses
 import io
 
 import pytest
 
 from mre_jax.errors import ConfigError, DataError
 from mre_jax.evaluation.results import WHOLE_SET
+from mre_jax.evaluation.statistics.coefficients import krippendorff_alpha
 from mre_jax.evaluation.statistics.intervals import Bootstrap
 from mre_jax.evaluation.tables.fill import Source, build, render
 from mre_jax.evaluation.tables.formats import WRITERS, neutral, plain
 from mre_jax.evaluation.tables.layout import LAYOUTS
+from mre_jax.evaluation.tables.people import items_table
 from tests.evaluation.rows import make_row, series
 
 PERSPECTIVES = ("following", "preserving", "quality")
@@ -52,8 +55,10 @@ def test_table_9_as_latex_with_the_papers_numbers():
         "Ours & 3.00 (2.92) & 3.00 (4.10) & - (3.68) & 2/2 \\\\\n"
         "\\bottomrule\n\\end{tabular}\n"
         "\\par\\footnotesize Measured by toy-1.\n"
-        "\\par\\footnotesize In round brackets: the paper's numbers (its judge: "
+        "\\par\\footnotesize In round brackets: the paper's numbers, ICLR 2025 (its judge: "
         "gpt-4o-2024-08-06).\n"
+        "\\par\\footnotesize Not the protocol of the published numbers: judge toy-1 (theirs "
+        "gpt-4o-2024-08-06); pack not recorded (theirs paper-evaluation).\n"
         "\\par\\footnotesize Missing: Ours (Quality).\n\\end{table}\n"
     )
 
@@ -184,6 +189,42 @@ def test_people_fill_table_3_alone():
     assert (row.cells[1].value, row.coverage) == (3, "2/2")
 
 
+def test_agreement_stands_below_people_s_scores():
+    given = [{"ann": 1, "bob": 2}, {"ann": 3, "bob": 3}, {"ann": 5, "bob": 4}, {"ann": 2, "bob": 2}]
+    rows = [
+        dataclasses.replace(row, provenance={"annotators": scores})
+        for metric in PERSPECTIVES
+        for row, scores in zip(
+            series([1.5, 3, 4.5, 2], per_group=1, system="SmartEdit", metric=metric, people=True),
+            given,
+            strict=True,
+        )
+    ]
+    (note,) = (note for note in build(3, rows).notes if note.startswith("Agreement"))
+    alpha = krippendorff_alpha([list(scores.values()) for scores in given], list("abcd")).value
+    assert (
+        f"Agreement of 2 annotators: Krippendorff's alpha (ordinal) following {alpha:.2f}" in note
+    )
+    assert "Cohen's quadratic kappa following" in note
+    (note,) = (n for n in build(3, rows, intervals=Bootstrap(50)).notes if n.startswith("Agree"))
+    assert f"following {alpha:.2f} [" in note
+    single = [dataclasses.replace(row, provenance={"annotators": {"ann": 1}}) for row in rows]
+    assert not any(note.startswith("Agreement") for note in build(3, single).notes)
+
+
+def test_people_and_judge_edit_by_edit_begin_where_they_differ_most():
+    rows = [
+        *judged("A", (1.0, 4.0)),
+        *judged("A", (1.5, 1.0), people=True, measure="study"),
+        *judged("B", (2.0, 2.0)),
+    ]
+    table = items_table(rows)
+    assert [row.lead for row in table.rows] == [("A", "0-2"), ("A", "0-1")]
+    assert [cell.value for cell in table.rows[0].cells] == [1, 4] * 3
+    assert [column.name for column in table.layout.columns] == ["People", "Judge"] * 3
+    assert items_table(judged("A")) is None
+
+
 def test_judges_are_not_mixed_in_a_table():
     rows = [*judged("InsPix2Pix"), *judged("MGIE", measure="gpt-4o-2024-08-06")]
     with pytest.raises(DataError, match="different judges"):
@@ -241,7 +282,7 @@ def test_plain_keeps_what_people_write():
 
 
 def test_unknown_tables_and_formats_are_named():
-    with pytest.raises(ConfigError, match="table 14: the paper has Tables 1 to 11; 12 and 13"):
-        render(14, [])
+    with pytest.raises(ConfigError, match="table 19: the paper has Tables 1 to 11; 12 and 13"):
+        render(19, [])
     with pytest.raises(ConfigError, match="format 'pdf'"):
         render(1, [], "pdf")

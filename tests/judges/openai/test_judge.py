@@ -317,6 +317,7 @@ def test_an_answer_carries_what_decided_it(ask, server, kind):
         "system": "system",
         "pictures": "jpeg:75",
         "pack": "paper-annotation",
+        "sizes": [[8, 8], [8, 8]],
     }
 
 

@@ -1,4 +1,5 @@
 import datetime
+import json
 import tomllib
 from importlib import resources
 
@@ -69,6 +70,8 @@ def test_an_estimate_counts_what_is_left_and_asks_nobody():
     questions = [question(n) for n in range(10)]
     found = estimate(judge, questions, {judge.key(questions[0])})
     assert (found.requests, found.answered, found.batches) == (9, 1, 1)
+    sent = sum(len(json.dumps(judge.model.request.body(Message.of(q)))) for q in questions[1:])
+    assert found.bytes == pytest.approx(sent, rel=0.3) and "kB a request" in str(found)
     assert found.usd == pytest.approx(judge.model.facts.cost(found.prompt_tokens, 9 * 40))
     assert found.batch_usd == found.usd / 2
     assert found.most_usd == pytest.approx(sum(map(judge.worst_usd, questions[1:])))
@@ -121,6 +124,7 @@ def test_what_an_estimate_assumes_is_said():
     plain = estimate(make_judge("openai:mine", offline=True, detail="low"), [question()])
     assert "assumed: 40 tokens an answer" in str(plain)
     assert "low detail counts as one of full detail" in str(plain)
+    assert "40 tokens an answer, pictures at detail low" in str(plain)
 
 
 def test_nothing_to_estimate():
