@@ -45,8 +45,8 @@ class JudgedSuite(Suite):
             imgedit-ours, imgedit-uge-ours, editscore-ours, ins-align-ours, a .toml file, or
             official:PATH of your copy of the authors' own; by default those of the suite, or of the
             preset.
-        pictures: way to send pictures: as-edited, as-released, as-original, as-is,
-            jpeg:QUALITY[:HEIGHT]; by default as the preset says.
+        pictures: way to send pictures: as-edited, as-edited-jpeg, as-released, as-original, as-is,
+            to-jpeg:QUALITY, jpeg:QUALITY[:HEIGHT]; by default as the preset says.
         shard: with --images, judge part I, from 0, of N of the items, in an --out of its own; `mre
             tables` and `mre report` take all of these.
         judge: who judges.

@@ -42,7 +42,7 @@ class Suite(abc.ABC):
         data: benchmark.
         out: folder of results.jsonl and of the edits.
         preset: sizes, pictures and prompts as the paper says, as the released code does, or ours,
-            which asks of quality with both pictures.
+            which asks of quality with both pictures, sent as JPEG.
         system: whose edits are evaluated.
 
     Raises:

@@ -1,6 +1,7 @@
 """How the original and the edited picture are sent to a judge.
 
 as-edited        the edited file itself, and the original at its height
+as-edited-jpeg   the same, both as JPEG of quality 95 unless they are JPEG files; a quarter as long
 as-released      as the paper's released code: the original fitted to the size of the edit, then
                  both brought to height 512 and the original's shape, bicubic, JPEG of quality 75
 as-original      as GEdit-Bench's script: the edit at the original's size, bicubic, both JPEG of
@@ -21,7 +22,11 @@ from mre_jax.errors import ConfigError
 from mre_jax.io.image import read_image
 from mre_jax.judges.picture import Encoding, at_height, parse_encoding, state_of
 
-AS_EDITED, AS_RELEASED, AS_ORIGINAL = _WAYS = "as-edited", "as-released", "as-original"
+AS_EDITED, AS_RELEASED, AS_ORIGINAL = "as-edited", "as-released", "as-original"
+AS_EDITED_JPEG = "as-edited-jpeg"
+
+_WAYS = (AS_EDITED, AS_RELEASED, AS_ORIGINAL, AS_EDITED_JPEG)
+_SMALLER = Encoding(quality=95, keep=True)
 
 _HEIGHT = 512
 _QUALITY = 75  # what Pillow takes where a script names none
@@ -56,10 +61,18 @@ def encode_pair(original: Path, edited: Path, pictures: str) -> Pair:
     """
     if pictures == AS_EDITED:
         return at_height(original, read_image(edited).height), _as_is(edited)
-    before = _original(original, pictures, *state_of(original))
-    if before.size is None:
-        return before.data, _as_is(edited, parse_encoding(pictures))
-    return before.data, _jpeg(read_image(edited), before.size)
+    if pictures == AS_EDITED_JPEG:
+        before = _small_at_height(original, read_image(edited).height, *state_of(original))
+        return before, _as_is(edited, _SMALLER)
+    sent = _original(original, pictures, *state_of(original))
+    if sent.size is None:
+        return sent.data, _as_is(edited, parse_encoding(pictures))
+    return sent.data, _jpeg(read_image(edited), sent.size)
+
+
+@functools.lru_cache(maxsize=8)
+def _small_at_height(path: Path, height: int, modified: int, length: int) -> bytes:
+    return _SMALLER.encode(at_height(path, height), f"{path} at height {height}")
 
 
 def encode_edits(original: Path, edited: Sequence[Path], pictures: str) -> tuple[bytes, ...]:

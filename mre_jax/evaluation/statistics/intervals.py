@@ -203,7 +203,7 @@ def jackknife_interval(
         return None
     whole, *left = np.arctanh(np.asarray(found, np.float64))
     error = np.sqrt((count - 1) * np.var(left))
-    if error == 0:
+    if error < _EQUAL:
         return None
     reach = _student(count, bootstrap) * error
     return Interval(float(np.tanh(whole - reach)), float(np.tanh(whole + reach)))

@@ -250,7 +250,9 @@ def test_an_old_folder_goes_on_and_learns_its_settings(toy, copies, tmp_path):
     assert (out / "results.jsonl").read_text() == expected
 
 
-@pytest.mark.parametrize("pictures", ["as-edited", "as-released", "as-original", "jpeg:75:64"])
+@pytest.mark.parametrize(
+    "pictures", ["as-edited", "as-edited-jpeg", "as-released", "as-original", "jpeg:75:64"]
+)
 def test_an_original_of_seven_instructions_is_decoded_once(tmp_path, monkeypatch, pictures):
     photo = tmp_path / "photo.png"
     Image.new("RGB", (90, 60)).save(photo)
@@ -284,6 +286,7 @@ def test_pictures_are_sent_as_the_papers_the_scripts_and_the_benchmark_say(tmp_p
     Image.new("RGB", (48, 32)).save(edited)
     assert sent_sizes(photo, edited, "as-edited") == [("PNG", (48, 32))] * 2
     assert encode_pair(photo, edited, "as-edited")[1] == edited.read_bytes()
+    assert sent_sizes(photo, edited, "as-edited-jpeg") == [("JPEG", (48, 32))] * 2
     # The released script's picture is as sharp as its edit's, 576 by 384, and of the photo's shape.
     assert sent_sizes(photo, edited, "as-released") == [("JPEG", (768, 512))] * 2
     before = Image.open(photo).resize((576, 384), Image.Resampling.LANCZOS)
@@ -321,6 +324,7 @@ def test_presets_ask_as_they_say(server, toy, copies, tmp_path, capsys):
     server.bodies.clear()
     judged_by(server, toy, copies, tmp_path / "ours", "--preset", "ours")
     assert pictures_shown(server.bodies) == {2}  # quality, too, is asked beside the original
+    assert all("data:image/jpeg" in json.dumps(body) for body in server.bodies)
     server.bodies.clear()
     judged_by(server, toy, copies, tmp_path / "released", "--preset", "released_code")
     assert "give --pack official:FOLDER" in capsys.readouterr().err
