@@ -83,14 +83,21 @@ def pretrain(
         begin(work / RECIPE, dataclasses.asdict(recipe), remedy="remove it, or take its recipe")
         began = time.monotonic()
         start = load_model(editor)
-        pixels = start.unet.config.sample_size * start.vae.config.downscale
+        pixels = start.vae.config.sample_size
         model = work / "models" / "fresh"
         spoken = _once(work, "language", lambda: _speak(recipe, start, pixels, work, model))
         write_sets(recipe, model, pixels, work / "sets")
         results = {}
         for stage in stages(recipe):
-            sizes = {"size": pixels, "in_channels": start.unet.config.in_channels}
-            config = stage_config(recipe, stage, model, work / "sets", **sizes, templates=TEMPLATES)
+            config = stage_config(
+                recipe,
+                stage,
+                model,
+                work / "sets",
+                size=pixels,
+                in_channels=start.unet.config.in_channels,
+                templates=TEMPLATES,
+            )
             model = work / "models" / stage.name
             results[stage.name] = _once(
                 work, stage.name, functools.partial(_train, config, work / "runs", model)
