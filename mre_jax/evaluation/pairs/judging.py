@@ -109,10 +109,11 @@ def judge_pairs(
         hash_ = pack.hash(perspective)
         return _row(order, folder, metric=perspective, prompt_hash=hash_, **fields)
 
+    series = {(o.first.row.suite, o.first.side, o.second.side): o for o in orders.values()}
     results.check_settings(
         [
             row(order, name, provenance=planned, status="missing")
-            for order in orders.values()
+            for order in series.values()
             for name in pack.perspectives
         ]
     )

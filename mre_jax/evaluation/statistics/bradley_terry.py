@@ -46,7 +46,8 @@ class Strength:
         elo: 1000 + 400 log10(p), p the strength, whose logarithms have a mean of 0 over the
             systems: 400 points are odds of ten to one.
         interval: of `elo`: a bootstrap of groups, or of fewer than 20 Student's t by leaving out
-            one after the other; None with fewer than two.
+            one after the other; None with fewer than two, or where all are alike, so that nothing
+            says how another would differ.
         rank: 1 for the strongest; equal ones share the better rank.
         ranks: the lowest and the highest rank that it has in most draws of the groups.
     """
@@ -151,11 +152,15 @@ def _intervals(
     if groups < 2:
         return [None] * len(elo)
     if groups >= FEW:
-        return [percentiles(of, bootstrap, groups) for of in drawn.T]
+        bounds = [percentiles(of, bootstrap, groups) for of in drawn.T]
+        return [one if one.high - one.low > _CLOSE else None for one in bounds]
     left = _elo(tables.sum(0) - tables, compared)
     error = np.sqrt((groups - 1) * left.var(0))
     reach = special.stdtrit(groups - 1, 1 - bootstrap.outside) * error
-    return [Interval(float(a), float(b)) for a, b in zip(elo - reach, elo + reach, strict=True)]
+    return [
+        Interval(float(value - far), float(value + far)) if far > _CLOSE else None
+        for value, far in zip(elo, reach, strict=True)
+    ]
 
 
 def _check_connected(compared: Bool[np.ndarray, "k k"]) -> None:

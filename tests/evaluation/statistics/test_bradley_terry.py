@@ -85,3 +85,11 @@ def test_intervals_cover_the_truth_where_edits_of_a_picture_fare_alike(groups):
 def test_systems_that_never_met_are_refused():
     with pytest.raises(DataError, match="compared with none of the others"):
         bradley_terry(np.asarray([0, 2]), np.asarray([1, 3]), np.ones(2), ["a", "b"], 4)
+
+
+@pytest.mark.parametrize("groups", [4, 25])
+def test_pictures_that_are_all_alike_have_no_interval_rather_than_one_of_no_width(groups):
+    one, other = np.zeros(groups, int), np.ones(groups, int)
+    names = [str(group) for group in range(groups)]
+    tied = bradley_terry(one, other, np.full(groups, 0.5), names, 2, FEW_DRAWS)
+    assert [strength.interval for strength in tied] == [None, None]
