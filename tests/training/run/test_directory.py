@@ -64,6 +64,7 @@ OTHER = {
     "data.threads": 1,
     "data.workers": 1,
     "data.ahead": 1,
+    "data.requests": 7,
     "loss.objective": "replies_and_edits",
     "loss.language_weight": 2.0,
     "loss.dropout": 0.1,
