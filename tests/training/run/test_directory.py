@@ -116,7 +116,7 @@ BEFORE = {
 }
 FREE = {"name", "steps", "data.paths", "data.threads", "data.workers", "data.ahead"}
 FREE |= {"model.init_from", "model.base", "model.remat", "model.attention"}
-FREE |= {"optimizer.accumulation"}
+FREE |= {"data.requests", "optimizer.accumulation"}
 FREE |= {key for key in OTHER if key.startswith(("mesh", "checkpoint", "valid", "log", "guard"))}
 
 
