@@ -64,6 +64,7 @@ OTHER = {
     "data.threads": 1,
     "data.workers": 1,
     "data.ahead": 1,
+    "data.requests": 7,
     "loss.objective": "replies_and_edits",
     "loss.language_weight": 2.0,
     "loss.dropout": 0.1,
@@ -115,7 +116,7 @@ BEFORE = {
 }
 FREE = {"name", "steps", "data.paths", "data.threads", "data.workers", "data.ahead"}
 FREE |= {"model.init_from", "model.base", "model.remat", "model.attention"}
-FREE |= {"optimizer.accumulation"}
+FREE |= {"data.requests", "optimizer.accumulation"}
 FREE |= {key for key in OTHER if key.startswith(("mesh", "checkpoint", "valid", "log", "guard"))}
 
 
