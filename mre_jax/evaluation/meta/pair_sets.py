@@ -117,10 +117,12 @@ def _editscore(row: Mapping[str, Any], where: str) -> _Row:
     dimension = _text(row, "dimension", where)
     if dimension not in _DIMENSIONS:
         raise DataError(f"{where}: dimension {dimension!r}: want {', '.join(_DIMENSIONS)}")
+    first, second = (_picture(output, where, "output_images") for output in outputs)
     return _Row(
         _text(row, "instruction", where),
         _picture(row["input_image"], where, "input_image"),
-        *(_picture(output, where, "output_images") for output in outputs),
+        first,
+        second,
         perspective=_DIMENSIONS[dimension],
         points=1.0,
         kind=str(row.get("task_type") or ""),
@@ -136,7 +138,9 @@ def _tiger_bench(row: Mapping[str, Any], where: str) -> _Row:
     points = 0.5 if match[2] == "=" else float(match[1] == names[0])
     return _Row(
         _text(row, "instruction", where),
-        *(_picture(row[n], where, n) for n in ("source_image", "candidate_1", "candidate_2")),
+        _picture(row["source_image"], where, "source_image"),
+        _picture(row["candidate_1"], where, "candidate_1"),
+        _picture(row["candidate_2"], where, "candidate_2"),
         perspective=OVERALL,
         points=points,
     )
@@ -146,10 +150,11 @@ def _tiger_data(row: Mapping[str, Any], where: str) -> _Row:
     vote = _text(row, "vote_type", where)
     if vote not in _VOTES:
         raise DataError(f"{where}: vote_type {vote!r}: want {', '.join(_VOTES)}")
-    names = ("source_img", "left_output_image", "right_output_image")
     return _Row(
         _text(row, "instruction", where),
-        *(_picture(row[name], where, name) for name in names),
+        _picture(row["source_img"], where, "source_img"),
+        _picture(row["left_output_image"], where, "left_output_image"),
+        _picture(row["right_output_image"], where, "right_output_image"),
         perspective=OVERALL,
         points=_VOTES[vote],
     )

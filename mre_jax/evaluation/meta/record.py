@@ -19,16 +19,21 @@ FILE = "judge.json"
 """The record in a judge's folder."""
 
 KIND = "Judges"
-_PERCENT = {"decimals": 1, "unit": "%"}
+
+
+def _share(group: str, title: str, name: str) -> Column:
+    return Column(group, title, name, decimals=1, unit="%")
+
+
 _COLUMNS = (
-    Column("Pairs", "Preferred", "decided", **_PERCENT),
-    Column("Pairs", "Same of 3", "accuracy", **_PERCENT),
-    Column("Pairs", "Left open", "ties", **_PERCENT),
-    Column("Pairs", "All of item", "whole", **_PERCENT),
+    _share("Pairs", "Preferred", "decided"),
+    _share("Pairs", "Same of 3", "accuracy"),
+    _share("Pairs", "Left open", "ties"),
+    _share("Pairs", "All of item", "whole"),
     Column("", "Spearman", "correlation"),
-    Column("Order", "Agree", "order", **_PERCENT),
+    _share("Order", "Agree", "order"),
     Column("Order", "First", "order", decimals=1),
-    Column("", "Repeats", "same", **_PERCENT),
+    _share("", "Repeats", "same"),
     Column("Each", "USD", "usd", decimals=5),
     Column("Each", "s", "seconds"),
 )

@@ -10,6 +10,7 @@ import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from etils import epath
 
@@ -188,7 +189,7 @@ class JudgeEvaluation:
     ) -> list[Result]:
         """The rows of all questions, asked once."""
         place = folder / f"repeat-{repeat}" if repeat else folder
-        asked = {
+        asked: dict[str, Any] = {
             "judge": judge,
             "pack": pack,
             "journal": journal,
