@@ -64,14 +64,17 @@ def test_it_is_read_as_the_same_model(release, folder, pipeline_folder, tmp_path
             )
 
 
-def test_frequencies_of_full_size_are_pytorchs_bit_for_bit():
-    """Both sizes have heads of 128; a release's frequencies are left out, and made again."""
+def test_frequencies_of_full_size_are_pytorchs():
+    """Both sizes have heads of 128; a release's frequencies are left out, and made again.
+
+    The last bit of PyTorch's own depends on the processor's vectors: 9 of 64 differ with AVX-512.
+    """
     from mre_jax.models.llama_config import LlamaConfig
     from mre_jax.weights.smartedit_release import _frequencies
 
     made = next(iter(_frequencies(LlamaConfig.llama_7b()).values()))
     theirs = 1.0 / (10000 ** (torch.arange(0, 128, 2).float() / 128))
-    np.testing.assert_array_equal(made, theirs.numpy())
+    np.testing.assert_array_max_ulp(made, theirs.numpy(), maxulp=2)
 
 
 def test_tensors_stand_at_multiples_of_64_bytes(folder, tmp_path):
